@@ -1,0 +1,1 @@
+"""The hive: gathers what nodes report, shows it, and carries commands back."""

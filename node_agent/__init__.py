@@ -1,0 +1,1 @@
+"""The node agent: runs attempts on one machine and owns their truth."""
