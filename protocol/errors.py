@@ -1,0 +1,186 @@
+"""What can go wrong, as types: one code for each, and one table of what each means to the outside.
+
+Two trees: `LocalProtocolError` (we broke a rule of the protocol) and `RemoteProtocolError` (they
+did), and `OperationError` for a command that could not be carried out.
+"""
+
+import enum
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+
+class ErrorCode(enum.StrEnum):
+    """Every code that can stand in an error reply or behind a close."""
+
+    # links
+    BAD_FRAME = "bad_frame"
+    AUTHENTICATION_FAILED = "authentication_failed"
+    REVOKED = "revoked"
+    QUARANTINED = "quarantined"
+    UNKNOWN_NODE = "unknown_node"
+    NO_COMMON_VERSION = "no_common_version"
+    SUPERSEDED = "superseded"
+    HOLE = "hole"
+    SLOW_DOWN = "slow_down"
+    DRAINING = "draining"
+    # every operation
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    CONFLICT = "conflict"
+    EXISTS = "exists"
+    IN_PROGRESS = "in_progress"
+    KEY_REUSED = "key_reused"
+    ATTEMPT_REQUIRED = "attempt_required"
+    EXPECTED_HEAD_MOVED = "expected_head_moved"
+    TOO_LARGE = "too_large"
+    NODE_OFFLINE = "node_offline"
+    NODE_FAILED = "node_failed"
+    UNKNOWN_OUTCOME = "unknown"
+    DEADLINE_PASSED = "deadline_passed"
+    CANCELLED = "cancelled"
+    NOT_AVAILABLE = "not_available"
+    STORE_FULL = "store_full"
+    INTERNAL = "internal"
+    # of their own
+    NO_CHECKOUT = "no_checkout"
+    EXECUTOR_UNAVAILABLE = "executor_unavailable"
+    NODE_FULL = "node_full"
+    WORKTREE_GONE = "worktree_gone"
+    BINARY = "binary"
+    OUTSIDE = "outside"
+    NOT_A_DIRECTORY = "not_a_directory"
+    BRANCH_MISSING = "branch_missing"
+    PROJECT_MISMATCH = "project_mismatch"
+    NO_COMMITS = "no_commits"
+    NOT_A_REPOSITORY = "not_a_repository"
+    GIT_FAILED = "git_failed"
+    GONE = "gone"
+
+
+class Meaning(NamedTuple):
+    """What a code means outside: how a link closes, how HTTP says it, whether again may help."""
+
+    close_code: int | None
+    http_status: int
+    retryable: bool
+
+
+MEANINGS: Final[dict[ErrorCode, Meaning]] = {
+    ErrorCode.BAD_FRAME: Meaning(4400, 400, False),
+    ErrorCode.AUTHENTICATION_FAILED: Meaning(4401, 401, False),
+    ErrorCode.REVOKED: Meaning(4403, 403, False),
+    ErrorCode.QUARANTINED: Meaning(4403, 403, False),
+    ErrorCode.UNKNOWN_NODE: Meaning(4403, 403, False),
+    ErrorCode.NO_COMMON_VERSION: Meaning(4406, 406, False),
+    ErrorCode.SUPERSEDED: Meaning(4409, 409, True),
+    ErrorCode.HOLE: Meaning(4410, 409, True),
+    ErrorCode.SLOW_DOWN: Meaning(4429, 429, True),
+    ErrorCode.DRAINING: Meaning(4503, 503, True),
+    ErrorCode.NOT_FOUND: Meaning(None, 404, False),
+    ErrorCode.INVALID: Meaning(None, 422, False),
+    ErrorCode.UNAUTHENTICATED: Meaning(None, 401, False),
+    ErrorCode.FORBIDDEN: Meaning(None, 403, False),
+    ErrorCode.CONFLICT: Meaning(None, 409, False),
+    ErrorCode.EXISTS: Meaning(None, 409, False),
+    ErrorCode.IN_PROGRESS: Meaning(None, 409, True),
+    ErrorCode.KEY_REUSED: Meaning(None, 409, False),
+    ErrorCode.ATTEMPT_REQUIRED: Meaning(None, 409, False),
+    ErrorCode.EXPECTED_HEAD_MOVED: Meaning(None, 409, False),
+    ErrorCode.TOO_LARGE: Meaning(None, 413, False),
+    ErrorCode.NODE_OFFLINE: Meaning(None, 503, True),
+    ErrorCode.NODE_FAILED: Meaning(None, 502, True),
+    ErrorCode.UNKNOWN_OUTCOME: Meaning(None, 504, True),
+    ErrorCode.DEADLINE_PASSED: Meaning(None, 504, True),
+    ErrorCode.CANCELLED: Meaning(None, 409, False),
+    ErrorCode.NOT_AVAILABLE: Meaning(None, 501, False),
+    ErrorCode.STORE_FULL: Meaning(None, 503, True),
+    ErrorCode.INTERNAL: Meaning(None, 500, True),
+    ErrorCode.NO_CHECKOUT: Meaning(None, 409, False),
+    ErrorCode.EXECUTOR_UNAVAILABLE: Meaning(None, 409, False),
+    ErrorCode.NODE_FULL: Meaning(None, 409, True),
+    ErrorCode.WORKTREE_GONE: Meaning(None, 409, False),
+    ErrorCode.BINARY: Meaning(None, 409, False),
+    ErrorCode.OUTSIDE: Meaning(None, 422, False),
+    ErrorCode.NOT_A_DIRECTORY: Meaning(None, 409, False),
+    ErrorCode.BRANCH_MISSING: Meaning(None, 409, False),
+    ErrorCode.PROJECT_MISMATCH: Meaning(None, 409, False),
+    ErrorCode.NO_COMMITS: Meaning(None, 409, False),
+    ErrorCode.NOT_A_REPOSITORY: Meaning(None, 422, False),
+    ErrorCode.GIT_FAILED: Meaning(None, 502, False),
+    ErrorCode.GONE: Meaning(None, 410, False),
+}
+
+#: A link closed with one of these is not tried again soon: only a person can mend it.
+REFUSALS: Final = frozenset({4400, 4401, 4403, 4406})
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The one shape of an error, on the wire, in the API and from the command line."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+    details: dict[str, Any] = {}
+
+
+class SkepError(Exception):
+    """Root of everything Skep raises on purpose.
+
+    Attributes: `code`, `message` (what happened), `hint` (what the person reading can do),
+    `details` (JSON-able facts, by name).
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, hint: str = "", **details: Any
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+    @property
+    def meaning(self) -> Meaning:
+        return MEANINGS[self.code]
+
+    def body(self) -> ErrorBody:
+        """The error as it travels."""
+        return ErrorBody(
+            code=self.code.value,
+            message=self.message,
+            hint=self.hint,
+            retryable=self.meaning.retryable,
+            details=self.details,
+        )
+
+
+class ProtocolError(SkepError):
+    """A rule of the link was broken; the link is closed with `meaning.close_code`."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We broke a rule: a bug on this side."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """They broke a rule; nothing of the frame is taken."""
+
+
+class OperationError(SkepError):
+    """An operation was refused or failed; the caller is told in the one error shape."""
+
+
+def operation_error(body: ErrorBody) -> OperationError:
+    """Rebuild the error another process reported; a code from a newer release reads as internal."""
+    try:
+        code = ErrorCode(body.code)
+    except ValueError:
+        code = ErrorCode.NODE_FAILED
+    return OperationError(code, body.message, hint=body.hint, **body.details)

@@ -1,0 +1,94 @@
+"""Every bound of the wire, with its unit and the reason for the number.
+
+Both ends import the same constants, so neither can be talked into more than the other allows.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- frames -------------------------------------------------------------------------------------
+#: One WebSocket message. Small enough that a control frame never waits long behind one.
+FRAME_BYTES_MAX: Final = 256 * KIB
+#: Ops in one frame, and their bytes: one group commit at the hive.
+OPS_PER_FRAME_MAX: Final = 200
+OPS_FRAME_BYTES_MAX: Final = 64 * KIB
+#: How long a frame of ops may wait to fill.
+OPS_FRAME_WAIT_MS: Final = 10
+#: Ops sent and not yet acknowledged; more would only queue in the hive's memory.
+OPS_IN_FLIGHT_BYTES_MAX: Final = 64 * KIB
+#: The body of one op; longer text stands in the execution's log and is cut here.
+OP_BODY_BYTES_MAX: Final = 64 * KIB
+#: One piece of a streamed reply; control frames pass between two of them.
+PART_BYTES_MAX: Final = 32 * KIB
+#: Epochs a hello names; older ones are long acknowledged and pruned.
+HELLO_EPOCHS_MAX: Final = 1_000
+#: Logs on one page of a hello and cursors on one page of a welcome.
+HELLO_LOGS_PER_PAGE_MAX: Final = 1_000
+#: Records on one page of a snapshot or of a backfill answer, and their bytes.
+RECORDS_PER_PAGE_MAX: Final = 200
+RECORDS_PAGE_BYTES_MAX: Final = 128 * KIB
+#: Digests of a forked epoch the hive names so that the node can find the last common op.
+FORK_DIGESTS_MAX: Final = 256
+#: Ids one `need` may name.
+NEED_IDS_MAX: Final = 100
+#: Bytes one `need` asks for unless it says otherwise; the hive asks again for the rest.
+NEED_BYTES_DEFAULT: Final = 64 * MIB
+#: Needs a node works on at a time; a hive asks for more only as these end.
+NEEDS_OPEN_MAX: Final = 64
+#: Calls open on one link at a time.
+CALLS_OPEN_MAX: Final = 256
+
+# --- log chunks ---------------------------------------------------------------------------------
+#: A chunk's payload once decompressed; the decoder refuses to produce more.
+CHUNK_RAW_BYTES_MAX: Final = 256 * KIB
+#: A chunk is cut at this size ...
+CHUNK_RAW_BYTES_CUT: Final = 64 * KIB
+#: ... or after this time, whichever comes first.
+CHUNK_CUT_MS: Final = 250
+#: A chunk's blob as it travels; a larger one is halved and compressed again.
+CHUNK_BLOB_BYTES_MAX: Final = 128 * KIB
+#: A line longer than this is cut where it is shown; its bytes stay whole in the log.
+LINE_SHOWN_BYTES_MAX: Final = 64 * KIB
+#: Log bytes one execution may keep; beyond it head and tail stay and the middle is a gap.
+EXECUTION_LOG_BYTES_MAX: Final = 1024 * MIB
+
+# --- credit -------------------------------------------------------------------------------------
+#: The window a link starts with.
+CREDIT_WINDOW_BYTES_FIRST: Final = 64 * KIB
+#: The window while control round trips stay under `CONTROL_ROUND_TRIP_MS_MAX`.
+CREDIT_WINDOW_BYTES_MAX: Final = 256 * KIB
+#: The window on a fast link (round trips under `FAST_ROUND_TRIP_MS_MAX`): commits, not the wire,
+#: are what the window has to cover there.
+CREDIT_WINDOW_BYTES_FAST_MAX: Final = 1 * MIB
+CONTROL_ROUND_TRIP_MS_MAX: Final = 150
+FAST_ROUND_TRIP_MS_MAX: Final = 30
+#: Bytes of a streamed reply that may be on their way to a reader that has not taken them.
+PART_WINDOW_BYTES: Final = 256 * KIB
+
+# --- time ---------------------------------------------------------------------------------------
+#: A link that says nothing for this long is asked.
+PING_INTERVAL_S: Final = 20.0
+#: A link without any frame for this long is dead.
+LINK_SILENT_S_MAX: Final = 45.0
+#: A link is closed and opened anew after this long, so that revoked keys cannot live on.
+LINK_AGE_S_MAX: Final = 12 * 3600.0
+#: Full jitter between these; a link that lived `LINK_HEALTHY_S` starts again from the lower one.
+RECONNECT_S_MIN: Final = 0.5
+RECONNECT_S_MAX: Final = 30.0
+#: After a refusal that will not mend itself soon.
+RECONNECT_REFUSED_S: Final = 900.0
+LINK_HEALTHY_S: Final = 60.0
+#: The whole handshake, so that a slow caller cannot hold a socket open.
+HANDSHAKE_S_MAX: Final = 15.0
+
+# --- credentials --------------------------------------------------------------------------------
+#: A capability lives this long; the node checks it against the hive's clock from `welcome`.
+CAPABILITY_TTL_S: Final = 60
+#: A token of a stream lives this long; the client takes a new one and goes on from its cursor.
+STREAM_TOKEN_TTL_S: Final = 900
+#: Disagreement of clocks a token may show.
+TOKEN_LEEWAY_S: Final = 30
+#: A hive's generation further ahead of the clock than this is a lie or a broken clock.
+GENERATION_AHEAD_S_MAX: Final = 86_400

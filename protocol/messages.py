@@ -1,0 +1,389 @@
+"""Every frame of a link: one tagged union for each direction.
+
+Tags are explicit and for ever: a retired one moves to `RESERVED_TAGS` and is never used again.
+New fields have defaults; a new message is sent only after both ends named its feature in
+`hello` and `welcome`.
+"""
+
+from typing import Final
+
+import msgspec
+
+from protocol.errors import ErrorBody
+from protocol.log_chunks import GapChunk, LogChunk
+from protocol.ops import EpochState, Op, Record
+
+#: The WebSocket subprotocols this release speaks, best first. The subprotocol is the major version.
+SUBPROTOCOLS: Final = ("skep.v1",)
+#: What this release can do beyond the first `skep.v1`; empty until there is something.
+FEATURES: Final[tuple[str, ...]] = ()
+#: Tags that mean something in another release: leases come with the queue.
+RESERVED_TAGS: Final = frozenset(
+    {"lease_granted", "lease_renew", "lease_renewed", "lease_lapsed", "work_offered", "work_taken"}
+)
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What all frames share: immutable, fields by name, a tag under `type`."""
+
+
+# --- small parts of frames ------------------------------------------------------------------------
+
+
+class LogState(msgspec.Struct, frozen=True, array_like=True):
+    """A log as its node holds it: its chunks end before `next_chunk`; `digest` is after them."""
+
+    execution_id: str
+    next_chunk: int
+    next_entry: int
+    digest: bytes
+
+
+class LogMark(msgspec.Struct, frozen=True, array_like=True):
+    """How far the hive holds a log: what it takes next, and the digest of what it holds."""
+
+    execution_id: str
+    next_chunk: int
+    next_entry: int
+    digest: bytes
+
+
+class EpochMark(msgspec.Struct, frozen=True, array_like=True):
+    """The high-water mark of an epoch at the hive, and the hive's digest after that op."""
+
+    epoch: int
+    mark: int
+    digest: bytes
+
+
+class Fork(msgspec.Struct, frozen=True, array_like=True):
+    """An epoch whose content differs at both ends: the hive's newest (seq, digest) pairs."""
+
+    epoch: int
+    digests: list[tuple[int, bytes]]
+
+
+class ProjectLink(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hive made of a checkout: its project and how much of its logs to send."""
+
+    checkout_id: str
+    project_id: str | None = None
+    project_name: str = ""
+    sync_policy: str = "full"
+    problem: str = ""
+
+
+class NeedOutcome(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one id of a need: `sent` (and how many), `gone` (and why), or `unknown`."""
+
+    id: str
+    outcome: str
+    sent: int = 0
+    reason: str = ""
+
+
+class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has not yet got safe at the hive."""
+
+    ops: int = 0
+    chunks: int = 0
+    bytes: int = 0
+    oldest_ms: int | None = None
+
+
+# --- node to hive ---------------------------------------------------------------------------------
+
+
+class Hello(_Message, tag="hello"):
+    """Who is calling, what it holds. Followed by at least one `hello_logs`."""
+
+    node_id: str
+    instance: int
+    connect_no: int
+    host: str
+    signature: bytes
+    version: str
+    epochs: list[EpochState]
+    generation_seen: int = 0
+    features: list[str] = []
+
+
+class HelloLogs(_Message, tag="hello_logs"):
+    """A page of the logs that are open or not fully acknowledged."""
+
+    logs: list[LogState]
+    last: bool
+
+
+class Forked(_Message, tag="forked"):
+    """The node's digest at the hive's mark differs from the one `welcome` named."""
+
+    epoch: int
+    seq: int
+    digest: bytes
+
+
+class Ops(_Message, tag="ops"):
+    """Ops `first_seq`, `first_seq + 1`, ... of one epoch."""
+
+    epoch: int
+    first_seq: int
+    ops: list[Op]
+
+
+class Snapshot(_Message, tag="snapshot"):
+    """A page of the state of all a node owns, as of position (`epoch`, `seq`)."""
+
+    snapshot_id: str
+    epoch: int
+    seq: int
+    records: list[Record]
+    last: bool
+
+
+class Skip(_Message, tag="skip"):
+    """The node no longer has ops up to `through`; a snapshot before this frame stands for them."""
+
+    epoch: int
+    through: int
+    digest: bytes
+
+
+class Fetched(_Message, tag="fetched"):
+    """A chunk that answers a need; the log it belongs to takes it as if it had streamed."""
+
+    request_id: str
+    chunk: LogChunk | GapChunk
+
+
+class Records(_Message, tag="records"):
+    """A page of state that answers a need; never new ops."""
+
+    request_id: str
+    records: list[Record]
+
+
+class NeedDone(_Message, tag="need_done"):
+    """A need is answered: what became of each id. `more` where `max_bytes` ended it early."""
+
+    request_id: str
+    outcomes: list[NeedOutcome]
+    more: bool = False
+
+
+class Result(_Message, tag="result"):
+    """The answer to a call: `body` (the reply, msgpack) or `error`."""
+
+    call_id: str
+    body: bytes = b""
+    error: ErrorBody | None = None
+
+
+class Opened(_Message, tag="opened"):
+    """A streamed reply begins; `body` is the operation's reply Struct, msgpack."""
+
+    call_id: str
+    body: bytes
+
+
+class Part(_Message, tag="part"):
+    """Piece `n` (from 0) of a streamed reply: the very bytes a viewer's HTTP response carries."""
+
+    call_id: str
+    n: int
+    data: bytes
+
+
+class End(_Message, tag="end"):
+    """A streamed reply is over; `error` where it broke off."""
+
+    call_id: str
+    error: ErrorBody | None = None
+
+
+class Heartbeat(_Message, tag="heartbeat"):
+    """The node lives; what it is doing and what it still has to send."""
+
+    n: int
+    activity: str = "idle"
+    slots_total: int = 0
+    slots_busy: int = 0
+    outbox: OutboxState = OutboxState()
+
+
+class NodePong(_Message, tag="pong"):
+    """The answer to a `ping`."""
+
+    n: int
+
+
+# --- hive to node ---------------------------------------------------------------------------------
+
+
+class Challenge(_Message, tag="challenge"):
+    """First frame of a link: sign this."""
+
+    hive_id: str
+    nonce: bytes
+
+
+class Welcome(_Message, tag="welcome"):
+    """The link is accepted. Followed by at least one `welcome_logs`.
+
+    `newest` is the latest position the hive has seen of this node. `keys` are the hive's public
+    keys for capabilities, by key id.
+    """
+
+    hive_id: str
+    generation: int
+    link_no: int
+    hive_time_ms: int
+    marks: list[EpochMark]
+    credit: int
+    newest: tuple[int, int] | None = None
+    forks: list[Fork] = []
+    features: list[str] = []
+    keys: dict[str, bytes] = {}
+
+
+class WelcomeLogs(_Message, tag="welcome_logs"):
+    """A page of cursors: one for each log the hello named."""
+
+    marks: list[LogMark]
+    last: bool
+
+
+class Ack(_Message, tag="ack"):
+    """All ops of `epoch` up to `seq` are committed: stop resending (not: delete)."""
+
+    link_no: int
+    generation: int
+    epoch: int
+    seq: int
+
+
+class LogAck(_Message, tag="log_ack"):
+    """Chunks of these logs before `next_chunk` are committed."""
+
+    link_no: int
+    generation: int
+    marks: list[LogMark]
+
+
+class Credit(_Message, tag="credit"):
+    """Chunk bytes the node may have sent on this link in all; it may begin one while any is left."""
+
+    total: int
+
+
+class HeartbeatReply(_Message, tag="heartbeat_reply"):
+    """Answers a heartbeat; repeats marks and credit, so that a lost or lowered one is noticed."""
+
+    n: int
+    hive_time_ms: int
+    marks: list[EpochMark]
+    credit: int
+
+
+class Ping(_Message, tag="ping"):
+    """Measures the control round trip."""
+
+    n: int
+
+
+class Need(_Message, tag="need"):
+    """The hive asks for what it lacks. `after` and `from_chunk` stand beside `ids` (kind `logs`)."""
+
+    request_id: str
+    kind: str
+    ids: list[str]
+    after: list[int] = []
+    from_chunk: list[int] = []
+    max_bytes: int = 0
+
+
+class Call(_Message, tag="call"):
+    """A command on an attempt (or, for `start`, on the node). `capability` is checked again."""
+
+    call_id: str
+    operation: str
+    attempt_id: str
+    body: bytes
+    capability: str
+    time_left_ms: int
+    idempotency_key: str | None = None
+    expected_head: str | None = None
+    fence: str | None = None
+
+
+class PartCredit(_Message, tag="part_credit"):
+    """Part bytes of this call the node may have sent in all."""
+
+    call_id: str
+    total: int
+
+
+class Cancel(_Message, tag="cancel"):
+    """The caller of this call is gone."""
+
+    call_id: str
+
+
+class Links(_Message, tag="links"):
+    """Which project each checkout belongs to, and how much of its logs the hive wants."""
+
+    links: list[ProjectLink]
+
+
+class Safe(_Message, tag="safe"):
+    """What every verified backup holds: epochs through a seq, and whole logs. It may be deleted."""
+
+    epochs: list[tuple[int, int]]
+    logs: list[str] = []
+    #: False where the hive keeps no backups: then age and size decide.
+    backups: bool = True
+
+
+class Draining(_Message, tag="draining"):
+    """The hive is about to close; come back after `retry_after_ms`."""
+
+    retry_after_ms: int
+
+
+NodeMessage = (
+    Hello
+    | HelloLogs
+    | Forked
+    | Ops
+    | Snapshot
+    | Skip
+    | LogChunk
+    | GapChunk
+    | Fetched
+    | Records
+    | NeedDone
+    | Result
+    | Opened
+    | Part
+    | End
+    | Heartbeat
+    | NodePong
+)
+
+HiveMessage = (
+    Challenge
+    | Welcome
+    | WelcomeLogs
+    | Ack
+    | LogAck
+    | Credit
+    | HeartbeatReply
+    | Ping
+    | Need
+    | Call
+    | PartCredit
+    | Cancel
+    | Links
+    | Safe
+    | Draining
+)

@@ -1,0 +1,191 @@
+"""Signatures and short tokens: enrolment, hello, capabilities. One algorithm: Ed25519.
+
+Time is an argument, also for expiry. Keys are looked up by id in a local table only; nothing in a
+token chooses its algorithm or its key's place (RFC 8725).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import jwt
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocol import limits
+from protocol.errors import ErrorCode, RemoteProtocolError
+from protocol.messages import Hello
+
+_ALGORITHM: Final = "EdDSA"
+_CAPABILITY_TYPE: Final = "skep-capability+jwt"
+_HELLO_DOMAIN: Final = "skep-link-v1"
+_ENROL_DOMAIN: Final = "skep-enrol-v1"
+
+
+def hello_bytes(
+    hive_id: str, host: str, nonce: bytes, node_id: str, instance: int, connect_no: int
+) -> bytes:
+    """Return what a node signs to open a link. The domain keeps it from meaning anything else."""
+    return msgspec.msgpack.encode(
+        [_HELLO_DOMAIN, hive_id, host, nonce, node_id, instance, connect_no]
+    )
+
+
+def enrol_bytes(join_token: str, public_key: bytes) -> bytes:
+    """Return what a node signs to prove that it holds the key it registers."""
+    return msgspec.msgpack.encode(
+        [_ENROL_DOMAIN, hashlib.sha256(join_token.encode()).digest(), public_key]
+    )
+
+
+def signature_holds(public_key: bytes, signature: bytes, signed: bytes) -> bool:
+    """Whether `signature` over `signed` was made with the private half of `public_key`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def check_hello(
+    hello: Hello, *, public_key: bytes, hive_id: str, nonce: bytes, hosts: frozenset[str]
+) -> None:
+    """Raise RemoteProtocolError (4401) unless `hello` is signed by its node, for this hive."""
+    if hosts and hello.host not in hosts:
+        raise RemoteProtocolError(
+            ErrorCode.AUTHENTICATION_FAILED,
+            f"the node dialled {hello.host!r}, which is not an address of this hive",
+            hint="Add the address to the hive's public URLs (hive serve --public-url).",
+        )
+    signed = hello_bytes(
+        hive_id, hello.host, nonce, hello.node_id, hello.instance, hello.connect_no
+    )
+    if not signature_holds(public_key, hello.signature, signed):
+        raise RemoteProtocolError(
+            ErrorCode.AUTHENTICATION_FAILED,
+            "the signature of the hello does not verify",
+            hint="The node's key is not the one it enrolled with; join it again.",
+        )
+
+
+class Capability(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bearer may have the node do: exactly one operation with exactly one body."""
+
+    jti: str
+    actor: str
+    role: str
+    node_id: str
+    operation: str
+    attempt_id: str
+    body_hash: str
+    hive_id: str
+    generation: int
+    issued_at_s: int
+    expires_at_s: int
+    project_id: str | None = None
+
+
+def body_hash(body: bytes) -> str:
+    """Return the hash of a call's body as it stands in its capability."""
+    return hashlib.blake2b(body, digest_size=32).hexdigest()
+
+
+def mint_capability(capability: Capability, *, key: Ed25519PrivateKey, key_id: str) -> str:
+    """Sign a capability as a JWT."""
+    claims = {
+        "iss": capability.hive_id,
+        "aud": capability.node_id,
+        "sub": capability.actor,
+        "jti": capability.jti,
+        "iat": capability.issued_at_s,
+        "exp": capability.expires_at_s,
+        "role": capability.role,
+        "prj": capability.project_id,
+        "att": capability.attempt_id,
+        "op": capability.operation,
+        "bh": capability.body_hash,
+        "gen": capability.generation,
+    }
+    return jwt.encode(
+        claims, key, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": _CAPABILITY_TYPE}
+    )
+
+
+def check_capability(
+    token: str,
+    *,
+    keys: Mapping[str, bytes],
+    hive_id: str,
+    generation: int,
+    node_id: str,
+    operation: str,
+    attempt_id: str,
+    body: bytes,
+    now_s: float,
+) -> Capability:
+    """Return the capability if it allows just this call now; raise RemoteProtocolError if not.
+
+    `now_s` is the hive's clock as the node reckons it from `welcome`. The caller keeps the `jti`s
+    of unexpired capabilities and refuses a second use.
+    """
+    claims = _verified_claims(token, keys, hive_id, node_id)
+    try:
+        capability = Capability(
+            jti=claims["jti"],
+            actor=claims["sub"],
+            role=claims["role"],
+            node_id=node_id,
+            operation=claims["op"],
+            attempt_id=claims["att"],
+            body_hash=claims["bh"],
+            hive_id=hive_id,
+            generation=claims["gen"],
+            issued_at_s=claims["iat"],
+            expires_at_s=claims["exp"],
+            project_id=claims.get("prj"),
+        )
+    except KeyError as missing:
+        raise _refused(f"the capability lacks {missing}") from missing
+    if capability.expires_at_s + limits.TOKEN_LEEWAY_S < now_s:
+        raise _refused("the capability has expired")
+    if capability.issued_at_s - limits.TOKEN_LEEWAY_S > now_s:
+        raise _refused("the capability is not valid yet")
+    if capability.generation != generation:
+        raise _refused("the capability is of another generation of the hive")
+    if capability.operation != operation or capability.attempt_id != attempt_id:
+        raise _refused("the capability is for another operation")
+    if capability.body_hash != body_hash(body):
+        raise _refused("the capability is for another body")
+    return capability
+
+
+def _verified_claims(
+    token: str, keys: Mapping[str, bytes], hive_id: str, node_id: str
+) -> dict[str, object] | dict[str, str | int]:
+    try:
+        header = jwt.get_unverified_header(token)
+        public_key = keys[header["kid"]]
+        if header.get("typ") != _CAPABILITY_TYPE:
+            raise _refused("the token is not a capability")
+        claims: dict[str, object] = jwt.decode(
+            token,
+            Ed25519PublicKey.from_public_bytes(public_key),
+            algorithms=[_ALGORITHM],
+            audience=node_id,
+            issuer=hive_id,
+            # Expiry is judged by the caller's clock, see `check_capability`.
+            options={
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+                "require": ["iss", "aud", "sub", "jti", "iat", "exp"],
+            },
+        )
+    except (jwt.InvalidTokenError, KeyError, ValueError) as error:
+        raise _refused("the capability does not verify") from error
+    return claims
+
+
+def _refused(reason: str) -> RemoteProtocolError:
+    return RemoteProtocolError(ErrorCode.FORBIDDEN, reason)
