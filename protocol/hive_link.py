@@ -1,0 +1,369 @@
+"""The hive's end of a link, as a state machine: what is new, what to commit, what to refuse.
+
+Rule 1: no sockets, clocks or stores; the shell commits what `receive` returns and reports back.
+Rule 2: exactly mark + 1 is applied. Older is ignored; a hole closes the link, and the next hello
+repairs it.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocol import limits
+from protocol.credit import CreditGranted, cost
+from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from protocol.log_chunks import GapChunk, LogChunk
+from protocol.messages import (
+    Ack,
+    Challenge,
+    Credit,
+    End,
+    EpochMark,
+    Fetched,
+    Fork,
+    Forked,
+    Heartbeat,
+    HeartbeatReply,
+    Hello,
+    HelloLogs,
+    HiveMessage,
+    LogAck,
+    LogMark,
+    LogState,
+    NeedDone,
+    NodeMessage,
+    NodePong,
+    Opened,
+    Ops,
+    Part,
+    Records,
+    Result,
+    Skip,
+    Snapshot,
+    Welcome,
+    WelcomeLogs,
+)
+from protocol.ops import Op
+
+#: Logs one hello may name in all its pages.
+HELLO_LOGS_MAX = 100_000
+
+
+class Phase(enum.Enum):
+    """Where the link stands."""
+
+    AWAIT_HELLO = "await_hello"
+    AWAIT_HELLO_LOGS = "await_hello_logs"
+    #: The hello is whole; the shell verifies it and reads the marks.
+    JUDGING = "judging"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The hello is whole: verify its signature, take a link number, answer with `welcomed`."""
+
+    hello: Hello
+    logs: tuple[LogState, ...]
+
+
+@dataclass(frozen=True)
+class CommitOps:
+    """Commit these new ops, then tell `ops_committed`."""
+
+    epoch: int
+    first_seq: int
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True)
+class CommitSnapshot:
+    """Commit this page of a snapshot."""
+
+    page: Snapshot
+
+
+@dataclass(frozen=True)
+class CommitSkip:
+    """Commit this skip, then tell `ops_committed` with the mark."""
+
+    skip: Skip
+
+
+@dataclass(frozen=True)
+class CommitChunk:
+    """Commit this chunk, then tell `chunks_committed`. `request_id` where it answers a need."""
+
+    chunk: LogChunk | GapChunk
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class CommitRecords:
+    """Commit this page of state, then tell `settled`."""
+
+    records: Records
+
+
+@dataclass(frozen=True)
+class NeedAnswered:
+    """Store what became of each id of a need."""
+
+    done: NeedDone
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A frame that answers a call."""
+
+    message: Result | Opened | Part | End
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The node's heartbeat: take note, and send `heartbeat_reply`."""
+
+    heartbeat: Heartbeat
+
+
+@dataclass(frozen=True)
+class Ponged:
+    """The answer to ping `n`: measure, and tell `round_trip`."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class ForkSeen:
+    """The node's digest at our mark differs: quarantine it."""
+
+    forked: Forked
+
+
+Effect = (
+    Judge
+    | CommitOps
+    | CommitSnapshot
+    | CommitSkip
+    | CommitChunk
+    | CommitRecords
+    | NeedAnswered
+    | Answered
+    | Beat
+    | Ponged
+    | ForkSeen
+)
+
+
+class HiveLink:
+    """One link, from challenge to close. Raises RemoteProtocolError where the node breaks a rule,
+    LocalProtocolError where the shell does."""
+
+    def __init__(self, hive_id: str, nonce: bytes) -> None:
+        self.phase = Phase.AWAIT_HELLO
+        self.link_no = 0
+        self.generation = 0
+        self.credit = CreditGranted()
+        self.hello: Hello | None = None
+        self._hive_id = hive_id
+        self._nonce = nonce
+        self._logs: list[LogState] = []
+        self._received: dict[int, int] = {}
+        self._committed: dict[int, EpochMark] = {}
+
+    def challenge(self) -> Challenge:
+        """Return the first frame of the link."""
+        return Challenge(hive_id=self._hive_id, nonce=self._nonce)
+
+    # --- what the node says -------------------------------------------------------------------
+
+    def receive(self, message: NodeMessage) -> list[Effect]:
+        """Take one message; return what the shell has to do about it, in order."""
+        match self.phase, message:
+            case Phase.AWAIT_HELLO, Hello():
+                self.hello = message
+                self.phase = Phase.AWAIT_HELLO_LOGS
+                return []
+            case Phase.AWAIT_HELLO_LOGS, HelloLogs():
+                return self._on_hello_logs(message)
+            case Phase.LIVE, _:
+                return self._on_live(message)
+            case Phase.CLOSED, _:
+                raise LocalProtocolError(ErrorCode.INTERNAL, "the link is closed")
+            case _:
+                raise RemoteProtocolError(
+                    ErrorCode.BAD_FRAME,
+                    f"a {type(message).__name__} while the link is {self.phase.value}",
+                )
+
+    def _on_hello_logs(self, page: HelloLogs) -> list[Effect]:
+        assert self.hello is not None
+        self._logs.extend(page.logs)
+        if len(self._logs) > HELLO_LOGS_MAX:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the hello names too many logs")
+        if not page.last:
+            return []
+        if len(self.hello.epochs) > limits.HELLO_EPOCHS_MAX:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the hello names too many epochs")
+        self.phase = Phase.JUDGING
+        return [Judge(self.hello, tuple(self._logs))]
+
+    def _on_live(self, message: NodeMessage) -> list[Effect]:
+        match message:
+            case Ops():
+                return self._on_ops(message)
+            case LogChunk() | GapChunk():
+                return [self._on_chunk(message, None)]
+            case Fetched():
+                return [self._on_chunk(message.chunk, message.request_id)]
+            case Records():
+                self.credit.take(cost(message))
+                return [CommitRecords(message)]
+            case NeedDone():
+                return [NeedAnswered(message)]
+            case Snapshot():
+                self._check_epoch(message.epoch)
+                return [CommitSnapshot(message)]
+            case Skip():
+                self._check_epoch(message.epoch)
+                self._received[message.epoch] = max(
+                    self._received[message.epoch], message.through
+                )
+                return [CommitSkip(message)]
+            case Result() | Opened() | Part() | End():
+                return [Answered(message)]
+            case Heartbeat():
+                return [Beat(message)]
+            case NodePong():
+                return [Ponged(message.n)]
+            case Forked():
+                return [ForkSeen(message)]
+            case _:
+                raise RemoteProtocolError(
+                    ErrorCode.BAD_FRAME, f"a {type(message).__name__} on a live link"
+                )
+
+    def _on_ops(self, frame: Ops) -> list[Effect]:
+        self._check_epoch(frame.epoch)
+        if len(frame.ops) > limits.OPS_PER_FRAME_MAX or frame.first_seq < 1:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a frame of ops is out of bounds")
+        for op in frame.ops:
+            if len(op.body) > limits.OP_BODY_BYTES_MAX:
+                raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the body of an op is too large")
+        received = self._received[frame.epoch]
+        if frame.first_seq > received + 1:
+            raise RemoteProtocolError(
+                ErrorCode.HOLE,
+                f"op {frame.first_seq} where {received + 1} was due",
+                epoch=frame.epoch,
+            )
+        known = received + 1 - frame.first_seq
+        new = tuple(frame.ops[known:])
+        if not new:
+            return []
+        self._received[frame.epoch] = received + len(new)
+        return [CommitOps(frame.epoch, received + 1, new)]
+
+    def _on_chunk(self, chunk: LogChunk | GapChunk, request_id: str | None) -> CommitChunk:
+        if isinstance(chunk, LogChunk):
+            if (
+                chunk.raw_bytes > limits.CHUNK_RAW_BYTES_MAX
+                or len(chunk.blob) > limits.CHUNK_BLOB_BYTES_MAX
+            ):
+                raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a chunk is over the limit")
+        elif chunk.through_seq < chunk.chunk_seq:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a gap ends before it begins")
+        if chunk.chunk_seq < 1 or chunk.entries < 0 or chunk.first_entry < 1:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a chunk's numbers are out of bounds")
+        self.credit.take(cost(chunk))
+        return CommitChunk(chunk, request_id)
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch not in self._received:
+            raise RemoteProtocolError(
+                ErrorCode.BAD_FRAME, "an epoch that the hello did not name", epoch=epoch
+            )
+
+    # --- what the hive's stores say -----------------------------------------------------------
+
+    def welcomed(
+        self,
+        *,
+        generation: int,
+        link_no: int,
+        hive_time_ms: int,
+        marks: Sequence[EpochMark],
+        newest: tuple[int, int] | None,
+        forks: Sequence[Fork],
+        logs: Sequence[LogMark],
+        keys: dict[str, bytes],
+    ) -> list[HiveMessage]:
+        """Accept the link; return welcome and cursors, in order. The link is live from here."""
+        if self.phase is not Phase.JUDGING:
+            raise LocalProtocolError(ErrorCode.INTERNAL, "no hello to welcome")
+        self.phase = Phase.LIVE
+        self.link_no = link_no
+        self.generation = generation
+        self._received = {mark.epoch: mark.mark for mark in marks}
+        self._committed = {mark.epoch: mark for mark in marks}
+        welcome = Welcome(
+            hive_id=self._hive_id,
+            generation=generation,
+            link_no=link_no,
+            hive_time_ms=hive_time_ms,
+            marks=list(marks),
+            credit=self.credit.repeat(),
+            newest=newest,
+            forks=list(forks),
+            keys=keys,
+        )
+        return [welcome, *_pages(list(logs))]
+
+    def ops_committed(self, epoch: int, mark: int, digest: bytes = b"") -> Ack:
+        """Ops of `epoch` up to `mark` are committed; return the acknowledgement."""
+        self._committed[epoch] = EpochMark(epoch, mark, digest)
+        return Ack(link_no=self.link_no, generation=self.generation, epoch=epoch, seq=mark)
+
+    def chunks_committed(
+        self, marks: Sequence[LogMark], settled_bytes: int
+    ) -> list[LogAck | Credit]:
+        """Chunks are settled and the logs stand at `marks`; return what to tell the node."""
+        frames: list[LogAck | Credit] = [
+            LogAck(link_no=self.link_no, generation=self.generation, marks=list(marks))
+        ]
+        grant = self.settled(settled_bytes)
+        return frames if grant is None else [*frames, grant]
+
+    def settled(self, nbytes: int) -> Credit | None:
+        """Bytes that took credit are settled; return a grant where one is worth telling."""
+        self.credit.settle(nbytes)
+        return self.credit.next_grant()
+
+    def round_trip(self, milliseconds: float) -> Credit | None:
+        """A control round trip was measured; return a grant where the window grew."""
+        self.credit.measure(milliseconds)
+        return self.credit.next_grant()
+
+    def heartbeat_reply(
+        self, n: int, hive_time_ms: int, marks: Sequence[EpochMark] | None = None
+    ) -> HeartbeatReply:
+        """Return the answer to heartbeat `n`. `marks` as just read from the store, where they
+        were: the link's own memory would not notice a store that lost some."""
+        told = list(marks) if marks is not None else list(self._committed.values())
+        return HeartbeatReply(
+            n=n, hive_time_ms=hive_time_ms, marks=told[-8:], credit=self.credit.repeat()
+        )
+
+    def close(self) -> None:
+        """The socket is gone."""
+        self.phase = Phase.CLOSED
+
+
+def _pages(marks: list[LogMark]) -> list[WelcomeLogs]:
+    size = limits.HELLO_LOGS_PER_PAGE_MAX
+    starts = range(0, max(1, len(marks)), size)
+    return [
+        WelcomeLogs(marks=marks[start : start + size], last=start + size >= len(marks))
+        for start in starts
+    ]

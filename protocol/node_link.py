@@ -1,0 +1,624 @@
+"""The node's end of a link, as a state machine: what to say, what to send next, what they may say.
+
+Rule 1: no sockets, clocks or stores; the shell reads what `next_wanted` asks for and hands it in.
+Rule 2: the hive's marks are the truth. The node sends what follows them, also backwards.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from protocol import limits, tokens
+from protocol.credit import CreditSpent, cost
+from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from protocol.log_chunks import GapChunk, LogChunk
+from protocol.messages import (
+    Ack,
+    Call,
+    Cancel,
+    Challenge,
+    Credit,
+    Draining,
+    EpochMark,
+    Fetched,
+    Fork,
+    Forked,
+    HeartbeatReply,
+    Hello,
+    HelloLogs,
+    HiveMessage,
+    Links,
+    LogAck,
+    LogMark,
+    LogState,
+    Need,
+    NeedDone,
+    NodeMessage,
+    NodePong,
+    Ops,
+    PartCredit,
+    Ping,
+    Records,
+    Safe,
+    Skip,
+    Snapshot,
+    Welcome,
+    WelcomeLogs,
+)
+from protocol.ops import EpochState, Op, Record
+
+
+class Phase(enum.Enum):
+    """Where the link stands."""
+
+    AWAIT_CHALLENGE = "await_challenge"
+    AWAIT_WELCOME = "await_welcome"
+    AWAIT_WELCOME_LOGS = "await_welcome_logs"
+    #: The welcome is read; the shell looks up the digests it has to be compared with.
+    SETTLING = "settling"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who calls: everything a hello is made of that is not in the stores."""
+
+    node_id: str
+    instance: int
+    connect_no: int
+    host: str
+    hive_id: str
+    generation_seen: int
+    version: str
+    sign: Callable[[bytes], bytes]
+
+
+# --- what `receive` asks of the shell -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send this now, in the control lane."""
+
+    message: NodeMessage
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Look up our digests at these places and hand them to `settled`."""
+
+    epochs: tuple[tuple[int, int], ...]
+    logs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The welcome: what to remember of the hive."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Number this log on from the hive's cursor, then tell `log_grew`."""
+
+    mark: LogMark
+
+
+@dataclass(frozen=True)
+class Refork:
+    """An epoch was forked and we were released: write again what the hive lacks, call anew."""
+
+    fork: Fork
+
+
+@dataclass(frozen=True)
+class LogsAcked:
+    """The hive holds these logs up to here."""
+
+    marks: tuple[LogMark, ...]
+
+
+@dataclass(frozen=True)
+class OpsAcked:
+    """The hive holds this epoch up to `seq`: stop resending, do not delete."""
+
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message for the shell: a need, a call, a cancel, links, safe marks, draining."""
+
+    message: Need | Call | Cancel | PartCredit | Links | Safe | Draining | HeartbeatReply
+
+
+Effect = Send | Compare | Accepted | Adopt | Refork | LogsAcked | OpsAcked | Received
+
+
+# --- what to read next ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SnapshotWanted:
+    """Read the state of all we own in one go and hand it to `snapshot_read`.
+
+    `skips` names the digests it takes along: (epoch, through) of ops that are no longer kept.
+    """
+
+    skips: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class OpsWanted:
+    """Read ops of `epoch` after `after` and hand them to `ops_read`."""
+
+    epoch: int
+    after: int
+    ops_max: int
+    bytes_max: int
+
+
+@dataclass(frozen=True)
+class ChunksWanted:
+    """Read chunks of this log from `chunk_seq` and hand them to `chunk_read` one by one."""
+
+    execution_id: str
+    chunk_seq: int
+    bytes_max: int
+
+
+@dataclass(frozen=True)
+class AnswerWanted:
+    """Take the next frame of the answer to this need and hand it to `answer_read`."""
+
+    request_id: str
+
+
+Wanted = SnapshotWanted | OpsWanted | ChunksWanted | AnswerWanted
+
+
+@dataclass
+class _Epoch:
+    first_kept: int
+    last: int
+    digest: bytes
+    sent: int = 0
+    acked: int = 0
+
+
+@dataclass
+class _Log:
+    next_send: int
+    next_new: int
+    acked: int
+    open: bool
+
+
+@dataclass
+class _Welcome:
+    welcome: Welcome
+    marks: list[LogMark] = field(default_factory=list)
+
+
+class NodeLink:
+    """One link, from challenge to close. Raises RemoteProtocolError where the hive breaks a rule,
+    LocalProtocolError where the shell does."""
+
+    def __init__(
+        self, caller: Caller, epochs: Sequence[EpochState], logs: Sequence[LogState]
+    ) -> None:
+        self.phase = Phase.AWAIT_CHALLENGE
+        self.link_no = 0
+        self.generation = 0
+        self.credit = CreditSpent()
+        self._caller = caller
+        self._hello_epochs = list(epochs[-limits.HELLO_EPOCHS_MAX :])
+        self._hello_logs = {state.execution_id: state for state in logs}
+        self._epochs = {
+            state.epoch: _Epoch(state.first_kept, state.last, state.digest)
+            for state in self._hello_epochs
+        }
+        self._logs: dict[str, _Log] = {}
+        self._turns: deque[str] = deque()
+        self._needs: deque[str] = deque()
+        self._in_flight: deque[tuple[int, int, int]] = deque()
+        self._in_flight_bytes = 0
+        self._snapshot_due = False
+        self._welcome: _Welcome | None = None
+        self._answer_next = False
+
+    # --- what the hive says -------------------------------------------------------------------
+
+    def receive(self, message: HiveMessage) -> list[Effect]:
+        """Take one message; return what the shell has to do about it, in order."""
+        match self.phase, message:
+            case Phase.AWAIT_CHALLENGE, Challenge():
+                return self._on_challenge(message)
+            case Phase.AWAIT_WELCOME, Welcome():
+                return self._on_welcome(message)
+            case Phase.AWAIT_WELCOME_LOGS, WelcomeLogs():
+                return self._on_welcome_logs(message)
+            case Phase.LIVE, _:
+                return self._on_live(message)
+            case Phase.CLOSED, _:
+                raise LocalProtocolError(ErrorCode.INTERNAL, "the link is closed")
+            case _:
+                raise RemoteProtocolError(
+                    ErrorCode.BAD_FRAME,
+                    f"a {type(message).__name__} while the link is {self.phase.value}",
+                )
+
+    def _on_challenge(self, challenge: Challenge) -> list[Effect]:
+        caller = self._caller
+        if challenge.hive_id != caller.hive_id:
+            raise RemoteProtocolError(
+                ErrorCode.AUTHENTICATION_FAILED,
+                "another hive answers at this address",
+                hint="If the hive was set up anew, join it again: node-agent join URL TOKEN.",
+                expected=caller.hive_id,
+                found=challenge.hive_id,
+            )
+        signed = tokens.hello_bytes(
+            caller.hive_id,
+            caller.host,
+            challenge.nonce,
+            caller.node_id,
+            caller.instance,
+            caller.connect_no,
+        )
+        hello = Hello(
+            node_id=caller.node_id,
+            instance=caller.instance,
+            connect_no=caller.connect_no,
+            host=caller.host,
+            signature=caller.sign(signed),
+            version=caller.version,
+            epochs=self._hello_epochs,
+            generation_seen=caller.generation_seen,
+        )
+        self.phase = Phase.AWAIT_WELCOME
+        return [Send(hello), *map(Send, _pages(list(self._hello_logs.values())))]
+
+    def _on_welcome(self, welcome: Welcome) -> list[Effect]:
+        self._welcome = _Welcome(welcome)
+        self.phase = Phase.AWAIT_WELCOME_LOGS
+        return []
+
+    def _on_welcome_logs(self, page: WelcomeLogs) -> list[Effect]:
+        assert self._welcome is not None
+        self._welcome.marks.extend(page.marks)
+        if len(self._welcome.marks) > len(self._hello_logs):
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "more cursors than logs were named")
+        if not page.last:
+            return []
+        welcome = self._welcome.welcome
+        self.phase = Phase.SETTLING
+        self.link_no = welcome.link_no
+        self.generation = welcome.generation
+        self.credit.granted(welcome.credit)
+        if welcome.forks:
+            self.phase = Phase.CLOSED
+            return [Accepted(welcome), *(Refork(fork) for fork in welcome.forks)]
+        return [
+            Accepted(welcome),
+            Compare(
+                epochs=tuple(
+                    (mark.epoch, mark.mark)
+                    for mark in welcome.marks
+                    if mark.epoch in self._epochs and self._comparable(mark)
+                ),
+                logs=tuple(
+                    (mark.execution_id, mark.next_chunk - 1)
+                    for mark in self._welcome.marks
+                    if mark.execution_id in self._hello_logs
+                    and 1 < mark.next_chunk < self._hello_logs[mark.execution_id].next_chunk
+                ),
+            ),
+        ]
+
+    def _comparable(self, mark: EpochMark) -> bool:
+        epoch = self._epochs[mark.epoch]
+        return max(1, epoch.first_kept) <= mark.mark <= epoch.last
+
+    def settled(
+        self, epochs: Mapping[tuple[int, int], bytes | None], logs: Mapping[tuple[str, int], bytes | None]
+    ) -> list[Effect]:
+        """Take the digests `Compare` asked for (None: no longer kept); the link goes live."""
+        assert self._welcome is not None
+        welcome = self._welcome.welcome
+        for mark in welcome.marks:
+            ours = epochs.get((mark.epoch, mark.mark))
+            if ours is not None and ours != mark.digest:
+                # Not ours to decide: the hive quarantines, a person releases.
+                return [Send(Forked(epoch=mark.epoch, seq=mark.mark, digest=ours))]
+        self._adopt_marks(welcome)
+        self.phase = Phase.LIVE
+        return self._adopt_cursors(self._welcome.marks, logs)
+
+    def _adopt_marks(self, welcome: Welcome) -> None:
+        for mark in welcome.marks:
+            epoch = self._epochs.get(mark.epoch)
+            if epoch is None:
+                continue
+            # Ours if the hive is ahead: then our disk was restored, and `newest` says so too.
+            epoch.sent = epoch.acked = min(mark.mark, epoch.last)
+            if epoch.sent + 1 < epoch.first_kept:
+                self._snapshot_due = True
+        if welcome.newest is not None and not self._holds(*welcome.newest):
+            self._snapshot_due = True
+
+    def _holds(self, epoch: int, seq: int) -> bool:
+        return epoch in self._epochs and self._epochs[epoch].last >= seq
+
+    def _adopt_cursors(
+        self, marks: Iterable[LogMark], digests: Mapping[tuple[str, int], bytes | None]
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        for mark in marks:
+            state = self._hello_logs.get(mark.execution_id)
+            if state is None:
+                raise RemoteProtocolError(
+                    ErrorCode.BAD_FRAME, "a cursor for a log that was not named"
+                )
+            if mark.next_chunk == state.next_chunk:
+                ours: bytes | None = state.digest
+            else:
+                ours = digests.get((mark.execution_id, mark.next_chunk - 1))
+            ahead = mark.next_chunk > state.next_chunk
+            differs = mark.next_chunk > 1 and ours is not None and ours != mark.digest
+            if ahead or differs:
+                effects.append(Adopt(mark))
+                continue
+            self._logs[mark.execution_id] = _Log(
+                next_send=mark.next_chunk,
+                next_new=state.next_chunk,
+                acked=mark.next_chunk,
+                open=False,
+            )
+            effects.append(LogsAcked((mark,)))
+        return effects
+
+    def _on_live(self, message: HiveMessage) -> list[Effect]:
+        match message:
+            case Ack():
+                return self._on_ack(message)
+            case LogAck():
+                return self._on_log_ack(message)
+            case Credit():
+                self.credit.granted(message.total)
+                return []
+            case HeartbeatReply():
+                self.credit.granted(message.credit)
+                for mark in message.marks:
+                    self._acknowledged(mark.epoch, mark.mark)
+                return [Received(message)]
+            case Ping():
+                return [Send(NodePong(n=message.n))]
+            case Need():
+                if message.request_id in self._needs:
+                    return []
+                if len(self._needs) >= limits.NEEDS_OPEN_MAX:
+                    raise RemoteProtocolError(ErrorCode.BAD_FRAME, "too many needs are open")
+                self._needs.append(message.request_id)
+                return [Received(message)]
+            case Call() | Cancel() | PartCredit() | Links() | Safe() | Draining():
+                return [Received(message)]
+            case _:
+                raise RemoteProtocolError(
+                    ErrorCode.BAD_FRAME, f"a {type(message).__name__} on a live link"
+                )
+
+    def _on_ack(self, ack: Ack) -> list[Effect]:
+        if ack.link_no != self.link_no or ack.generation < self.generation:
+            return []
+        self._acknowledged(ack.epoch, ack.seq)
+        return [OpsAcked(ack.epoch, ack.seq)]
+
+    def _acknowledged(self, epoch_no: int, seq: int) -> None:
+        epoch = self._epochs.get(epoch_no)
+        if epoch is None:
+            return
+        if seq < epoch.acked:
+            # The hive lost what it had acknowledged: the next hello is the one way to rewind.
+            raise RemoteProtocolError(ErrorCode.HOLE, "the hive's mark went down under the link")
+        if seq > max(epoch.sent, epoch.acked):
+            if seq <= epoch.last:
+                raise RemoteProtocolError(ErrorCode.BAD_FRAME, "ops were acknowledged unsent")
+            # A mark above all we have, known since the welcome of a restored node.
+            return
+        epoch.acked = seq
+        while self._in_flight and self._in_flight[0][0] == epoch_no and self._in_flight[0][1] <= seq:
+            self._in_flight_bytes -= self._in_flight.popleft()[2]
+
+    def _on_log_ack(self, ack: LogAck) -> list[Effect]:
+        if ack.link_no != self.link_no or ack.generation < self.generation:
+            return []
+        for mark in ack.marks:
+            log = self._logs.get(mark.execution_id)
+            if log is None:
+                continue
+            if mark.next_chunk < log.acked:
+                raise RemoteProtocolError(ErrorCode.HOLE, "a log's cursor went down under the link")
+            log.acked = mark.next_chunk
+            if not log.open and log.acked >= log.next_new:
+                del self._logs[mark.execution_id]
+        return [LogsAcked(tuple(ack.marks))]
+
+    # --- what the node's stores say -----------------------------------------------------------
+
+    def journal_grew(self, epoch: int, last: int) -> None:
+        """Op `last` of `epoch` is committed."""
+        held = self._epochs.get(epoch)
+        if held is None:
+            self._epochs[epoch] = _Epoch(first_kept=1, last=last, digest=b"")
+        else:
+            held.last = max(held.last, last)
+
+    def log_grew(
+        self, execution_id: str, *, next_chunk: int, first_unsent: int, open_: bool
+    ) -> None:
+        """Chunks of a log before `next_chunk` are committed; a log new to the link is taken up."""
+        log = self._logs.get(execution_id)
+        if log is None:
+            self._logs[execution_id] = _Log(
+                next_send=first_unsent, next_new=next_chunk, acked=first_unsent, open=open_
+            )
+            return
+        log.next_new = max(log.next_new, next_chunk)
+        log.open = open_
+
+    # --- what to send next --------------------------------------------------------------------
+
+    def next_wanted(self) -> Wanted | None:
+        """Return what to read and send next below the control lane, or None: nothing to send."""
+        if self.phase is not Phase.LIVE:
+            return None
+        if self._snapshot_due:
+            return SnapshotWanted(self._skips())
+        wanted: Wanted | None = self._ops_wanted()
+        if wanted is not None or self.credit.left <= 0:
+            return wanted
+        # Answers and live logs take turns, so neither starves behind the other.
+        self._answer_next = not self._answer_next
+        if self._answer_next:
+            return self._answer_wanted() or self._chunks_wanted()
+        return self._chunks_wanted() or self._answer_wanted()
+
+    def _skips(self) -> tuple[tuple[int, int], ...]:
+        return tuple(
+            (number, epoch.first_kept - 1)
+            for number, epoch in self._epochs.items()
+            if epoch.sent + 1 < epoch.first_kept
+        )
+
+    def _ops_wanted(self) -> OpsWanted | None:
+        room = limits.OPS_IN_FLIGHT_BYTES_MAX - self._in_flight_bytes
+        if room <= 0:
+            return None
+        for number, epoch in self._epochs.items():
+            if epoch.sent < epoch.last:
+                return OpsWanted(
+                    number,
+                    epoch.sent,
+                    limits.OPS_PER_FRAME_MAX,
+                    min(room, limits.OPS_FRAME_BYTES_MAX),
+                )
+        return None
+
+    def _chunks_wanted(self) -> ChunksWanted | None:
+        waiting = [name for name, log in self._logs.items() if log.next_send < log.next_new]
+        if not waiting:
+            return None
+        running = [name for name in waiting if self._logs[name].open] or waiting
+        chosen = next((name for name in running if name not in self._turns), None)
+        if chosen is None:
+            chosen = next(name for name in self._turns if name in running)
+        if chosen in self._turns:
+            self._turns.remove(chosen)
+        self._turns.append(chosen)
+        while len(self._turns) > len(self._logs):
+            self._turns.popleft()
+        return ChunksWanted(chosen, self._logs[chosen].next_send, max(1, self.credit.left))
+
+    def _answer_wanted(self) -> AnswerWanted | None:
+        if not self._needs:
+            return None
+        self._needs.rotate(-1)
+        return AnswerWanted(self._needs[-1])
+
+    # --- what was read ------------------------------------------------------------------------
+
+    def ops_read(self, epoch_no: int, ops: Sequence[Op]) -> Ops:
+        """Take the ops `OpsWanted` asked for; return their frame. They are on their way now."""
+        epoch = self._epochs[epoch_no]
+        frame = Ops(epoch=epoch_no, first_seq=epoch.sent + 1, ops=list(ops))
+        epoch.sent += len(ops)
+        nbytes = sum(len(op.body) for op in ops) + 64 * len(ops)
+        self._in_flight.append((epoch_no, epoch.sent, nbytes))
+        self._in_flight_bytes += nbytes
+        return frame
+
+    def snapshot_read(
+        self,
+        snapshot_id: str,
+        position: tuple[int, int],
+        records: Sequence[Record],
+        digests: Mapping[tuple[int, int], bytes],
+    ) -> list[NodeMessage]:
+        """Take the state of all we own as of `position`; return snapshot and skips, in order."""
+        pages = _record_pages(records)
+        frames: list[NodeMessage] = [
+            Snapshot(
+                snapshot_id=snapshot_id,
+                epoch=position[0],
+                seq=position[1],
+                records=page,
+                last=number == len(pages),
+            )
+            for number, page in enumerate(pages, 1)
+        ]
+        for number, through in self._skips():
+            frames.append(Skip(epoch=number, through=through, digest=digests[number, through]))
+            epoch = self._epochs[number]
+            epoch.sent = epoch.acked = through
+        self._snapshot_due = False
+        return frames
+
+    def may_begin_chunk(self) -> bool:
+        """Whether any credit is left: then a whole chunk may go."""
+        return self.credit.left > 0
+
+    def chunk_read(self, chunk: LogChunk | GapChunk) -> LogChunk | GapChunk:
+        """Take one chunk of a log; return the frame. It is on its way now."""
+        log = self._logs[chunk.execution_id]
+        if chunk.chunk_seq != log.next_send:
+            raise LocalProtocolError(
+                ErrorCode.INTERNAL, f"chunk {chunk.chunk_seq} where {log.next_send} was due"
+            )
+        log.next_send = chunk.through_seq + 1 if isinstance(chunk, GapChunk) else log.next_send + 1
+        self.credit.spend(cost(chunk))
+        return chunk
+
+    def log_gone(self, execution_id: str) -> None:
+        """Nothing more of this log is to be sent (it was deleted, or its policy changed)."""
+        self._logs.pop(execution_id, None)
+
+    def answer_read(
+        self, message: Fetched | Records | NeedDone
+    ) -> Fetched | Records | NeedDone:
+        """Take one frame of an answer; return it. `NeedDone` ends the answer."""
+        if isinstance(message, NeedDone):
+            self._needs.remove(message.request_id)
+        else:
+            self.credit.spend(cost(message))
+        return message
+
+    def close(self) -> None:
+        """The socket is gone."""
+        self.phase = Phase.CLOSED
+
+
+def _pages(logs: list[LogState]) -> list[HelloLogs]:
+    size = limits.HELLO_LOGS_PER_PAGE_MAX
+    starts = range(0, max(1, len(logs)), size)
+    return [
+        HelloLogs(logs=logs[start : start + size], last=start + size >= len(logs))
+        for start in starts
+    ]
+
+
+def _record_pages(records: Sequence[Record]) -> list[list[Record]]:
+    pages: list[list[Record]] = [[]]
+    nbytes = 0
+    for record in records:
+        full = len(pages[-1]) >= limits.RECORDS_PER_PAGE_MAX
+        if pages[-1] and (full or nbytes + len(record.body) > limits.RECORDS_PAGE_BYTES_MAX):
+            pages.append([])
+            nbytes = 0
+        pages[-1].append(record)
+        nbytes += len(record.body)
+    return pages
