@@ -1,14 +1,12 @@
 """Frames to values and back: msgpack, bounded, and strict about what is not a frame at all."""
 
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from protocol import limits
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.messages import HiveMessage, NodeMessage
-
-M = TypeVar("M")
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _FROM_NODE: Final = msgspec.msgpack.Decoder(NodeMessage)
@@ -29,15 +27,17 @@ def encode(message: NodeMessage | HiveMessage) -> bytes:
 
 def decode_from_node(frame: bytes) -> NodeMessage:
     """Decode what a node sent. Raises RemoteProtocolError (close 4400) for anything else."""
-    return _decode(_FROM_NODE, frame)
+    message: NodeMessage = _decode(_FROM_NODE, frame)
+    return message
 
 
 def decode_from_hive(frame: bytes) -> HiveMessage:
     """Decode what a hive sent. Raises RemoteProtocolError (close 4400) for anything else."""
-    return _decode(_FROM_HIVE, frame)
+    message: HiveMessage = _decode(_FROM_HIVE, frame)
+    return message
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[M], frame: bytes) -> M:
+def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: bytes) -> Any:
     if len(frame) > limits.FRAME_BYTES_MAX:
         raise RemoteProtocolError(
             ErrorCode.BAD_FRAME, f"a frame of {len(frame)} bytes is over the limit"

@@ -10,8 +10,6 @@ from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import Credit, Fetched, Records
 
 
-
-
 def cost(message: LogChunk | GapChunk | Fetched | Records) -> int:
     """Return the bytes a frame takes of the credit: blobs and record bodies; gaps are free."""
     match message:

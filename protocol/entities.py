@@ -4,6 +4,8 @@ Every field that came after the first release has a default, and unknown fields 
 record reads on both sides of an upgrade. Times are wall-clock milliseconds, for people only.
 """
 
+import builtins
+
 import msgspec
 
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
@@ -115,7 +117,7 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True):
     chunks: int
     entries: int
     bytes: int
-    digest: bytes = b""
+    digest: builtins.bytes = b""
 
 
 class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):

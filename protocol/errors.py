@@ -134,9 +134,7 @@ class SkepError(Exception):
     `details` (JSON-able facts, by name).
     """
 
-    def __init__(
-        self, code: ErrorCode, message: str, *, hint: str = "", **details: Any
-    ) -> None:
+    def __init__(self, code: ErrorCode, message: str, *, hint: str = "", **details: Any) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

@@ -157,15 +157,18 @@ Effect = (
 
 
 class HiveLink:
-    """One link, from challenge to close. Raises RemoteProtocolError where the node breaks a rule,
-    LocalProtocolError where the shell does."""
+    """One link, from challenge to close.
+
+    Raises RemoteProtocolError where the node breaks a rule, and LocalProtocolError where the
+    shell does.
+    """
 
     def __init__(self, hive_id: str, nonce: bytes) -> None:
         self.phase = Phase.AWAIT_HELLO
         self.link_no = 0
         self.generation = 0
         self.credit = CreditGranted()
-        self.hello: Hello | None = None
+        self.hello: Hello
         self._hive_id = hive_id
         self._nonce = nonce
         self._logs: list[LogState] = []
@@ -198,7 +201,6 @@ class HiveLink:
                 )
 
     def _on_hello_logs(self, page: HelloLogs) -> list[Effect]:
-        assert self.hello is not None
         self._logs.extend(page.logs)
         if len(self._logs) > HELLO_LOGS_MAX:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the hello names too many logs")
@@ -227,9 +229,7 @@ class HiveLink:
                 return [CommitSnapshot(message)]
             case Skip():
                 self._check_epoch(message.epoch)
-                self._received[message.epoch] = max(
-                    self._received[message.epoch], message.through
-                )
+                self._received[message.epoch] = max(self._received[message.epoch], message.through)
                 return [CommitSkip(message)]
             case Result() | Opened() | Part() | End():
                 return [Answered(message)]
@@ -348,8 +348,11 @@ class HiveLink:
     def heartbeat_reply(
         self, n: int, hive_time_ms: int, marks: Sequence[EpochMark] | None = None
     ) -> HeartbeatReply:
-        """Return the answer to heartbeat `n`. `marks` as just read from the store, where they
-        were: the link's own memory would not notice a store that lost some."""
+        """Return the answer to heartbeat `n`.
+
+        `marks` as just read from the store, where they were: the link's own memory would not
+        notice a store that lost some.
+        """
         told = list(marks) if marks is not None else list(self._committed.values())
         return HeartbeatReply(
             n=n, hive_time_ms=hive_time_ms, marks=told[-8:], credit=self.credit.repeat()

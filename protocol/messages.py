@@ -94,7 +94,7 @@ class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
 # --- node to hive ---------------------------------------------------------------------------------
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, frozen=True, tag="hello"):
     """Who is calling, what it holds. Followed by at least one `hello_logs`."""
 
     node_id: str
@@ -108,14 +108,14 @@ class Hello(_Message, tag="hello"):
     features: list[str] = []
 
 
-class HelloLogs(_Message, tag="hello_logs"):
+class HelloLogs(_Message, frozen=True, tag="hello_logs"):
     """A page of the logs that are open or not fully acknowledged."""
 
     logs: list[LogState]
     last: bool
 
 
-class Forked(_Message, tag="forked"):
+class Forked(_Message, frozen=True, tag="forked"):
     """The node's digest at the hive's mark differs from the one `welcome` named."""
 
     epoch: int
@@ -123,7 +123,7 @@ class Forked(_Message, tag="forked"):
     digest: bytes
 
 
-class Ops(_Message, tag="ops"):
+class Ops(_Message, frozen=True, tag="ops"):
     """Ops `first_seq`, `first_seq + 1`, ... of one epoch."""
 
     epoch: int
@@ -131,7 +131,7 @@ class Ops(_Message, tag="ops"):
     ops: list[Op]
 
 
-class Snapshot(_Message, tag="snapshot"):
+class Snapshot(_Message, frozen=True, tag="snapshot"):
     """A page of the state of all a node owns, as of position (`epoch`, `seq`)."""
 
     snapshot_id: str
@@ -141,7 +141,7 @@ class Snapshot(_Message, tag="snapshot"):
     last: bool
 
 
-class Skip(_Message, tag="skip"):
+class Skip(_Message, frozen=True, tag="skip"):
     """The node no longer has ops up to `through`; a snapshot before this frame stands for them."""
 
     epoch: int
@@ -149,21 +149,21 @@ class Skip(_Message, tag="skip"):
     digest: bytes
 
 
-class Fetched(_Message, tag="fetched"):
+class Fetched(_Message, frozen=True, tag="fetched"):
     """A chunk that answers a need; the log it belongs to takes it as if it had streamed."""
 
     request_id: str
     chunk: LogChunk | GapChunk
 
 
-class Records(_Message, tag="records"):
+class Records(_Message, frozen=True, tag="records"):
     """A page of state that answers a need; never new ops."""
 
     request_id: str
     records: list[Record]
 
 
-class NeedDone(_Message, tag="need_done"):
+class NeedDone(_Message, frozen=True, tag="need_done"):
     """A need is answered: what became of each id. `more` where `max_bytes` ended it early."""
 
     request_id: str
@@ -171,7 +171,7 @@ class NeedDone(_Message, tag="need_done"):
     more: bool = False
 
 
-class Result(_Message, tag="result"):
+class Result(_Message, frozen=True, tag="result"):
     """The answer to a call: `body` (the reply, msgpack) or `error`."""
 
     call_id: str
@@ -179,14 +179,14 @@ class Result(_Message, tag="result"):
     error: ErrorBody | None = None
 
 
-class Opened(_Message, tag="opened"):
+class Opened(_Message, frozen=True, tag="opened"):
     """A streamed reply begins; `body` is the operation's reply Struct, msgpack."""
 
     call_id: str
     body: bytes
 
 
-class Part(_Message, tag="part"):
+class Part(_Message, frozen=True, tag="part"):
     """Piece `n` (from 0) of a streamed reply: the very bytes a viewer's HTTP response carries."""
 
     call_id: str
@@ -194,14 +194,14 @@ class Part(_Message, tag="part"):
     data: bytes
 
 
-class End(_Message, tag="end"):
+class End(_Message, frozen=True, tag="end"):
     """A streamed reply is over; `error` where it broke off."""
 
     call_id: str
     error: ErrorBody | None = None
 
 
-class Heartbeat(_Message, tag="heartbeat"):
+class Heartbeat(_Message, frozen=True, tag="heartbeat"):
     """The node lives; what it is doing and what it still has to send."""
 
     n: int
@@ -211,7 +211,7 @@ class Heartbeat(_Message, tag="heartbeat"):
     outbox: OutboxState = OutboxState()
 
 
-class NodePong(_Message, tag="pong"):
+class NodePong(_Message, frozen=True, tag="pong"):
     """The answer to a `ping`."""
 
     n: int
@@ -220,14 +220,14 @@ class NodePong(_Message, tag="pong"):
 # --- hive to node ---------------------------------------------------------------------------------
 
 
-class Challenge(_Message, tag="challenge"):
+class Challenge(_Message, frozen=True, tag="challenge"):
     """First frame of a link: sign this."""
 
     hive_id: str
     nonce: bytes
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, frozen=True, tag="welcome"):
     """The link is accepted. Followed by at least one `welcome_logs`.
 
     `newest` is the latest position the hive has seen of this node. `keys` are the hive's public
@@ -246,14 +246,14 @@ class Welcome(_Message, tag="welcome"):
     keys: dict[str, bytes] = {}
 
 
-class WelcomeLogs(_Message, tag="welcome_logs"):
+class WelcomeLogs(_Message, frozen=True, tag="welcome_logs"):
     """A page of cursors: one for each log the hello named."""
 
     marks: list[LogMark]
     last: bool
 
 
-class Ack(_Message, tag="ack"):
+class Ack(_Message, frozen=True, tag="ack"):
     """All ops of `epoch` up to `seq` are committed: stop resending (not: delete)."""
 
     link_no: int
@@ -262,7 +262,7 @@ class Ack(_Message, tag="ack"):
     seq: int
 
 
-class LogAck(_Message, tag="log_ack"):
+class LogAck(_Message, frozen=True, tag="log_ack"):
     """Chunks of these logs before `next_chunk` are committed."""
 
     link_no: int
@@ -270,13 +270,13 @@ class LogAck(_Message, tag="log_ack"):
     marks: list[LogMark]
 
 
-class Credit(_Message, tag="credit"):
-    """Chunk bytes the node may have sent on this link in all; it may begin one while any is left."""
+class Credit(_Message, frozen=True, tag="credit"):
+    """Chunk bytes the node may have sent on this link in all; any left allows a whole chunk."""
 
     total: int
 
 
-class HeartbeatReply(_Message, tag="heartbeat_reply"):
+class HeartbeatReply(_Message, frozen=True, tag="heartbeat_reply"):
     """Answers a heartbeat; repeats marks and credit, so that a lost or lowered one is noticed."""
 
     n: int
@@ -285,14 +285,17 @@ class HeartbeatReply(_Message, tag="heartbeat_reply"):
     credit: int
 
 
-class Ping(_Message, tag="ping"):
+class Ping(_Message, frozen=True, tag="ping"):
     """Measures the control round trip."""
 
     n: int
 
 
-class Need(_Message, tag="need"):
-    """The hive asks for what it lacks. `after` and `from_chunk` stand beside `ids` (kind `logs`)."""
+class Need(_Message, frozen=True, tag="need"):
+    """The hive asks for what it lacks.
+
+    For kind `logs`, `after` (entries) and `from_chunk` stand beside `ids`.
+    """
 
     request_id: str
     kind: str
@@ -302,7 +305,7 @@ class Need(_Message, tag="need"):
     max_bytes: int = 0
 
 
-class Call(_Message, tag="call"):
+class Call(_Message, frozen=True, tag="call"):
     """A command on an attempt (or, for `start`, on the node). `capability` is checked again."""
 
     call_id: str
@@ -316,26 +319,26 @@ class Call(_Message, tag="call"):
     fence: str | None = None
 
 
-class PartCredit(_Message, tag="part_credit"):
+class PartCredit(_Message, frozen=True, tag="part_credit"):
     """Part bytes of this call the node may have sent in all."""
 
     call_id: str
     total: int
 
 
-class Cancel(_Message, tag="cancel"):
+class Cancel(_Message, frozen=True, tag="cancel"):
     """The caller of this call is gone."""
 
     call_id: str
 
 
-class Links(_Message, tag="links"):
+class Links(_Message, frozen=True, tag="links"):
     """Which project each checkout belongs to, and how much of its logs the hive wants."""
 
     links: list[ProjectLink]
 
 
-class Safe(_Message, tag="safe"):
+class Safe(_Message, frozen=True, tag="safe"):
     """What every verified backup holds: epochs through a seq, and whole logs. It may be deleted."""
 
     epochs: list[tuple[int, int]]
@@ -344,7 +347,7 @@ class Safe(_Message, tag="safe"):
     backups: bool = True
 
 
-class Draining(_Message, tag="draining"):
+class Draining(_Message, frozen=True, tag="draining"):
     """The hive is about to close; come back after `retry_after_ms`."""
 
     retry_after_ms: int

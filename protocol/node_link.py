@@ -205,8 +205,11 @@ class _Welcome:
 
 
 class NodeLink:
-    """One link, from challenge to close. Raises RemoteProtocolError where the hive breaks a rule,
-    LocalProtocolError where the shell does."""
+    """One link, from challenge to close.
+
+    Raises RemoteProtocolError where the hive breaks a rule, and LocalProtocolError where the
+    shell does.
+    """
 
     def __init__(
         self, caller: Caller, epochs: Sequence[EpochState], logs: Sequence[LogState]
@@ -228,7 +231,7 @@ class NodeLink:
         self._in_flight: deque[tuple[int, int, int]] = deque()
         self._in_flight_bytes = 0
         self._snapshot_due = False
-        self._welcome: _Welcome | None = None
+        self._welcome: _Welcome
         self._answer_next = False
 
     # --- what the hive says -------------------------------------------------------------------
@@ -289,7 +292,6 @@ class NodeLink:
         return []
 
     def _on_welcome_logs(self, page: WelcomeLogs) -> list[Effect]:
-        assert self._welcome is not None
         self._welcome.marks.extend(page.marks)
         if len(self._welcome.marks) > len(self._hello_logs):
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "more cursors than logs were named")
@@ -325,10 +327,11 @@ class NodeLink:
         return max(1, epoch.first_kept) <= mark.mark <= epoch.last
 
     def settled(
-        self, epochs: Mapping[tuple[int, int], bytes | None], logs: Mapping[tuple[str, int], bytes | None]
+        self,
+        epochs: Mapping[tuple[int, int], bytes | None],
+        logs: Mapping[tuple[str, int], bytes | None],
     ) -> list[Effect]:
         """Take the digests `Compare` asked for (None: no longer kept); the link goes live."""
-        assert self._welcome is not None
         welcome = self._welcome.welcome
         for mark in welcome.marks:
             ours = epochs.get((mark.epoch, mark.mark))
@@ -431,7 +434,9 @@ class NodeLink:
             # A mark above all we have, known since the welcome of a restored node.
             return
         epoch.acked = seq
-        while self._in_flight and self._in_flight[0][0] == epoch_no and self._in_flight[0][1] <= seq:
+        while (
+            self._in_flight and self._in_flight[0][0] == epoch_no and self._in_flight[0][1] <= seq
+        ):
             self._in_flight_bytes -= self._in_flight.popleft()[2]
 
     def _on_log_ack(self, ack: LogAck) -> list[Effect]:
@@ -587,9 +592,7 @@ class NodeLink:
         """Nothing more of this log is to be sent (it was deleted, or its policy changed)."""
         self._logs.pop(execution_id, None)
 
-    def answer_read(
-        self, message: Fetched | Records | NeedDone
-    ) -> Fetched | Records | NeedDone:
+    def answer_read(self, message: Fetched | Records | NeedDone) -> Fetched | Records | NeedDone:
         """Take one frame of an answer; return it. `NeedDone` ends the answer."""
         if isinstance(message, NeedDone):
             self._needs.remove(message.request_id)

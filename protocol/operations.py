@@ -28,7 +28,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all requests: fields by name, unknown ones refused at the edge (`forbid`)."""
 
 
-class StartRequest(Request):
+class StartRequest(Request, frozen=True):
     """Start an attempt of a task on this node.
 
     `command` is one string, split as a shell would and run without one. `task_*` come from the
@@ -54,7 +54,7 @@ class StartRequest(Request):
     commit_leftovers: bool = False
 
 
-class StopRequest(Request):
+class StopRequest(Request, frozen=True):
     """Stop an attempt: interrupt, then terminate, then kill after `grace_s`."""
 
     grace_s: float | None = None
@@ -66,7 +66,7 @@ class AttemptReply(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt
 
 
-class BranchStatusRequest(Request):
+class BranchStatusRequest(Request, frozen=True):
     """Where the attempt's branch stands."""
 
 
@@ -89,7 +89,7 @@ class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "worktree"
 
 
-class DiffRequest(Request):
+class DiffRequest(Request, frozen=True):
     """The attempt's changes against its target (default) or its base commit."""
 
     against: str = "target"
@@ -98,7 +98,7 @@ class DiffRequest(Request):
     stat: bool = False
 
 
-class ListFilesRequest(Request):
+class ListFilesRequest(Request, frozen=True):
     """One page of a folder of the worktree; `path` is relative, empty for the top."""
 
     path: str = ""
@@ -123,7 +123,7 @@ class ListFilesReply(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "worktree"
 
 
-class ReadFileRequest(Request):
+class ReadFileRequest(Request, frozen=True):
     """The bytes of a file of the worktree, or a range of them."""
 
     path: str
@@ -131,7 +131,7 @@ class ReadFileRequest(Request):
     bytes_max: int | None = None
 
 
-class LogRequest(Request):
+class LogRequest(Request, frozen=True):
     """Entries of an execution's log after number `after`, straight from the node."""
 
     execution_id: str

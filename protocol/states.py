@@ -105,9 +105,7 @@ TASK_TRANSITIONS: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = {
     # A run may also start at once, with no queue between.
     _T.READY: frozenset({_T.DRAFT, _T.QUEUED, _T.IN_PROGRESS, _T.CANCELLED}),
     _T.QUEUED: frozenset({_T.READY, _T.IN_PROGRESS, _T.FAILED, _T.CANCELLED}),
-    _T.IN_PROGRESS: frozenset(
-        {_T.IN_REVIEW, _T.DONE, _T.FAILED, _T.CANCELLED, _T.QUEUED}
-    ),
+    _T.IN_PROGRESS: frozenset({_T.IN_REVIEW, _T.DONE, _T.FAILED, _T.CANCELLED, _T.QUEUED}),
     _T.IN_REVIEW: frozenset({_T.IN_PROGRESS, _T.DONE, _T.READY, _T.CANCELLED}),
     _T.FAILED: frozenset({_T.READY, _T.QUEUED, _T.IN_PROGRESS}),
     _T.CANCELLED: frozenset({_T.READY, _T.QUEUED, _T.IN_PROGRESS}),

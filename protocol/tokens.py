@@ -6,7 +6,7 @@ token chooses its algorithm or its key's place (RFC 8725).
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import jwt
 import msgspec
@@ -162,13 +162,13 @@ def check_capability(
 
 def _verified_claims(
     token: str, keys: Mapping[str, bytes], hive_id: str, node_id: str
-) -> dict[str, object] | dict[str, str | int]:
+) -> dict[str, Any]:
     try:
         header = jwt.get_unverified_header(token)
         public_key = keys[header["kid"]]
         if header.get("typ") != _CAPABILITY_TYPE:
             raise _refused("the token is not a capability")
-        claims: dict[str, object] = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             Ed25519PublicKey.from_public_bytes(public_key),
             algorithms=[_ALGORITHM],
