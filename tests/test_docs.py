@@ -25,7 +25,8 @@ EXAMPLES = {"hive/api/streams.py", "tests/hive/api/test_streams.py"}
 WORDS = """
 node; hive; project; checkout; task; work order; lease; fence; slot; attempt; execution; log entry;
 log chunk; session; message; request; instance; epoch; journal; op; outbox; high-water mark;
-position; backfill; credit; turn; operation; relay; direct; sync state; supervisor; spool; chunk store
+position; backfill; credit; turn; operation; relay; direct; sync state; supervisor; spool;
+chunk store
 """
 
 # Folders that only the machine of one developer has.
@@ -46,6 +47,12 @@ REGISTRY_HOSTS = [
     )
 ]
 REGISTRY = re.compile("|".join(map(re.escape, REGISTRY_HOSTS)))
+
+
+def none(faults: list[str]) -> None:
+    """Fail with every fault on a line of its own."""
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
 
 
 def slug(heading: str) -> str:
@@ -114,16 +121,12 @@ def pages(checkout: Path) -> dict[Path, str]:
 
 def test_links_lead_somewhere(checkout: Path, pages: dict[Path, str]):
     """Every link between pages, and to a heading, has its target."""
-    assert [
-        fault for page, text in pages.items() for fault in broken_links(checkout, page, text)
-    ] == []
+    none([fault for page, text in pages.items() for fault in broken_links(checkout, page, text)])
 
 
 def test_named_files_exist(checkout: Path, pages: dict[Path, str]):
     """Every file of ours that a page names is there."""
-    assert [
-        fault for page, text in pages.items() for fault in absent_files(checkout, page, text)
-    ] == []
+    none([fault for page, text in pages.items() for fault in absent_files(checkout, page, text)])
 
 
 def test_the_glossary_has_every_word(pages: dict[Path, str], checkout: Path):
@@ -157,7 +160,7 @@ def test_nothing_kept_names_a_foreign_place(checkout: Path):
         for file in kept_files(checkout)
         for place in foreign_places(file.read_bytes().decode("utf-8", "replace"))
     ]
-    assert faults == []
+    none(faults)
 
 
 def test_no_kept_file_is_large(checkout: Path):

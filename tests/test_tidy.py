@@ -1,6 +1,6 @@
 """The code keeps the rules of `tidy_rules`, and each rule sees the faults it is there for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -37,6 +37,12 @@ def planted(sources: Mapping[str, str]) -> dict[str, Module]:
     return {module.name: module for module in modules}
 
 
+def none(complaints: Iterable[str]) -> None:
+    """Fail with every complaint on a line of its own."""
+    if found := list(complaints):
+        pytest.fail("\n".join(found), pytrace=False)
+
+
 @pytest.fixture(scope="module")
 def modules(checkout: Path) -> dict[str, Module]:
     """Every module of this checkout."""
@@ -46,13 +52,13 @@ def modules(checkout: Path) -> dict[str, Module]:
 @pytest.mark.parametrize("rule", MODULE_RULES, ids=lambda rule: rule.__name__)
 def test_every_module_keeps(rule: ModuleRule, modules: dict[str, Module]):
     """No module of this checkout breaks the rule."""
-    assert [complaint for module in modules.values() for complaint in rule(module)] == []
+    none(complaint for module in modules.values() for complaint in rule(module))
 
 
 @pytest.mark.parametrize("rule", TREE_RULES, ids=lambda rule: rule.__name__)
 def test_the_tree_keeps(rule: TreeRule, modules: dict[str, Module]):
     """The modules together do not break the rule."""
-    assert list(rule(modules)) == []
+    none(rule(modules))
 
 
 def test_the_tree_is_read(modules: dict[str, Module]):
