@@ -1,0 +1,223 @@
+"""What an operator may set on a node: file < environment < flag, every setting with its default.
+
+Owns the only reads of the environment on this side. Must not open stores or speak to anyone.
+"""
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from protocol.errors import ErrorCode, SkepError
+
+#: Settings come from the environment as this and the setting's name in capitals.
+ENVIRONMENT_PREFIX: Final = "SKEP_NODE_"
+#: The settings file, in the data folder.
+CONFIG_FILE: Final = "config.toml"
+SLOTS_DEFAULT: Final = 2
+#: Tests of crashes name a point in the program here; see `node_agent.failpoints`.
+_FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
+_CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
+
+
+class ConfigError(SkepError):
+    """A setting cannot be used; `where` names the file, variable or flag it came from."""
+
+    def __init__(self, message: str, *, where: str, hint: str = "") -> None:
+        super().__init__(ErrorCode.INVALID, message, hint=hint, where=where)
+        self.where = where
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting of a node agent. The description of each stands in its annotation."""
+
+    data_dir: Annotated[Path, Meta(description="Where the node keeps everything it owns.")]
+    name: Annotated[
+        str, Meta(description="The node's name at the hive. Empty: as joined, else the host's.")
+    ] = ""
+    slots: Annotated[
+        int | None,
+        Meta(description="Attempts that may run at a time. Unset: as joined, else 2."),
+    ] = None
+    labels: Annotated[
+        list[str], Meta(description="Words the queue may ask a node for, such as gpu.")
+    ] = []
+    git_identity: Annotated[
+        str | None,
+        Meta(description="`Name <mail>` for commits where the repository and user have none."),
+    ] = None
+    refuse: Annotated[
+        list[str],
+        Meta(
+            description="Operations this node refuses from the hive, by name, such as start;"
+            " executor:command refuses only attempts that run a command line."
+        ),
+    ] = []
+    grace_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds between asking a process to stop and killing it."),
+    ] = 10.0
+    spool_quota_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024 * 1024,
+            description="Output of one execution kept while unread; beyond it the middle goes.",
+        ),
+    ] = 1024 * 1024 * 1024
+    logs_kept_days: Annotated[
+        float, Meta(gt=0, description="Logs that may be deleted are deleted after this age.")
+    ] = 14.0
+    logs_kept_bytes: Annotated[
+        int, Meta(ge=0, description="Logs that may be deleted are deleted beyond this size.")
+    ] = 2 * 1024 * 1024 * 1024
+    operation_keys_kept_days: Annotated[
+        float, Meta(gt=0, description="How long a repeated idempotency key finds its result.")
+    ] = 30.0
+    drain_s: Annotated[
+        float,
+        Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
+    ] = 5.0
+    runtime_dir: Annotated[
+        Path | None,
+        Meta(description="Where the local socket goes when the data folder's path is too long."),
+    ] = None
+    log_level: Annotated[
+        str, Meta(description="Least level of the agent's own log: debug, info, warning, error.")
+    ] = "info"
+    log_json: Annotated[
+        bool, Meta(description="Write the agent's own log as one JSON object per line.")
+    ] = False
+    failpoint: Annotated[
+        str | None, Meta(description="For tests of crashes only (SKEP_FAILPOINT).")
+    ] = None
+
+    @property
+    def state_database(self) -> Path:
+        return self.data_dir / "state.db"
+
+    @property
+    def log_database(self) -> Path:
+        return self.data_dir / "logs.db"
+
+    @property
+    def runs_dir(self) -> Path:
+        """The supervisors' run folders, one for each execution."""
+        return self.data_dir / "runs"
+
+    @property
+    def worktrees_dir(self) -> Path:
+        return self.data_dir / "worktrees"
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.data_dir / "secrets.json"
+
+
+def default_data_dir() -> Path:
+    """Return the user's own folder for a node's data."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_path("skep-node", appauthor=False))
+
+
+def process_environment() -> dict[str, str]:
+    """Return a copy of this process's environment, for the executions it starts."""
+    return dict(os.environ)
+
+
+def host_name() -> str:
+    """Return what this machine calls itself, without its domain."""
+    return socket.gethostname().split(".")[0] or "node"
+
+
+def load(
+    data_dir: str | Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> NodeConfig:
+    """Read the settings: defaults, then the data folder's file, then environment, then flags.
+
+    A flag that is None was not given. Raises ConfigError, naming where the fault is.
+    """
+    environment = os.environ if environment is None else environment
+    given = environment.get(f"{ENVIRONMENT_PREFIX}DATA_DIR")
+    chosen = Path(data_dir or given or default_data_dir()).expanduser().absolute()
+    settings: dict[str, Any] = {}
+    settings.update(_from_file(chosen / CONFIG_FILE))
+    settings.update(_from_environment(environment))
+    settings.update(
+        _checked(
+            {name: value for name, value in (flags or {}).items() if value is not None}, "flag"
+        )
+    )
+    settings["data_dir"] = chosen
+    return NodeConfig(**settings)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_CONFIG_FILE_BYTES_MAX)
+        values = tomllib.loads(text.decode())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}", where=str(path), hint="Mend or remove the file."
+        ) from error
+    return _checked(values, str(path))
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for field in msgspec.structs.fields(NodeConfig):
+        variable = f"{ENVIRONMENT_PREFIX}{field.encode_name.upper()}"
+        if field.encode_name == "failpoint":
+            variable = _FAILPOINT_VARIABLE
+        text = environment.get(variable, "")
+        if not text or field.encode_name == "data_dir":
+            continue
+        # A list is written with commas, as in PATH-like variables of other tools.
+        value: Any = text.split(",") if field.encode_name in {"labels", "refuse"} else text
+        settings.update(_checked({field.encode_name: value}, variable))
+    return settings
+
+
+def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Convert and check settings that came from `where`."""
+    known = {field.encode_name for field in msgspec.structs.fields(NodeConfig)}
+    for name in values:
+        if name not in known or name == "data_dir":
+            names = ", ".join(sorted(known - {"data_dir", "failpoint"}))
+            raise ConfigError(
+                f"there is no setting {name!r} ({where})", where=where, hint=f"Settings: {names}."
+            )
+    try:
+        config = msgspec.convert(
+            {"data_dir": "/", **values}, NodeConfig, strict=False, dec_hook=_decode_path
+        )
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"a setting cannot be used ({where}): {error}", where=where, hint="Mend its value."
+        ) from error
+    if config.slots is not None and not 1 <= config.slots <= 1024:
+        raise ConfigError(f"slots must be 1 to 1024 ({where})", where=where)
+    if config.log_level.lower() not in {"debug", "info", "warning", "error"}:
+        raise ConfigError(
+            f"log_level {config.log_level!r} is unknown ({where})",
+            where=where,
+            hint="Use debug, info, warning or error.",
+        )
+    return {name: getattr(config, name) for name in values}
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    raise NotImplementedError

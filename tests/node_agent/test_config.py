@@ -1,0 +1,83 @@
+"""Settings: where they come from, which wins, and what a wrong one says."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from node_agent import config
+
+
+def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
+    """A flag wins over the environment, which wins over the file, which wins over the default."""
+    (tmp_path / "config.toml").write_text('slots = 3\ngrace_s = 4\nname = "file"\n')
+    environment = {"SKEP_NODE_SLOTS": "5", "SKEP_NODE_NAME": "environment"}
+    settings = config.load(tmp_path, flags={"name": "flag", "slots": None}, environment=environment)
+    assert (settings.name, settings.slots, settings.grace_s) == ("flag", 5, 4.0)
+    assert settings.drain_s == 5.0
+
+
+def test_data_dir_from_environment_and_as_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data folder may come from the environment; a relative one is made absolute."""
+    monkeypatch.chdir(tmp_path)
+    settings = config.load(environment={"SKEP_NODE_DATA_DIR": "here"})
+    assert settings.data_dir == tmp_path / "here"
+    assert config.load("there", environment={}).data_dir == tmp_path / "there"
+
+
+def test_lists_and_paths_from_the_environment(tmp_path: Path) -> None:
+    """Lists are written with commas, and the crash tests' variable has its own name."""
+    environment = {
+        "SKEP_NODE_LABELS": "gpu,fast",
+        "SKEP_NODE_RUNTIME_DIR": "/run/skep",
+        "SKEP_FAILPOINT": "node.x:kill9",
+    }
+    settings = config.load(tmp_path, environment=environment)
+    assert settings.labels == ["gpu", "fast"]
+    assert settings.runtime_dir == Path("/run/skep")
+    assert settings.failpoint == "node.x:kill9"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("slotz = 3", "slotz"),
+        ("slots = 0", "slots"),
+        ('slots = "many"', "slots"),
+        ("slots = ", "config.toml"),
+        ('log_level = "loud"', "loud"),
+        ('data_dir = "/elsewhere"', "data_dir"),
+        ("spool_quota_bytes = 5", "spool_quota_bytes"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, word: str) -> None:
+    """A setting that cannot be used is refused, naming the setting and the file."""
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(tmp_path, environment={})
+    assert word in str(caught.value)
+    assert caught.value.where == str(tmp_path / "config.toml")
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
+    """A variable that cannot be used is named."""
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(tmp_path, environment={"SKEP_NODE_GRACE_S": "soon"})
+    assert caught.value.where == "SKEP_NODE_GRACE_S"
+
+
+def test_every_setting_is_described() -> None:
+    """The reference page is made from the settings themselves, so each one says what it is."""
+    schema = msgspec.json.schema(config.NodeConfig, schema_hook=lambda _: {"type": "string"})
+    for name, setting in schema["$defs"]["NodeConfig"]["properties"].items():
+        assert setting.get("description"), name
+
+
+def test_process_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What executions get can be changed without changing our own environment."""
+    monkeypatch.setenv("SKEP_TEST_VALUE", "1")
+    copy = config.process_environment()
+    copy["SKEP_TEST_VALUE"] = "2"
+    assert config.process_environment()["SKEP_TEST_VALUE"] == "1"
