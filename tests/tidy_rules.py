@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 PACKAGES = ("protocol", "node_agent", "hive")
 # Where execution begins: a command, `python -m`, or a process of its own.
 ENTRIES = ("cli", "__main__", "supervisor", "mcp_server")
+COMMAND_LINE = {"cli", "__main__", "commands"}
 COMPOSITION_ROOTS = {"node_agent.agent", "hive.server"}
 # Tables that name every executor; all other executors know the adapter's contract alone.
 EXECUTOR_TABLES = {"node_agent.executors", "node_agent.executors.presets"}
@@ -99,7 +100,7 @@ class Module:
         first = self.path.parts[1].removesuffix(".py") if len(self.path.parts) > 1 else ""
         if self.name in COMPOSITION_ROOTS:
             return "root"
-        if first in {"cli", "__main__"} or first.startswith("cli_"):
+        if first in COMMAND_LINE or first.startswith("cli_"):
             return "cli"
         return first if first in {"api", "store", "executors"} else "other"
 
@@ -202,7 +203,7 @@ def layers_import_downwards(module: Module) -> Iterator[str]:
         return
     own = {name for name in module.imports if name.split(".")[0] == module.package}
     if module.layer != "cli":
-        above = {f"{module.package}.cli", f"{module.package}.__main__"}
+        above = {f"{module.package}.{name}" for name in COMMAND_LINE}
         above |= COMPOSITION_ROOTS if module.layer != "root" else set()
         for name in sorted(own & above):
             yield f"{module.path}: imports {name}, which stands above it"
