@@ -95,7 +95,7 @@ FAULTS = [
     (layers_import_downwards, "hive/ingest.py", "from . import server"),
     (layers_import_downwards, "hive/api/streams.py", "from ..server import x"),
     (layers_import_downwards, "hive/server.py", "import hive.cli"),
-    (layers_import_downwards, "hive/ingest.py", "from hive.commands import serve"),
+    (layers_import_downwards, "hive/ingest.py", "import hive.commands.serve"),
     (layers_import_downwards, "node_agent/uplink.py", "from node_agent.agent import Agent"),
     (layers_import_downwards, "hive/api/streams.py", "import aiosqlite"),
     (layers_import_downwards, "hive/api/streams.py", "from sqlite3 import Row"),

@@ -205,8 +205,9 @@ def layers_import_downwards(module: Module) -> Iterator[str]:
     if module.layer != "cli":
         above = {f"{module.package}.{name}" for name in COMMAND_LINE}
         above |= COMPOSITION_ROOTS if module.layer != "root" else set()
-        for name in sorted(own & above):
-            yield f"{module.path}: imports {name}, which stands above it"
+        for name in sorted(own):
+            if any(name == upper or name.startswith(f"{upper}.") for upper in above):
+                yield f"{module.path}: imports {name}, which stands above it"
     if module.layer == "api":
         for driver in sorted(module.tops & DATABASE_DRIVERS):
             yield f"{module.path}: api/ imports {driver}; ask a function of store/"
