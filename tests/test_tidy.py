@@ -174,6 +174,7 @@ ALLOWED = [
     ("hive/attempts.py", "'''SELECT in a docstring'''\nx = 'Select a node from the list'"),
     ("hive/attempts.py", "x = 'update the attempt, then set its branch'\ny = 'with care'"),
     ("hive/attempts.py", "x = self.environment\ny = 'create the table of nodes'"),
+    ("node_agent/data_folder.py", "class DataFolder: pass\nclass DataFolderInUse: pass"),
     ("hive/databases.py", "class Database: pass\nclass Statuses: pass\nclass Information: pass"),
 ]
 

@@ -57,6 +57,8 @@ IMPURE_CALLS = {"now", "open", "today", "utcnow", "uuid1", "uuid4"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "expandvars"}
 CLICK_ENVIRONMENT = {"envvar", "auto_envvar_prefix"}
 
+# "data folder" is a word of ours: what `--data` names.
+EXACT_PHRASES = re.compile(r"data_?folder", re.IGNORECASE)
 VAGUE_WORDS = {"manager", "service", "util", "helper", "common", "data", "info"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 # In small letters here, so that this file does not hold the marks it looks for.
@@ -267,7 +269,7 @@ def names_say_what_it_is(module: Module) -> Iterator[str]:
     names = [module.path.with_suffix("").name]
     names += [node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
     for name in names:
-        for word in WORD.findall(name):
+        for word in WORD.findall(EXACT_PHRASES.sub("", name)):
             if word.lower() in VAGUE_WORDS or word.lower().removesuffix("s") in VAGUE_WORDS:
                 yield f"{module.path}: the name {name} says {word.lower()}, which fits everything"
 
