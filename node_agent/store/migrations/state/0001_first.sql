@@ -1,0 +1,106 @@
+-- The node's truth. Blobs are BLOB here and BYTEA in PostgreSQL.
+CREATE TABLE schema_version (
+    version BIGINT PRIMARY KEY,
+    name TEXT NOT NULL
+);
+
+-- Epochs in order of birth. The current one is the newest.
+CREATE TABLE epoch (
+    epoch BIGINT PRIMARY KEY,
+    birth BIGINT NOT NULL UNIQUE,
+    first_kept BIGINT NOT NULL,
+    last BIGINT NOT NULL,
+    -- Running digest after op `last`, and after the newest op that was pruned.
+    digest BLOB NOT NULL,
+    pruned_digest BLOB NOT NULL,
+    -- The hive's mark when it was last heard of: for people; every welcome names it anew.
+    mark_seen BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE TABLE op (
+    epoch BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    body BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (epoch, seq)
+);
+
+-- The newest state of each entity, with the position of the op that set it.
+CREATE TABLE record (
+    kind TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    body BLOB NOT NULL,
+    epoch BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (kind, entity_id)
+);
+
+-- What is asked of attempts and executions beside their state; `body` in `record` is the state.
+CREATE TABLE attempt (
+    id TEXT PRIMARY KEY,
+    phase TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    checkout_id TEXT NOT NULL,
+    created_at_ms BIGINT NOT NULL,
+    start_key TEXT UNIQUE
+);
+CREATE INDEX attempt_by_phase ON attempt (phase);
+CREATE INDEX attempt_by_task ON attempt (task_id);
+CREATE INDEX attempt_by_age ON attempt (created_at_ms, id);
+
+CREATE TABLE execution (
+    id TEXT PRIMARY KEY,
+    attempt_id TEXT NOT NULL,
+    started_at_ms BIGINT NOT NULL,
+    status TEXT NOT NULL
+);
+CREATE INDEX execution_by_attempt ON execution (attempt_id);
+CREATE INDEX execution_by_status ON execution (status);
+
+-- What the node alone knows of an attempt: the request that started it (its environment may hold
+-- secrets, so it is never in an op), whether a stop was asked for, what its end will be.
+CREATE TABLE attempt_plan (
+    attempt_id TEXT PRIMARY KEY,
+    request BLOB NOT NULL,
+    stop_asked_at_ms BIGINT,
+    stop_grace_s REAL,
+    outcome TEXT,
+    reason TEXT
+);
+
+CREATE TABLE checkout (
+    id TEXT PRIMARY KEY,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    removed INTEGER NOT NULL
+);
+
+-- Idempotency keys of changing operations: INTENT has no `ended_at_ms`, RESULT has.
+CREATE TABLE operation_key (
+    key TEXT PRIMARY KEY,
+    body_hash BLOB NOT NULL,
+    operation TEXT NOT NULL,
+    attempt_id TEXT,
+    actor TEXT NOT NULL,
+    intent BLOB NOT NULL,
+    reply BLOB,
+    error BLOB,
+    started_at_ms BIGINT NOT NULL,
+    ended_at_ms BIGINT
+);
+CREATE INDEX operation_key_by_age ON operation_key (started_at_ms);
+
+CREATE TABLE setting (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+);
+
+-- What the hive made of each checkout.
+CREATE TABLE project_link (
+    checkout_id TEXT PRIMARY KEY,
+    body BLOB NOT NULL
+);
