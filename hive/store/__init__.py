@@ -1,0 +1,1 @@
+"""Everything the hive keeps: the one place with SQL text."""
