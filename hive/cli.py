@@ -1,0 +1,95 @@
+"""The `hive` command: finds the sub-command, and turns every error into one shape and exit code.
+
+Owns the table of sub-commands, which are loaded when they are called. Must not do any work itself.
+"""
+
+import sys
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+#: Name -> where it is defined, and what `hive --help` says of it.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "init": ("hive.commands.init:init", "Make the data folder of a new hive."),
+    "serve": ("hive.commands.serve:serve", "Run the hive."),
+    "status": ("hive.commands.status:status", "Show how the hive is."),
+    "login": ("hive.commands.login:login", "Keep a hive's address and your token."),
+    "nodes": ("hive.commands.nodes:nodes", "The machines: list, enrol, drain, revoke."),
+    "projects": ("hive.commands.projects:projects", "The repositories worked on."),
+    "tasks": ("hive.commands.tasks:tasks", "The work: create, list, run."),
+    "attempts": ("hive.commands.attempts:attempts", "The runs: list, show, follow their logs."),
+    "attempt": ("hive.commands.attempt:attempt", "Act on one attempt: stop, diff, files, ..."),
+    "operations": ("hive.commands.operations:operations", "What became of a command."),
+    "backfill": ("hive.commands.backfill:backfill", "Fetch what an attempt lacks here."),
+    "tokens": ("hive.commands.tokens:tokens", "Who may call the hive."),
+    "events": ("hive.commands.events:events", "What happened, and who did it."),
+    "backup": ("hive.commands.backup:backup", "Save the hive's data to a file."),
+    "restore": ("hive.commands.backup:restore", "Make a data folder from a backup."),
+    "doctor": ("hive.commands.doctor:doctor", "Look for what is wrong."),
+}
+
+
+class LazyCommands(click.Group):
+    """A group that imports a sub-command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row[1]) for name, row in COMMANDS.items()])
+
+
+@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="skep", prog_name="hive")
+def root() -> None:
+    """Run coding agents on every machine a team owns; see and steer each run from one hive.
+
+    Client commands read SKEP_HIVE_URL and SKEP_TOKEN, or what `hive login` kept.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; exit 0 on success, 1 on failure, 2 on wrong use."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    from hive.commands.terminal import print_error
+    from protocol.errors import ErrorBody, SkepError
+
+    as_json = "--json" in arguments
+    try:
+        outcome = root.main(arguments, prog_name="hive", standalone_mode=False)
+    except SkepError as error:
+        print_error(error.body(), as_json=as_json)
+        return 1
+    except click.UsageError as error:
+        if as_json:
+            message = error.format_message()
+            print_error(ErrorBody(code="usage", message=message), as_json=True)
+        else:
+            error.show()
+        return 2
+    except click.ClickException as error:
+        print_error(ErrorBody(code="invalid", message=error.format_message()), as_json=as_json)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not complain at its exit.
+        sys.stdout = None  # type: ignore[assignment]  nothing is left to write to
+        return 0
+    return outcome if isinstance(outcome, int) else 0

@@ -1,0 +1,325 @@
+"""The command line's way to a hive: plain blocking HTTP, from the standard library alone.
+
+Owns one connection, the reading of errors in the one shape, and of Server-Sent Events. Must not
+print, and must start quickly: nothing here imports aiohttp.
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from protocol.errors import ErrorBody, ErrorCode, SkepError, operation_error
+
+_CONNECT_S_MAX: Final = 10.0
+_REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+_EVENT_LINE_BYTES_MAX: Final = 1024 * 1024
+_PIECE_BYTES: Final = 64 * 1024
+
+
+class _ErrorReply(msgspec.Struct, frozen=True):
+    error: ErrorBody
+
+
+class Event(NamedTuple):
+    """One live event; `id` resumes after it."""
+
+    id: str
+    name: str
+    fields: dict[str, Any]
+
+
+class HiveAwayError(SkepError):
+    """The hive did not answer; trying again may help."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            ErrorCode.HIVE_OFFLINE,
+            f"no answer from the hive at {url}: {why}",
+            hint="Is it running (hive serve), and is SKEP_HIVE_URL its address?",
+            url=url,
+        )
+
+
+class HiveClient:
+    """Speaks to one hive as one user. Not for several threads at a time."""
+
+    def __init__(self, url: str, token: str, ca: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SkepError(
+                ErrorCode.INVALID,
+                f"{url!r} is not the address of a hive",
+                hint="Give it as https://HOST[:PORT].",
+                field="url",
+            )
+        self.url = url.rstrip("/")
+        self._host = parts.hostname
+        self._port = parts.port
+        self._path = parts.path.rstrip("/")
+        self._token = token
+        self._tls = _tls_context(ca) if parts.scheme == "https" else None
+        self._kept: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def get(self, path: str, *, timeout_s: float = 60.0, **query: Any) -> Any:
+        return self.request("GET", path, query=query, timeout_s=timeout_s)
+
+    def post(
+        self, path: str, body: Any = None, *, key: str | None = None, timeout_s: float = 60.0
+    ) -> Any:
+        return self.request("POST", path, body=body, key=key, timeout_s=timeout_s)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> Any:
+        """Return the decoded reply, None where there is none. Raises the error the hive told."""
+        response = self._send(method, path, query, body, key, headers, timeout_s)
+        try:
+            content = response.read(_REPLY_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise _lost(self.url, key, str(error) or type(error).__name__) from error
+        if response.status >= 300:
+            self._raise_error(response, content)
+        if not content:
+            return None
+        try:
+            return msgspec.json.decode(content)
+        except msgspec.DecodeError as error:
+            raise self._not_a_hive(f"HTTP {response.status}") from error
+
+    def pieces(self, path: str, *, timeout_s: float = 120.0, **query: Any) -> Iterator[bytes]:
+        """Yield the bytes of a reply as they come. Raises the error the hive told."""
+        response = self._send("GET", path, query, None, None, None, timeout_s)
+        if response.status >= 300:
+            self._raise_error(response, response.read(_REPLY_BYTES_MAX))
+        try:
+            while piece := response.read1(_PIECE_BYTES):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise HiveAwayError(self.url, "the reply broke off") from error
+        finally:
+            if not response.isclosed():
+                self.close()
+
+    def items(self, path: str, *, items_max: int | None = None, **query: Any) -> Iterator[Any]:
+        """Yield the items of a list, page by page."""
+        seen = 0
+        cursor: str | None = None
+        while True:
+            page = self.get(path, **{**query, "cursor": cursor})
+            for item in page["items"]:
+                yield item
+                seen += 1
+                if items_max is not None and seen >= items_max:
+                    return
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def events(
+        self, topics: str, *, last_event_id: str | None = None, silent_s_max: float = 45.0
+    ) -> Iterator[Event | None]:
+        """Yield live events as they come, None for a sign of life.
+
+        Its own connection; raises HiveAwayError where the stream ends or falls silent.
+        """
+        connection = self._connect(silent_s_max)
+        headers = {"Accept": "text/event-stream", **self._headers()}
+        if last_event_id:
+            headers["Last-Event-ID"] = last_event_id
+        try:
+            try:
+                connection.request(
+                    "GET", self._target("stream", {"topics": topics}), headers=headers
+                )
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise HiveAwayError(self.url, str(error)) from error
+            if response.status >= 300:
+                self._raise_error(response, response.read(_REPLY_BYTES_MAX))
+            yield from _read_events(response, self.url)
+        finally:
+            connection.close()
+
+    # --- one exchange -------------------------------------------------------------------------
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        key: str | None,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+    ) -> http.client.HTTPResponse:
+        sent = self._headers()
+        content = None
+        if body is not None:
+            content = msgspec.json.encode(body)
+            sent["Content-Type"] = "application/json"
+        if key:
+            sent["Idempotency-Key"] = key
+        sent.update(headers or {})
+        target = self._target(path, query or {})
+        for kept in (True, False):
+            connection = self._kept if kept else None
+            if kept and connection is None:
+                continue
+            if connection is None:
+                connection = self._kept = self._connect(timeout_s)
+            elif connection.sock is not None:
+                connection.sock.settimeout(timeout_s)
+            try:
+                connection.request(method, target, body=content, headers=sent)
+                return connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                # A kept connection may have been closed in between: what only reads goes again.
+                if not kept or method != "GET":
+                    raise _lost(self.url, key, _reason(error)) from error
+        raise AssertionError  # pragma: no cover  the second round returns or raises
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection
+        if self._tls is not None:
+            connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=_CONNECT_S_MAX, context=self._tls
+            )
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_S_MAX)
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError as error:
+            raise _certificate_refused(self.url, error) from error
+        except OSError as error:
+            raise HiveAwayError(self.url, _reason(error)) from error
+        connection.sock.settimeout(timeout_s)
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+
+    def _target(self, path: str, query: Mapping[str, Any]) -> str:
+        given = {name: _as_text(value) for name, value in query.items() if value is not None}
+        root = path if path.startswith("/") else f"/api/v1/{path}"
+        return f"{self._path}{root}{'?' + urlencode(given) if given else ''}"
+
+    def _raise_error(self, response: http.client.HTTPResponse, content: bytes) -> None:
+        try:
+            said = msgspec.json.decode(content, type=_ErrorReply).error
+        except msgspec.DecodeError as error:
+            raise self._not_a_hive(f"HTTP {response.status}") from error
+        raise operation_error(said)
+
+    def _not_a_hive(self, answered: str) -> SkepError:
+        return SkepError(
+            ErrorCode.INVALID,
+            f"what answers at {self.url} is not a hive",
+            hint="Check the address.",
+            answered=answered,
+        )
+
+
+def path_of(*parts: str) -> str:
+    """Join parts of a path, each quoted, so that a name with a slash stays one part."""
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def _read_events(response: http.client.HTTPResponse, url: str) -> Iterator[Event | None]:
+    event_id, name, lines = "", "message", list[bytes]()
+    while True:
+        try:
+            line = response.readline(_EVENT_LINE_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise HiveAwayError(url, "the stream fell silent") from error
+        if not line:
+            raise HiveAwayError(url, "the stream ended")
+        line = line.rstrip(b"\r\n")
+        if not line:
+            if lines:
+                yield Event(event_id, name, msgspec.json.decode(b"\n".join(lines)))
+            name, lines = "message", []
+            continue
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if not field:
+            yield None
+        elif field == b"id":
+            event_id = value.decode()
+        elif field == b"event":
+            name = value.decode()
+        elif field == b"data":
+            lines.append(value)
+
+
+def _tls_context(ca: str | None) -> ssl.SSLContext:
+    try:
+        # With an authority of its own, no public one is trusted for this hive.
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise SkepError(
+            ErrorCode.INVALID,
+            f"cannot use {ca} as a certificate authority: {error}",
+            hint="Give a PEM file, by --ca or SKEP_CA.",
+            field="ca",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _certificate_refused(url: str, error: ssl.SSLCertVerificationError) -> SkepError:
+    return SkepError(
+        ErrorCode.AUTHENTICATION_FAILED,
+        f"the certificate of {url} does not verify: {error.verify_message}",
+        hint="Where the hive has its own authority, give its certificate by --ca or SKEP_CA.",
+        url=url,
+    )
+
+
+def _lost(url: str, key: str | None, why: str) -> SkepError:
+    if key is None:
+        return HiveAwayError(url, why)
+    return SkepError(
+        ErrorCode.UNKNOWN_OUTCOME,
+        f"the connection to the hive broke before an answer came: {why}",
+        hint=f"Look the outcome up with `hive operations show {key}`, or send the same key again.",
+        key=key,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)

@@ -1,0 +1,1 @@
+"""The sub-commands of `hive`, one module each, imported when called."""
