@@ -37,6 +37,7 @@ class ErrorCode(enum.StrEnum):
     EXPECTED_HEAD_MOVED = "expected_head_moved"
     TOO_LARGE = "too_large"
     NODE_OFFLINE = "node_offline"
+    HIVE_OFFLINE = "hive_offline"
     NODE_FAILED = "node_failed"
     UNKNOWN_OUTCOME = "unknown"
     DEADLINE_PASSED = "deadline_passed"
@@ -91,6 +92,7 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.EXPECTED_HEAD_MOVED: Meaning(None, 409, False),
     ErrorCode.TOO_LARGE: Meaning(None, 413, False),
     ErrorCode.NODE_OFFLINE: Meaning(None, 503, True),
+    ErrorCode.HIVE_OFFLINE: Meaning(None, 503, True),
     ErrorCode.NODE_FAILED: Meaning(None, 502, True),
     ErrorCode.UNKNOWN_OUTCOME: Meaning(None, 504, True),
     ErrorCode.DEADLINE_PASSED: Meaning(None, 504, True),
