@@ -22,7 +22,6 @@ from protocol.messages import (
     Draining,
     EpochMark,
     Fetched,
-    Fork,
     Forked,
     HeartbeatReply,
     Hello,
@@ -46,7 +45,23 @@ from protocol.messages import (
     Welcome,
     WelcomeLogs,
 )
-from protocol.ops import EpochState, Op, Record
+from protocol.node_effects import (
+    Accepted,
+    Adopt,
+    AnswerWanted,
+    ChunksWanted,
+    Compare,
+    Effect,
+    LogsAcked,
+    OpsAcked,
+    OpsWanted,
+    Received,
+    Refork,
+    Send,
+    SnapshotWanted,
+    Wanted,
+)
+from protocol.ops import EpochState, Op, Record, record_pages
 
 
 class Phase(enum.Enum):
@@ -73,112 +88,6 @@ class Caller:
     generation_seen: int
     version: str
     sign: Callable[[bytes], bytes]
-
-
-# --- what `receive` asks of the shell -------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Send:
-    """Send this now, in the control lane."""
-
-    message: NodeMessage
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Look up our digests at these places and hand them to `settled`."""
-
-    epochs: tuple[tuple[int, int], ...]
-    logs: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """The welcome: what to remember of the hive."""
-
-    welcome: Welcome
-
-
-@dataclass(frozen=True)
-class Adopt:
-    """Number this log on from the hive's cursor, then tell `log_grew`."""
-
-    mark: LogMark
-
-
-@dataclass(frozen=True)
-class Refork:
-    """An epoch was forked and we were released: write again what the hive lacks, call anew."""
-
-    fork: Fork
-
-
-@dataclass(frozen=True)
-class LogsAcked:
-    """The hive holds these logs up to here."""
-
-    marks: tuple[LogMark, ...]
-
-
-@dataclass(frozen=True)
-class OpsAcked:
-    """The hive holds this epoch up to `seq`: stop resending, do not delete."""
-
-    epoch: int
-    seq: int
-
-
-@dataclass(frozen=True)
-class Received:
-    """A message for the shell: a need, a call, a cancel, links, safe marks, draining."""
-
-    message: Need | Call | Cancel | PartCredit | Links | Safe | Draining | HeartbeatReply
-
-
-Effect = Send | Compare | Accepted | Adopt | Refork | LogsAcked | OpsAcked | Received
-
-
-# --- what to read next ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SnapshotWanted:
-    """Read the state of all we own in one go and hand it to `snapshot_read`.
-
-    `skips` names the digests it takes along: (epoch, through) of ops that are no longer kept.
-    """
-
-    skips: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class OpsWanted:
-    """Read ops of `epoch` after `after` and hand them to `ops_read`."""
-
-    epoch: int
-    after: int
-    ops_max: int
-    bytes_max: int
-
-
-@dataclass(frozen=True)
-class ChunksWanted:
-    """Read chunks of this log from `chunk_seq` and hand them to `chunk_read` one by one."""
-
-    execution_id: str
-    chunk_seq: int
-    bytes_max: int
-
-
-@dataclass(frozen=True)
-class AnswerWanted:
-    """Take the next frame of the answer to this need and hand it to `answer_read`."""
-
-    request_id: str
-
-
-Wanted = SnapshotWanted | OpsWanted | ChunksWanted | AnswerWanted
 
 
 @dataclass
@@ -226,7 +135,9 @@ class NodeLink:
             for state in self._hello_epochs
         }
         self._logs: dict[str, _Log] = {}
-        self._turns: deque[str] = deque()
+        # Logs with chunks to send, in order of turns: running ones, and the others.
+        self._running: dict[str, None] = {}
+        self._resting: dict[str, None] = {}
         self._needs: deque[str] = deque()
         self._in_flight: deque[tuple[int, int, int]] = deque()
         self._in_flight_bytes = 0
@@ -376,12 +287,15 @@ class NodeLink:
             if ahead or differs:
                 effects.append(Adopt(mark))
                 continue
-            self._logs[mark.execution_id] = _Log(
+            log = _Log(
                 next_send=mark.next_chunk,
                 next_new=state.next_chunk,
                 acked=mark.next_chunk,
+                # Until it grows under this link, nobody is waiting for its next line.
                 open=False,
             )
+            self._logs[mark.execution_id] = log
+            self._file(mark.execution_id, log)
             effects.append(LogsAcked((mark,)))
         return effects
 
@@ -449,8 +363,6 @@ class NodeLink:
             if mark.next_chunk < log.acked:
                 raise RemoteProtocolError(ErrorCode.HOLE, "a log's cursor went down under the link")
             log.acked = mark.next_chunk
-            if not log.open and log.acked >= log.next_new:
-                del self._logs[mark.execution_id]
         return [LogsAcked(tuple(ack.marks))]
 
     # --- what the node's stores say -----------------------------------------------------------
@@ -464,17 +376,19 @@ class NodeLink:
             held.last = max(held.last, last)
 
     def log_grew(
-        self, execution_id: str, *, next_chunk: int, first_unsent: int, open_: bool
+        self, execution_id: str, *, next_chunk: int, open_: bool, first_unsent: int = 1
     ) -> None:
-        """Chunks of a log before `next_chunk` are committed; a log new to the link is taken up."""
+        """Chunks of a log before `next_chunk` are committed.
+
+        `first_unsent` is where a log that is new to the link begins.
+        """
         log = self._logs.get(execution_id)
         if log is None:
-            self._logs[execution_id] = _Log(
-                next_send=first_unsent, next_new=next_chunk, acked=first_unsent, open=open_
-            )
-            return
+            log = _Log(next_send=first_unsent, next_new=next_chunk, acked=first_unsent, open=open_)
+            self._logs[execution_id] = log
         log.next_new = max(log.next_new, next_chunk)
         log.open = open_
+        self._file(execution_id, log)
 
     # --- what to send next --------------------------------------------------------------------
 
@@ -515,19 +429,23 @@ class NodeLink:
         return None
 
     def _chunks_wanted(self) -> ChunksWanted | None:
-        waiting = [name for name, log in self._logs.items() if log.next_send < log.next_new]
-        if not waiting:
+        turns = self._running or self._resting
+        if not turns:
             return None
-        running = [name for name in waiting if self._logs[name].open] or waiting
-        chosen = next((name for name in running if name not in self._turns), None)
-        if chosen is None:
-            chosen = next(name for name in self._turns if name in running)
-        if chosen in self._turns:
-            self._turns.remove(chosen)
-        self._turns.append(chosen)
-        while len(self._turns) > len(self._logs):
-            self._turns.popleft()
+        chosen = next(iter(turns))
+        # To the end of its row: the next turn is another's.
+        del turns[chosen]
+        turns[chosen] = None
         return ChunksWanted(chosen, self._logs[chosen].next_send, max(1, self.credit.left))
+
+    def _file(self, execution_id: str, log: _Log) -> None:
+        """Put a log into the row it belongs to, or out of both where nothing is to be sent."""
+        waiting = log.next_send < log.next_new
+        for row, belongs in ((self._running, log.open), (self._resting, not log.open)):
+            if not (waiting and belongs):
+                row.pop(execution_id, None)
+            elif execution_id not in row:
+                row[execution_id] = None
 
     def _answer_wanted(self) -> AnswerWanted | None:
         if not self._needs:
@@ -555,7 +473,7 @@ class NodeLink:
         digests: Mapping[tuple[int, int], bytes],
     ) -> list[NodeMessage]:
         """Take the state of all we own as of `position`; return snapshot and skips, in order."""
-        pages = _record_pages(records)
+        pages = record_pages(records)
         frames: list[NodeMessage] = [
             Snapshot(
                 snapshot_id=snapshot_id,
@@ -585,12 +503,15 @@ class NodeLink:
                 ErrorCode.INTERNAL, f"chunk {chunk.chunk_seq} where {log.next_send} was due"
             )
         log.next_send = chunk.through_seq + 1 if isinstance(chunk, GapChunk) else log.next_send + 1
+        self._file(chunk.execution_id, log)
         self.credit.spend(cost(chunk))
         return chunk
 
     def log_gone(self, execution_id: str) -> None:
         """Nothing more of this log is to be sent (it was deleted, or its policy changed)."""
         self._logs.pop(execution_id, None)
+        self._running.pop(execution_id, None)
+        self._resting.pop(execution_id, None)
 
     def answer_read(self, message: Fetched | Records | NeedDone) -> Fetched | Records | NeedDone:
         """Take one frame of an answer; return it. `NeedDone` ends the answer."""
@@ -612,16 +533,3 @@ def _pages(logs: list[LogState]) -> list[HelloLogs]:
         HelloLogs(logs=logs[start : start + size], last=start + size >= len(logs))
         for start in starts
     ]
-
-
-def _record_pages(records: Sequence[Record]) -> list[list[Record]]:
-    pages: list[list[Record]] = [[]]
-    nbytes = 0
-    for record in records:
-        full = len(pages[-1]) >= limits.RECORDS_PER_PAGE_MAX
-        if pages[-1] and (full or nbytes + len(record.body) > limits.RECORDS_PAGE_BYTES_MAX):
-            pages.append([])
-            nbytes = 0
-        pages[-1].append(record)
-        nbytes += len(record.body)
-    return pages

@@ -5,11 +5,12 @@ hive does not know is stored as it came and applied after an upgrade.
 """
 
 import enum
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from protocol import entities
+from protocol import entities, limits
 
 
 class OpKind(enum.StrEnum):
@@ -100,6 +101,20 @@ def decode_body(kind: str, body: bytes) -> msgspec.Struct | None:
     except ValueError:
         return None
     return decoder.decode(body)
+
+
+def record_pages(records: Sequence[Record]) -> list[list[Record]]:
+    """Cut records into pages a frame can carry; one empty page where there are none."""
+    pages: list[list[Record]] = [[]]
+    nbytes = 0
+    for record in records:
+        full = len(pages[-1]) >= limits.RECORDS_PER_PAGE_MAX
+        if pages[-1] and (full or nbytes + len(record.body) > limits.RECORDS_PAGE_BYTES_MAX):
+            pages.append([])
+            nbytes = 0
+        pages[-1].append(record)
+        nbytes += len(record.body)
+    return pages
 
 
 _ENCODER = msgspec.msgpack.Encoder()

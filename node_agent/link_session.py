@@ -1,0 +1,387 @@
+"""One socket to the hive: a reader, a sender with three lanes, heartbeats.
+
+Owns the order in which frames leave: control first, then ops, then parts, logs and answers as
+`protocol.node_link` allows. Nothing is sent that was not committed before.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from websockets.asyncio.client import ClientConnection
+
+from node_agent.failpoints import failpoint
+from node_agent.identity import HiveIdentity
+from node_agent.link_calls import Dispatcher, LinkCalls
+from node_agent.need_answers import AnswerStore, Frame, answer
+from protocol import codec, limits, node_effects, node_link
+from protocol.log_chunks import GapChunk, LogChunk
+from protocol.messages import (
+    Call,
+    Cancel,
+    Draining,
+    Fork,
+    Heartbeat,
+    HeartbeatReply,
+    Links,
+    LogMark,
+    LogState,
+    Need,
+    NodeMessage,
+    PartCredit,
+    Safe,
+    Welcome,
+)
+from protocol.ops import EpochState, Op, Position, Record
+
+log = logging.getLogger(__name__)
+
+_CHUNKS_PER_READ_MAX: Final = 16
+#: A wall of time this much longer than the wait asked for means that the machine slept.
+_SLEPT_S: Final = 5.0
+_HANDSHAKE_TICK_S: Final = 0.2
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Journal(Protocol):
+    """What the link reads of the journal."""
+
+    async def epochs(self) -> list[EpochState]: ...
+
+    async def digest_at(self, epoch: int, seq: int) -> bytes | None: ...
+
+    async def ops_after(
+        self, epoch: int, seq: int, *, ops_max: int, bytes_max: int
+    ) -> list[Op]: ...
+
+    async def snapshot(self) -> tuple[Position, list[Record]]: ...
+
+    async def refork(self, epoch: int, agreed_seq: int, new_epoch: int) -> None: ...
+
+
+class AdoptedLog(Protocol):
+    """A log after it was numbered on from the hive's cursor."""
+
+    @property
+    def execution_id(self) -> str: ...
+
+    @property
+    def next_chunk(self) -> int: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+
+class Chunks(Protocol):
+    """What the link reads of the chunk store."""
+
+    async def logs_to_name(self) -> list[LogState]: ...
+
+    async def digest_at(self, execution_id: str, chunk_seq: int) -> bytes | None: ...
+
+    async def chunks_from(
+        self, execution_id: str, chunk_seq: int, *, chunks_max: int, bytes_max: int
+    ) -> list[LogChunk | GapChunk]: ...
+
+    async def acked(self, marks: Sequence[LogMark]) -> None: ...
+
+    async def adopt(self, mark: LogMark) -> AdoptedLog: ...
+
+
+class Agent(Protocol):
+    """What the rest of the node agent does about the hive's word."""
+
+    async def heartbeat(self, n: int) -> Heartbeat: ...
+
+    async def linked(self, links: Links) -> None: ...
+
+    async def safe_moved(self, safe: Safe) -> None: ...
+
+    async def marks_moved(self, marks: Mapping[int, int]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Everything a link reads from and reports to."""
+
+    journal: Journal
+    chunks: Chunks
+    answers: AnswerStore
+    dispatcher: Dispatcher
+    agent: Agent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the uplink does about events of its link."""
+
+    accepted: Callable[[Welcome], None]
+    forked: Callable[[Fork], None]
+    draining: Callable[[Draining], None]
+
+
+class LinkSession:
+    """One link over one open socket, from hello to close."""
+
+    def __init__(
+        self,
+        socket: ClientConnection,
+        caller: node_link.Caller,
+        keys: Mapping[str, bytes],
+        sources: Sources,
+        hooks: Hooks,
+        detached: set[asyncio.Task[None]],
+    ) -> None:
+        self._socket = socket
+        self._caller = caller
+        self._keys = dict(keys)
+        self._sources = sources
+        self._hooks = hooks
+        self._status_changed = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._control: deque[NodeMessage] = deque()
+        self._calls = LinkCalls(
+            sources.dispatcher,
+            control=self._control.append,
+            wake=self._wake.set,
+            detached=detached,
+        )
+        self._answers: dict[str, AsyncIterator[Frame]] = {}
+        self._clock_ahead_ms = 0
+        self._machine: node_link.NodeLink | None = None
+        # What was committed between reading the stores and the machine's birth.
+        self._grew: dict[int, int] = {}
+        self._logs_grew: dict[str, tuple[int, bool]] = {}
+
+    # --- told by the stores -------------------------------------------------------------------
+
+    def journal_grew(self, epoch: int, last: int) -> None:
+        if self._machine is None:
+            self._grew[epoch] = last
+        else:
+            self._machine.journal_grew(epoch, last)
+            self._wake.set()
+
+    def log_grew(self, execution_id: str, next_chunk: int, open_: bool) -> None:
+        if self._machine is None:
+            self._logs_grew[execution_id] = (next_chunk, open_)
+        else:
+            self._machine.log_grew(execution_id, next_chunk=next_chunk, open_=open_)
+            self._wake.set()
+
+    def status_changed(self) -> None:
+        self._status_changed.set()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> int | None:
+        """Serve the link until it closes; return the close code."""
+        epochs = await self._sources.journal.epochs()
+        logs = await self._sources.chunks.logs_to_name()
+        machine = node_link.NodeLink(self._caller, epochs, logs)
+        self._machine = machine
+        for epoch, last in self._grew.items():
+            machine.journal_grew(epoch, last)
+        tasks = [
+            asyncio.create_task(self._run_reader(machine), name="link reader"),
+            asyncio.create_task(self._run_sender(machine), name="link sender"),
+            asyncio.create_task(self._run_heartbeats(machine), name="link heartbeats"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._calls.close()
+            machine.close()
+        return self._socket.close_code
+
+    async def _run_reader(self, machine: node_link.NodeLink) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(limits.LINK_SILENT_S_MAX):
+                    frame = await self._socket.recv(decode=False)
+            except TimeoutError:
+                log.warning("the hive fell silent")
+                return
+            for effect in machine.receive(codec.decode_from_hive(frame)):
+                await self._take(machine, effect)
+            self._wake.set()
+
+    # --- effects ------------------------------------------------------------------------------
+
+    async def _take(self, machine: node_link.NodeLink, effect: node_effects.Effect) -> None:
+        match effect:
+            case node_effects.Send(message):
+                self._control.append(message)
+            case node_effects.Accepted(welcome):
+                self._clock_ahead_ms = welcome.hive_time_ms - _now_ms()
+                self._keys.update(welcome.keys)
+                self._hooks.accepted(welcome)
+            case node_effects.Compare():
+                await self._compare(machine, effect)
+            case node_effects.Adopt(mark):
+                failpoint("node.link.before_adopt")
+                adopted = await self._sources.chunks.adopt(mark)
+                machine.log_grew(
+                    adopted.execution_id,
+                    next_chunk=adopted.next_chunk,
+                    first_unsent=mark.next_chunk,
+                    open_=not adopted.closed,
+                )
+            case node_effects.Refork(fork):
+                self._hooks.forked(fork)
+                await self._socket.close()
+            case node_effects.LogsAcked(marks):
+                failpoint("node.link.before_log_ack_stored")
+                await self._sources.chunks.acked(marks)
+            case node_effects.OpsAcked(epoch, seq):
+                failpoint("node.link.ops_acked")
+                await self._sources.agent.marks_moved({epoch: seq})
+            case node_effects.Received(message):
+                await self._received(message)
+
+    async def _compare(self, machine: node_link.NodeLink, compare: node_effects.Compare) -> None:
+        journal, chunks = self._sources.journal, self._sources.chunks
+        epochs = {place: await journal.digest_at(*place) for place in compare.epochs}
+        logs = {place: await chunks.digest_at(*place) for place in compare.logs}
+        for effect in machine.settled(epochs, logs):
+            await self._take(machine, effect)
+        for execution_id, (next_chunk, open_) in self._logs_grew.items():
+            machine.log_grew(execution_id, next_chunk=next_chunk, open_=open_)
+        self._status_changed.set()
+
+    async def _received(self, message: object) -> None:
+        agent = self._sources.agent
+        match message:
+            case Need():
+                self._answers[message.request_id] = answer(message, self._sources.answers)
+            case Call():
+                caller = self._caller
+                generation = self._machine.generation if self._machine is not None else 0
+                self._calls.start(
+                    message,
+                    now_s=(_now_ms() + self._clock_ahead_ms) / 1000,
+                    hive=HiveIdentity(caller.hive_id, generation, self._keys),
+                )
+            case Cancel():
+                self._calls.cancel(message.call_id)
+            case PartCredit():
+                self._calls.grant(message)
+            case Links():
+                await agent.linked(message)
+            case Safe():
+                await agent.safe_moved(message)
+            case Draining():
+                self._hooks.draining(message)
+            case HeartbeatReply():
+                self._clock_ahead_ms = message.hive_time_ms - _now_ms()
+
+    # --- sending ------------------------------------------------------------------------------
+
+    async def _run_sender(self, machine: node_link.NodeLink) -> None:
+        while True:
+            self._wake.clear()
+            if self._control:
+                await self._send(self._control.popleft())
+            elif not await self._send_next(machine):
+                await self._wake.wait()
+
+    async def _send(self, message: NodeMessage) -> None:
+        await self._socket.send(codec.encode(message))
+
+    async def _send_next(self, machine: node_link.NodeLink) -> bool:
+        """Send one step of what the machine wants, or a part; False where there is nothing."""
+        parts = self._calls.parts
+        sent_part = not parts.empty()
+        if sent_part:
+            await self._send(parts.get_nowait())
+        match machine.next_wanted():
+            case None:
+                return sent_part
+            case node_effects.OpsWanted() as wanted:
+                await self._send_ops(machine, wanted)
+            case node_effects.ChunksWanted() as wanted:
+                await self._send_chunks(machine, wanted)
+            case node_effects.AnswerWanted(request_id):
+                frame = await anext(self._answers[request_id])
+                failpoint("node.link.before_send_answer")
+                await self._send(machine.answer_read(frame))
+            case node_effects.SnapshotWanted() as wanted:
+                await self._send_snapshot(machine, wanted)
+        return True
+
+    async def _send_ops(self, machine: node_link.NodeLink, wanted: node_effects.OpsWanted) -> None:
+        ops = await self._sources.journal.ops_after(
+            wanted.epoch, wanted.after, ops_max=wanted.ops_max, bytes_max=wanted.bytes_max
+        )
+        failpoint("node.link.before_send_ops")
+        await self._send(machine.ops_read(wanted.epoch, ops))
+        failpoint("node.link.after_send_ops")
+
+    async def _send_chunks(
+        self, machine: node_link.NodeLink, wanted: node_effects.ChunksWanted
+    ) -> None:
+        chunks = await self._sources.chunks.chunks_from(
+            wanted.execution_id,
+            wanted.chunk_seq,
+            chunks_max=_CHUNKS_PER_READ_MAX,
+            bytes_max=wanted.bytes_max,
+        )
+        if not chunks:
+            machine.log_gone(wanted.execution_id)
+        for chunk in chunks:
+            if not machine.may_begin_chunk():
+                break
+            failpoint("node.link.before_send_chunk")
+            await self._send(machine.chunk_read(chunk))
+            failpoint("node.link.after_send_chunk")
+            while self._control:
+                await self._send(self._control.popleft())
+
+    async def _send_snapshot(
+        self, machine: node_link.NodeLink, wanted: node_effects.SnapshotWanted
+    ) -> None:
+        journal = self._sources.journal
+        position, records = await journal.snapshot()
+        digests = {
+            (epoch, through): await journal.digest_at(epoch, through) or b""
+            for epoch, through in wanted.skips
+        }
+        snapshot_id = f"{position.epoch:x}-{position.seq:x}-{self._caller.connect_no:x}"
+        frames = machine.snapshot_read(
+            snapshot_id, (position.epoch, position.seq), records, digests
+        )
+        for frame in frames:
+            failpoint("node.link.before_send_snapshot")
+            await self._send(frame)
+
+    async def _run_heartbeats(self, machine: node_link.NodeLink) -> None:
+        n = 0
+        while True:
+            live = machine.phase is node_link.Phase.LIVE
+            if live:
+                n += 1
+                self._control.append(await self._sources.agent.heartbeat(n))
+                self._wake.set()
+            wait_s = limits.PING_INTERVAL_S if live else _HANDSHAKE_TICK_S
+            before = time.clock_gettime(_CLOCK)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._status_changed.wait()
+            self._status_changed.clear()
+            if time.clock_gettime(_CLOCK) - before > wait_s + _SLEPT_S:
+                log.info("the machine slept; calling the hive anew")
+                return
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

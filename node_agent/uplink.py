@@ -1,0 +1,246 @@
+"""The link to the hive, over and over: dials, hands the socket to a session, waits, dials again.
+
+Owns the backoff and what people see of the link. Nothing here decides anything about an attempt:
+with no hive, the node works on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.typing import Subprotocol
+
+from node_agent.identity import NodeIdentity
+from node_agent.link_session import Hooks, LinkSession, Sources
+from node_agent.reconnect import Backoff
+from protocol import limits, node_link
+from protocol.errors import SkepError
+from protocol.messages import SUBPROTOCOLS, Draining, Fork, Welcome
+
+log = logging.getLogger(__name__)
+
+_HINTS: Final = {
+    4401: "The key is not the one this node enrolled with, or the hive's address is not its own.",
+    4403: "An admin of the hive sees why: hive nodes show NODE.",
+    4406: "Upgrade the older of the two.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """Where the hive is and how to reach it. `tls` is None for plain http."""
+
+    url: str
+    hive_id: str
+    keys: Mapping[str, bytes]
+    tls: ssl.SSLContext | None
+
+    @property
+    def link_url(self) -> str:
+        parts = urlsplit(self.url)
+        scheme = "wss" if parts.scheme == "https" else "ws"
+        return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/v1/link"
+
+    @property
+    def host(self) -> str:
+        """The host and port dialled, as the hello names and signs them."""
+        return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+
+
+@dataclass
+class UplinkState:
+    """What `node-agent status` shows of the link."""
+
+    connected: bool = False
+    since_ms: int | None = None
+    link_no: int = 0
+    generation: int = 0
+    problem: str = ""
+    hint: str = ""
+    next_dial_ms: int | None = None
+
+
+class Uplink:
+    """Keeps one link to the hive, from start to stop of the agent."""
+
+    def __init__(
+        self,
+        *,
+        identity: NodeIdentity,
+        dial: Dial,
+        version: str,
+        generation_seen: int,
+        sources: Sources,
+    ) -> None:
+        self.state = UplinkState(generation=generation_seen)
+        self._identity = identity
+        self._dial = dial
+        self._version = version
+        self._sources = sources
+        self._instance = identity.instance
+        self._connect_no = 0
+        self._session: LinkSession | None = None
+        self._retry_after_s = 0.0
+        self._hurry = asyncio.Event()
+        self._forks: list[Fork] = []
+        self._detached: set[asyncio.Task[None]] = set()
+
+    # --- told by the rest of the agent --------------------------------------------------------
+
+    def journal_grew(self, epoch: int, last: int) -> None:
+        """Op `last` of `epoch` is committed."""
+        if self._session is not None:
+            self._session.journal_grew(epoch, last)
+
+    def log_grew(self, execution_id: str, *, next_chunk: int, open_: bool) -> None:
+        """Chunks of a log before `next_chunk` are committed, or it was closed."""
+        if self._session is not None:
+            self._session.log_grew(execution_id, next_chunk, open_)
+
+    def status_changed(self) -> None:
+        """The activity or the slots changed: tell the hive soon."""
+        if self._session is not None:
+            self._session.status_changed()
+
+    def hurry(self) -> None:
+        """Dial now, whatever the backoff says."""
+        self._hurry.set()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Dial, serve, wait, dial again; ends by cancellation alone."""
+        backoff = Backoff()
+        try:
+            while True:
+                started = time.monotonic()
+                close_code = await self._one_link()
+                self.state.connected = False
+                self.state.since_ms = _now_ms()
+                await self._settle_forks()
+                backoff.closed(lived_s=time.monotonic() - started, close_code=close_code)
+                await self._wait(backoff)
+        finally:
+            # Changing operations whose link is gone: their outcome is looked up by key later.
+            await asyncio.gather(*self._detached, return_exceptions=True)
+
+    async def _wait(self, backoff: Backoff) -> None:
+        jitter = random.random()  # noqa: S311  spreads a fleet, guards nothing
+        wait_s = backoff.wait_s(jitter, retry_after_s=self._retry_after_s)
+        self._retry_after_s = 0.0
+        self.state.next_dial_ms = _now_ms() + int(wait_s * 1000)
+        log.info("dialling the hive again in %.1f s", wait_s)
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._hurry.wait()
+
+    async def _one_link(self) -> int | None:
+        """Serve one link; return its close code, or None where it never came to one."""
+        self._connect_no += 1
+        try:
+            async with connect(
+                self._dial.link_url,
+                subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS],
+                max_size=limits.FRAME_BYTES_MAX,
+                max_queue=16,
+                compression=None,
+                ssl=self._dial.tls,
+                open_timeout=limits.HANDSHAKE_S_MAX,
+                close_timeout=2,
+                # Our own frames prove life; see `LinkSession._run_reader`.
+                ping_interval=None,
+                proxy=None,
+                user_agent_header=f"skep-node/{self._version}",
+            ) as socket:
+                session = LinkSession(
+                    socket,
+                    self._caller(),
+                    self._dial.keys,
+                    self._sources,
+                    Hooks(
+                        accepted=self._accepted,
+                        forked=self._forks.append,
+                        draining=self._draining,
+                    ),
+                    self._detached,
+                )
+                self._session = session
+                try:
+                    return await session.run()
+                finally:
+                    self._session = None
+        except ConnectionClosed as closed:
+            return self._closed(closed)
+        except SkepError as error:
+            self._problem(error.message, error.hint)
+            return error.meaning.close_code
+        except ssl.SSLError as error:
+            self._problem(f"TLS: {error}", "Check the hive's certificate, its name and its CA.")
+        except (OSError, InvalidHandshake, InvalidURI, TimeoutError, EOFError) as error:
+            self._problem(f"the hive cannot be reached: {error}", "Is it running at this address?")
+        return None
+
+    def _caller(self) -> node_link.Caller:
+        return node_link.Caller(
+            node_id=self._identity.node_id,
+            instance=self._instance,
+            connect_no=self._connect_no,
+            host=self._dial.host,
+            hive_id=self._dial.hive_id,
+            generation_seen=self.state.generation,
+            version=self._version,
+            sign=self._identity.sign,
+        )
+
+    # --- events of the link -------------------------------------------------------------------
+
+    def _accepted(self, welcome: Welcome) -> None:
+        self.state = UplinkState(
+            connected=True,
+            since_ms=_now_ms(),
+            link_no=welcome.link_no,
+            generation=max(self.state.generation, welcome.generation),
+        )
+        log.info("connected to the hive (link %d)", welcome.link_no)
+
+    def _draining(self, draining: Draining) -> None:
+        self._retry_after_s = draining.retry_after_ms / 1000
+
+    async def _settle_forks(self) -> None:
+        """Go on under a new epoch that holds again all the hive lacks of a forked one."""
+        while self._forks:
+            fork = self._forks.pop()
+            agreed = 0
+            for seq, digest in sorted(fork.digests, reverse=True):
+                if await self._sources.journal.digest_at(fork.epoch, seq) == digest:
+                    agreed = seq
+                    break
+            self._instance = random.SystemRandom().getrandbits(63) or 1
+            self._connect_no = 0
+            await self._sources.journal.refork(fork.epoch, agreed, self._instance)
+
+    def _closed(self, closed: ConnectionClosed) -> int | None:
+        if closed.rcvd is None:
+            self._problem("the connection to the hive broke", "")
+            return None
+        code = closed.rcvd.code
+        self._problem(closed.rcvd.reason or "the hive closed the link", _HINTS.get(code, ""))
+        return code
+
+    def _problem(self, problem: str, hint: str) -> None:
+        self.state.problem, self.state.hint = problem, hint
+        log.warning("no link to the hive: %s%s", problem, f" ({hint})" if hint else "")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
