@@ -58,6 +58,7 @@ class ErrorCode(enum.StrEnum):
     NO_COMMITS = "no_commits"
     NOT_A_REPOSITORY = "not_a_repository"
     GIT_FAILED = "git_failed"
+    UNSAVED_WORK = "unsaved_work"
     GONE = "gone"
 
 
@@ -112,6 +113,7 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.NO_COMMITS: Meaning(None, 409, False),
     ErrorCode.NOT_A_REPOSITORY: Meaning(None, 422, False),
     ErrorCode.GIT_FAILED: Meaning(None, 502, False),
+    ErrorCode.UNSAVED_WORK: Meaning(None, 409, False),
     ErrorCode.GONE: Meaning(None, 410, False),
 }
 
