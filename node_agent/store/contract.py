@@ -55,7 +55,7 @@ class Log(NamedTuple):
     next_chunk: int
     next_entry: int
     digest: bytes
-    content_bytes: int
+    raw_bytes: int
     closed: bool
     acked_chunk: int
     spool_end: bytes | None
@@ -117,7 +117,7 @@ class ChunkStore(Protocol):
     async def commit(self, cuts: Sequence[Cut]) -> None:
         """Append chunks, each of which must be the next of its log.
 
-        Raises `store.errors.LogMoved` where a log was renumbered since its writer looked: nothing is
+        Raises `errors.LogMoved` where a log was renumbered since its writer looked: nothing is
         kept, and the writer goes on from the log as it stands.
         """
 

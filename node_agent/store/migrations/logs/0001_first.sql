@@ -12,8 +12,8 @@ CREATE TABLE log (
     next_chunk BIGINT NOT NULL,
     next_entry BIGINT NOT NULL,
     digest BLOB NOT NULL,
-    -- Content bytes as the process printed them, after redaction; and bytes of all blobs.
-    bytes BIGINT NOT NULL,
+    -- Bytes of all payloads, and of all blobs.
+    raw_bytes BIGINT NOT NULL,
     blob_bytes BIGINT NOT NULL,
     closed INTEGER NOT NULL,
     -- The hive holds the chunks before this one.
