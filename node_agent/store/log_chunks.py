@@ -93,7 +93,7 @@ class SqliteChunkStore:
             self._writing_acks = asyncio.create_task(self._write_acks_soon(), name="log acks")
 
     async def adopt(self, mark: LogMark) -> Log:
-        self._acks.pop(mark.execution_id, None)
+        await self._write_acks()
         adopted = await self._database.write(adopt, mark, self._now_ms())
         failpoint("node.logs.adopted")
         return adopted
