@@ -9,6 +9,7 @@ undone alone.
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -91,6 +92,10 @@ class Transaction(Protocol):
 
     async def fetch_all(self, sql: str, parameters: Parameters = ...) -> list[Row]: ...
 
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Undo what its body did, and nothing else, where the body raises."""
+        ...
+
     def note(self, change: Change) -> None:
         """Have this change numbered with the commit and published after it."""
         ...
@@ -117,7 +122,7 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
 
-class StoreFull(SkepError):
+class StoreFull(SkepError):  # noqa: N818  said of the store, as the protocol says it
     """There is no room to write. Nothing of the unit is kept; reading goes on."""
 
     def __init__(self, reason: str) -> None:
@@ -128,7 +133,7 @@ class StoreFull(SkepError):
         )
 
 
-class StoreBroken(SkepError):
+class StoreBroken(SkepError):  # noqa: N818  said of the store
     """The store failed in a way that only a restart can judge (an I/O error, a corrupt page)."""
 
     def __init__(self, reason: str) -> None:
@@ -139,7 +144,7 @@ class StoreBroken(SkepError):
         )
 
 
-class ReadTooLong(SkepError):
+class ReadTooLong(SkepError):  # noqa: N818  said of the read
     """A read took longer than it may: it would keep the store's log from being folded in."""
 
     def __init__(self, seconds: float) -> None:

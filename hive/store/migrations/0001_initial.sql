@@ -1,0 +1,413 @@
+-- The hive's first schema. SQLite's types: PostgreSQL reads INTEGER as BIGINT, BLOB as BYTEA, and
+-- neither STRICT nor WITHOUT ROWID. Times are wall-clock milliseconds, for people. (rank, seq) is
+-- the position that set a row. Lists and small records inside a row are JSON text.
+
+-- The one row of this hive. Counters are raised in the transactions that use them.
+CREATE TABLE hive (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    hive_id TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    change_no INTEGER NOT NULL,
+    event_no INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+INSERT INTO hive (id, hive_id, generation, change_no, event_no, created_at_ms)
+VALUES (1, '', 0, 0, 0, 0);
+
+CREATE TABLE node (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    public_key BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    draining INTEGER NOT NULL,
+    joined_at_ms INTEGER NOT NULL,
+    revoked_at_ms INTEGER,
+    quarantined_at_ms INTEGER,
+    quarantine_reason TEXT,
+    -- msgpack of protocol.holders.Holder
+    holder BLOB NOT NULL,
+    released_instance INTEGER,
+    link_no INTEGER NOT NULL,
+    linked_at_ms INTEGER,
+    last_seen_at_ms INTEGER,
+    last_activity_at_ms INTEGER,
+    activity TEXT NOT NULL,
+    slots INTEGER NOT NULL,
+    slots_busy INTEGER NOT NULL,
+    outbox TEXT NOT NULL,
+    executors TEXT NOT NULL,
+    os TEXT NOT NULL,
+    arch TEXT NOT NULL,
+    version TEXT NOT NULL,
+    cores INTEGER NOT NULL,
+    memory_bytes INTEGER NOT NULL,
+    newest_epoch INTEGER,
+    newest_rank INTEGER NOT NULL,
+    newest_seq INTEGER NOT NULL,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL
+) STRICT;
+CREATE INDEX node_by_name ON node (name);
+
+-- One journal of a node for each of its starts. `rank` is given at first sight and never changes.
+CREATE TABLE epoch (
+    node_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    rank INTEGER NOT NULL,
+    mark INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    fork_seq INTEGER,
+    first_seen_ms INTEGER NOT NULL,
+    PRIMARY KEY (node_id, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX epoch_by_rank ON epoch (node_id, rank);
+
+CREATE TABLE op (
+    node_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (node_id, epoch, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Kinds this release does not know, kept as they came and applied after an upgrade.
+CREATE TABLE unknown_op (
+    node_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (node_id, kind, entity_id, epoch, seq)
+) STRICT;
+
+-- What could not be applied: kept, counted, shown.
+CREATE TABLE dead_op (
+    node_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    kept_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (node_id, kind, entity_id, epoch, seq)
+) STRICT;
+
+CREATE TABLE project (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    repo_url TEXT,
+    identity TEXT NOT NULL,
+    default_branch TEXT,
+    size TEXT,
+    sync_policy TEXT NOT NULL,
+    setup_script TEXT,
+    cleanup_script TEXT,
+    dev_script TEXT,
+    copy_files TEXT NOT NULL,
+    keep_worktree TEXT NOT NULL,
+    review TEXT NOT NULL,
+    policies TEXT NOT NULL,
+    recovered INTEGER NOT NULL,
+    archived INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    deleted_at_ms INTEGER
+) STRICT;
+CREATE UNIQUE INDEX project_by_name ON project (name) WHERE deleted_at_ms IS NULL;
+CREATE UNIQUE INDEX project_by_identity ON project (identity)
+    WHERE deleted_at_ms IS NULL AND identity <> '';
+
+CREATE TABLE checkout (
+    id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    default_branch TEXT,
+    removed INTEGER NOT NULL,
+    project_id TEXT,
+    problem TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX checkout_by_node ON checkout (node_id);
+CREATE INDEX checkout_by_project ON checkout (project_id);
+
+-- Shared tasks are the hive's own (node_id is null); a local task is its node's.
+CREATE TABLE task (
+    id TEXT PRIMARY KEY,
+    node_id TEXT,
+    project_id TEXT,
+    checkout_id TEXT,
+    title TEXT NOT NULL,
+    description TEXT NOT NULL,
+    type TEXT NOT NULL,
+    priority TEXT NOT NULL,
+    size TEXT,
+    base_branch TEXT,
+    target_branch TEXT,
+    status TEXT NOT NULL,
+    parent_id TEXT,
+    depends_on TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    variables TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    result TEXT,
+    recovered INTEGER NOT NULL,
+    archived INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    completed_at_ms INTEGER,
+    deleted_at_ms INTEGER,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX task_by_age ON task (created_at_ms, id);
+CREATE INDEX task_by_project ON task (project_id, created_at_ms, id);
+CREATE INDEX task_by_node ON task (node_id) WHERE node_id IS NOT NULL;
+
+CREATE TABLE attempt (
+    id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    project_id TEXT,
+    checkout_id TEXT NOT NULL,
+    task_title TEXT NOT NULL,
+    executor TEXT NOT NULL,
+    profile TEXT,
+    branch TEXT NOT NULL,
+    target_branch TEXT,
+    base_commit TEXT NOT NULL,
+    head_commit TEXT,
+    worktree TEXT,
+    phase TEXT NOT NULL,
+    outcome TEXT,
+    reason TEXT,
+    executions TEXT NOT NULL,
+    hold_until_ms INTEGER,
+    fence TEXT,
+    start_key TEXT,
+    saved_ref TEXT,
+    created_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER,
+    superseded INTEGER NOT NULL,
+    sync_state TEXT NOT NULL,
+    gone_reason TEXT,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX attempt_by_age ON attempt (created_at_ms, id);
+CREATE INDEX attempt_by_task ON attempt (task_id, created_at_ms, id);
+CREATE INDEX attempt_by_node ON attempt (node_id, created_at_ms, id);
+CREATE INDEX attempt_by_project ON attempt (project_id, created_at_ms, id);
+CREATE INDEX attempt_not_complete ON attempt (node_id, sync_state, created_at_ms)
+    WHERE sync_state <> 'complete';
+
+CREATE TABLE execution (
+    id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    argv TEXT NOT NULL,
+    process TEXT,
+    head_before TEXT,
+    head_after TEXT,
+    status TEXT NOT NULL,
+    exit_code INTEGER,
+    signal INTEGER,
+    reason TEXT,
+    started_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX execution_by_attempt ON execution (attempt_id, started_at_ms, id);
+CREATE INDEX execution_by_node ON execution (node_id);
+
+-- A log and its cursor. The end_ columns are what its node says the whole log is.
+CREATE TABLE log (
+    execution_id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    next_chunk INTEGER NOT NULL,
+    next_entry INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    blob_bytes INTEGER NOT NULL,
+    gap_bytes INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    end_chunks INTEGER,
+    end_entries INTEGER,
+    end_bytes INTEGER,
+    end_digest BLOB,
+    end_rank INTEGER NOT NULL,
+    end_seq INTEGER NOT NULL,
+    gone_reason TEXT
+) STRICT;
+CREATE INDEX log_by_node ON log (node_id);
+
+-- Chunks as they came; a gap has no blob. The row of a gap stands for all numbers it covers.
+CREATE TABLE chunk (
+    execution_id TEXT NOT NULL,
+    chunk_seq INTEGER NOT NULL,
+    through_seq INTEGER NOT NULL,
+    first_entry INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    first_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    style BLOB NOT NULL,
+    gap_reason TEXT,
+    digest BLOB NOT NULL,
+    blob BLOB,
+    PRIMARY KEY (execution_id, chunk_seq)
+) STRICT;
+CREATE INDEX chunk_by_entry ON chunk (execution_id, first_entry, chunk_seq);
+CREATE INDEX chunk_gap ON chunk (execution_id, chunk_seq) WHERE gap_reason IS NOT NULL;
+
+CREATE TABLE need (
+    request_id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    max_bytes INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    asked_at_ms INTEGER NOT NULL,
+    done_at_ms INTEGER
+) STRICT;
+CREATE INDEX need_open ON need (node_id, asked_at_ms) WHERE status = 'open';
+
+CREATE TABLE need_item (
+    request_id TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    node_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    after INTEGER,
+    from_chunk INTEGER,
+    outcome TEXT,
+    sent INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (request_id, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX need_item_by_id ON need_item (node_id, id);
+
+-- The activity feed and the audit log. `no` comes from the hive's row: commit order.
+CREATE TABLE event (
+    no INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    audit INTEGER NOT NULL,
+    actor_kind TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    what TEXT NOT NULL,
+    what_id TEXT NOT NULL,
+    from_state TEXT,
+    to_state TEXT,
+    why TEXT NOT NULL,
+    level TEXT NOT NULL,
+    node_id TEXT,
+    project_id TEXT,
+    task_id TEXT,
+    attempt_id TEXT,
+    details TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_by_attempt ON event (attempt_id, no) WHERE attempt_id IS NOT NULL;
+CREATE INDEX event_by_project ON event (project_id, no) WHERE project_id IS NOT NULL;
+CREATE INDEX event_by_node ON event (node_id, no) WHERE node_id IS NOT NULL;
+
+-- What viewers may want to read anew: the newest only.
+CREATE TABLE change (
+    change_no INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    ids TEXT NOT NULL
+) STRICT;
+
+-- The hive's own record of each changing call.
+CREATE TABLE operation (
+    key TEXT PRIMARY KEY,
+    body_hash TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    node_id TEXT,
+    attempt_id TEXT,
+    task_id TEXT,
+    project_id TEXT,
+    actor TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reply BLOB,
+    error TEXT,
+    head_before TEXT,
+    head_after TEXT,
+    sent_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER
+) STRICT;
+CREATE INDEX operation_by_age ON operation (sent_at_ms, key);
+
+-- Changing operations as nodes say they carried them out.
+CREATE TABLE node_operation (
+    node_id TEXT NOT NULL,
+    id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    attempt_id TEXT,
+    actor TEXT NOT NULL,
+    status TEXT NOT NULL,
+    error_code TEXT,
+    head_before TEXT,
+    head_after TEXT,
+    started_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    PRIMARY KEY (node_id, id)
+) STRICT;
+CREATE INDEX node_operation_by_key ON node_operation (key);
+
+CREATE TABLE token (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER,
+    revoked_at_ms INTEGER,
+    last_used_at_ms INTEGER
+) STRICT;
+
+CREATE TABLE join_token (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    label TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER,
+    used_public_key BLOB,
+    node_id TEXT
+) STRICT;
