@@ -12,31 +12,24 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
 from hive.failpoints import failpoint
+from hive.ingest import Ingest
 from hive.node_registry import NodeLive, NodeRegistry
+from hive.store.backend import ChunkKind, IngestStore
 from protocol import codec, hive_link, limits, tokens
 from protocol.credit import cost
 from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError, SkepError
-from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import (
     SUBPROTOCOLS,
     Draining,
-    EpochMark,
-    Fork,
-    Hello,
     HiveMessage,
     LogMark,
-    NeedDone,
     Ping,
-    Records,
-    Skip,
-    Snapshot,
 )
-from protocol.ops import EpochState, Op
 
 log = logging.getLogger(__name__)
 
@@ -50,59 +43,6 @@ _STORE_FULL_RETRY_S: Final = 2.0
 _CONNECTS_PER_MINUTE_MAX: Final = 30
 #: How often the control round trip is measured while log bytes arrive.
 _MEASURE_INTERVAL_S: Final = 1.0
-
-
-class JournalState(Protocol):
-    """What the hive holds of a node's journal at a hello."""
-
-    marks: list[EpochMark]
-    newest: tuple[int, int] | None
-    forks: list[Fork]
-
-
-class LinkStore(Protocol):
-    """What the gateway needs of the store at a hello."""
-
-    async def node_key(self, node_id: str) -> bytes: ...
-
-    async def accept_link(self, hello: Hello, *, challenged_at: int, accepted_at: int) -> int: ...
-
-    async def journal_state(
-        self, node_id: str, link_no: int, epochs: list[EpochState]
-    ) -> JournalState: ...
-
-    async def log_marks(self, node_id: str, ids: list[str]) -> list[LogMark]: ...
-
-    async def fork_seen(self, node_id: str, epoch: int, seq: int, digest: bytes) -> bool: ...
-
-    async def marks(self, node_id: str, epochs: list[int]) -> list[EpochMark]: ...
-
-
-class ChunkOutcome(Protocol):
-    """What became of one chunk, and where its log stands now."""
-
-    kind: str
-    mark: LogMark
-
-
-class LinkIngest(Protocol):
-    """What the gateway commits through."""
-
-    async def ops(
-        self, node_id: str, link_no: int, epoch: int, first_seq: int, ops: list[Op]
-    ) -> int: ...
-
-    async def snapshot(self, node_id: str, link_no: int, page: Snapshot) -> None: ...
-
-    async def skip(self, node_id: str, link_no: int, skip: Skip) -> int: ...
-
-    async def chunks(
-        self, node_id: str, link_no: int, chunks: list[LogChunk | GapChunk], *, fetched: bool
-    ) -> list[ChunkOutcome]: ...
-
-    async def records(self, node_id: str, link_no: int, records: Records) -> None: ...
-
-    async def need_done(self, node_id: str, link_no: int, done: NeedDone) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +65,8 @@ class NodeGateway:
         self,
         *,
         facts: HiveFacts,
-        store: LinkStore,
-        ingest: LinkIngest,
+        store: IngestStore,
+        ingest: Ingest,
         registry: NodeRegistry,
         on_live: LiveHook,
         on_change: LiveHook,
@@ -348,9 +288,7 @@ class _Link:
         self.node_id = hello.node_id
         generation = await gateway.facts.generation(hello.generation_seen)
         journal = await gateway.store.journal_state(hello.node_id, link_no, hello.epochs)
-        marks = await gateway.store.log_marks(
-            hello.node_id, [state.execution_id for state in judge.logs]
-        )
+        marks = await gateway.store.log_marks(hello.node_id, judge.logs)
         now_ms = _now_ms()
         frames = self.machine.welcomed(
             generation=generation,
@@ -389,6 +327,7 @@ class _Link:
             live.outbox = heartbeat.outbox
             if before != (live.activity, live.slots_busy, live.slots_total):
                 await self.gateway.on_change(self.node_id)
+        await self.gateway.store.beat(self.node_id, self.machine.link_no, heartbeat)
         # Read anew: a store that was restored under the link has lower marks than we remember.
         epochs = [state.epoch for state in self.machine.hello.epochs[-8:]]
         marks = await self.gateway.store.marks(self.node_id, epochs)
@@ -472,13 +411,13 @@ class _Link:
         )
         marks: dict[str, LogMark] = {}
         for chunk, outcome in zip(chunks, outcomes, strict=True):
-            if outcome.kind == "foreign":
+            if outcome.kind == ChunkKind.FOREIGN:
                 raise RemoteProtocolError(
                     ErrorCode.FORBIDDEN, "a chunk of another node's log", audit=chunk.execution_id
                 )
-            if outcome.kind == "bad":
+            if outcome.kind == ChunkKind.BAD:
                 raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a chunk does not decode")
-            if outcome.kind == "hole" and run[0].request_id is None:
+            if outcome.kind == ChunkKind.HOLE and run[0].request_id is None:
                 raise RemoteProtocolError(
                     ErrorCode.HOLE, "a chunk is missing", execution_id=chunk.execution_id
                 )

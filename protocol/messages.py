@@ -40,12 +40,17 @@ class LogState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LogMark(msgspec.Struct, frozen=True, array_like=True):
-    """How far the hive holds a log: what it takes next, and the digest of what it holds."""
+    """How far the hive holds a log: what it takes next, and the digest of what it holds.
+
+    In a welcome, `agreed` says that the hive's digest after the node's last chunk is the node's:
+    all the node has of the log is held, whatever the hive holds beyond it.
+    """
 
     execution_id: str
     next_chunk: int
     next_entry: int
     digest: bytes
+    agreed: bool = False
 
 
 class EpochMark(msgspec.Struct, frozen=True, array_like=True):

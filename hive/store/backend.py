@@ -22,6 +22,7 @@ from protocol.messages import (
     Heartbeat,
     Hello,
     LogMark,
+    LogState,
     Need,
     NeedDone,
     Skip,
@@ -242,7 +243,9 @@ class IngestStore(Protocol):
         """Return the marks of `epochs`, the newest position, and forks to settle.
 
         A history that differs from ours is a fork: raises QUARANTINED, unless a person released
-        this instance; then `forks` names our newest digests.
+        this instance; then `forks` names our newest digests. `forks` also names the node's present
+        epoch where we know one of higher rank (another holder of the identity wrote after it): its
+        state could never overwrite that one's, so the node goes on in a new epoch.
         """
         ...
 
@@ -257,8 +260,10 @@ class IngestStore(Protocol):
         """
         ...
 
-    async def log_marks(self, node_id: str, ids: list[str]) -> list[LogMark]:
-        """Return the cursor of each log. Raises FORBIDDEN, audited, for another node's log."""
+    async def log_marks(self, node_id: str, logs: Sequence[LogState]) -> list[LogMark]:
+        """Return the cursor of each log; `agreed` where our digest after the node's last chunk is
+        the node's. Raises FORBIDDEN, audited, for another node's log.
+        """
         ...
 
     async def commit_ops(
