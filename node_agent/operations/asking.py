@@ -1,0 +1,53 @@
+"""One asking of an operation, and its streamed answer, as the functions see them.
+
+Pure values; who asked was settled before one of these is made.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from protocol.errors import ErrorCode, OperationError
+from protocol.operations import Operation, Request, StreamHead
+
+#: Who asks through the local socket: the node's own operator.
+LOCAL_ACTOR: Final = "node-operator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """An operation that is to be carried out, by whom and for what."""
+
+    operation: Operation
+    attempt_id: str
+    request: Request
+    #: The request's bytes as they were sent: two with one key are the same only if these are.
+    body_hash: str
+    actor: str
+    key: str | None = None
+    expected_head: str | None = None
+    fence: str | None = None
+    #: The project the hive vouched for; None where the node's own operator asks.
+    project_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A streamed answer: what opens it, and its bytes. `pieces` is closed by whoever reads it."""
+
+    head: StreamHead
+    pieces: AsyncIterator[bytes]
+
+
+def decode_request(operation: Operation, body: bytes) -> Request:
+    """Decode a request's msgpack; raises OperationError naming the field that is wrong."""
+    try:
+        return msgspec.msgpack.decode(body or b"\x80", type=operation.request)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OperationError(
+            ErrorCode.INVALID,
+            f"{operation.name} cannot take this request: {error}",
+            hint="Is the caller of a newer release? Upgrade the node.",
+        ) from error

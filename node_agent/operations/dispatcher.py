@@ -1,0 +1,358 @@
+"""Runs operations: once per idempotency key, within their deadline, streamed or whole.
+
+Owns the keys under way and the way of a call from permission to last part. Must not know what any
+operation does, nor touch a socket. Nothing raises out of `run_call` but cancellation.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from node_agent.failpoints import failpoint
+from node_agent.identity import HiveIdentity
+from node_agent.operations.asking import Asking, Streamed, decode_request
+from node_agent.operations.ledger import KeyLedger, KnownKey
+from node_agent.operations.permission import UsedCapabilities, check_call, check_refusals
+from protocol import limits
+from protocol.entities import OperationRecord
+from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError, operation_error
+from protocol.messages import Call, End, Opened, Part, Result
+from protocol.operations import OPERATIONS, Operation
+from protocol.tokens import Capability, body_hash
+
+log = logging.getLogger(__name__)
+
+Reply = Result | Opened | Part | End
+Answer = msgspec.Struct | Streamed
+_KEY_CHARACTERS_MAX: Final = 200
+
+
+@dataclass(frozen=True)
+class OperationFunction:
+    """What carries an operation out.
+
+    `keeps_key`: it writes key, effect and answer in one transaction of its own, so that there is
+    no moment in which one is there and another is not. `settle` is asked after a crash between
+    INTENT and RESULT: it looks what is there, does what is missing, and returns the answer.
+    """
+
+    run: Callable[[Asking], Awaitable[Answer]]
+    keeps_key: bool = False
+    settle: Callable[[OperationRecord], Awaitable[msgspec.Struct]] | None = None
+
+
+class OperationDispatcher:
+    """Runs the operations of this node, for the hive's calls and for the local API."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, OperationFunction],
+        ledger: KeyLedger,
+        *,
+        node_id: str,
+        refused: Collection[str] = (),
+    ) -> None:
+        self._functions = functions
+        self._ledger = ledger
+        self._node_id = node_id
+        self._refused = frozenset(refused)
+        self._used = UsedCapabilities()
+        # Key -> (hash of its body, the operation at work).
+        self._under_way: dict[str, tuple[str, asyncio.Task[bytes]]] = {}
+
+    @property
+    def busy(self) -> int:
+        """How many changing operations are at work."""
+        return len(self._under_way)
+
+    # --- for the hive -------------------------------------------------------------------------
+
+    async def run_call(
+        self, call: Call, *, now_s: float, hive: HiveIdentity
+    ) -> AsyncGenerator[Reply, None]:
+        """Yield the frames that answer a call of the hive."""
+        try:
+            started_s = time.monotonic()
+            operation, capability, asking = self._judge(call, now_s, hive)
+            try:
+                async with asyncio.timeout(call.time_left_ms / 1000):
+                    answer = await self.perform(asking)
+            except TimeoutError as error:
+                raise _late(asking) from error
+        except Exception as error:  # noqa: BLE001  every call gets an answer
+            yield Result(call_id=call.call_id, error=_body_of(error, call.operation))
+            return
+        if isinstance(answer, bytes):
+            yield Result(call_id=call.call_id, body=answer)
+            return
+        # A stream may outlive its call's deadline, but not the right to it.
+        lives_s = capability.expires_at_s - now_s + limits.TOKEN_LEEWAY_S
+        ends_s = started_s + max(lives_s, operation.deadline_s)
+        yield Opened(call_id=call.call_id, body=msgspec.msgpack.encode(answer.head))
+        async with contextlib.aclosing(_frames(call.call_id, answer, ends_s)) as frames:
+            async for frame in frames:
+                yield frame
+
+    def _judge(
+        self, call: Call, now_s: float, hive: HiveIdentity
+    ) -> tuple[Operation, Capability, Asking]:
+        operation = OPERATIONS.get(call.operation)
+        if operation is None or call.operation not in self._functions:
+            raise OperationError(
+                ErrorCode.NOT_AVAILABLE,
+                f"this node does not know the operation {call.operation!r}",
+                hint="Upgrade the node agent.",
+            )
+        capability = check_call(
+            call, operation, node_id=self._node_id, hive=hive, now_s=now_s, used=self._used
+        )
+        if call.time_left_ms <= 0:
+            raise OperationError(ErrorCode.DEADLINE_PASSED, "the call came after its deadline")
+        request = decode_request(operation, call.body)
+        check_refusals(operation, request, self._refused)
+        return (
+            operation,
+            capability,
+            Asking(
+                operation=operation,
+                attempt_id=call.attempt_id,
+                request=request,
+                body_hash=body_hash(call.body),
+                actor=capability.actor,
+                key=call.idempotency_key,
+                expected_head=call.expected_head,
+                fence=call.fence,
+                project_id=capability.project_id,
+            ),
+        )
+
+    # --- for all ------------------------------------------------------------------------------
+
+    async def perform(self, asking: Asking) -> bytes | Streamed:
+        """Carry an operation out; return its reply in msgpack, or its stream.
+
+        A caller that is cancelled ends a reading operation; a changing one goes on, and its
+        answer is found again by its key.
+        """
+        function = self._functions[asking.operation.name]
+        if not asking.operation.changing:
+            answer = await function.run(asking)
+            return answer if isinstance(answer, Streamed) else msgspec.msgpack.encode(answer)
+        key = asking.key or str(uuid.uuid4())
+        if len(key) > _KEY_CHARACTERS_MAX:
+            raise OperationError(
+                ErrorCode.INVALID,
+                f"an idempotency key has at most {_KEY_CHARACTERS_MAX} characters",
+                field="idempotency_key",
+            )
+        asking = replace(asking, key=key)
+        if key in self._under_way:
+            _check_same(key, self._under_way[key][0], asking)
+            raise _in_progress(key)
+        task = asyncio.create_task(self._once(function, asking), name=f"{asking.operation.name}")
+        self._under_way[key] = (asking.body_hash, task)
+        task.add_done_callback(lambda _: self._done(key))
+        return await asyncio.shield(task)
+
+    def _done(self, key: str) -> None:
+        _, task = self._under_way.pop(key)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The caller may be gone; the answer is kept under the key.
+            log.info("operation under key %s failed: %s", key, error)
+
+    async def _once(self, function: OperationFunction, asking: Asking) -> bytes:
+        key = asking.key or ""
+        if (known := await self._ledger.find(key)) is not None:
+            return _answer_again(known, asking)
+        if function.keeps_key:
+            return _whole(await function.run(asking))
+        record = OperationRecord(
+            key=key,
+            operation=asking.operation.name,
+            attempt_id=asking.attempt_id or None,
+            actor=asking.actor,
+            status="started",
+            head_before=asking.expected_head,
+            started_at_ms=_now_ms(),
+        )
+        if (known := await self._ledger.intend(record, asking.body_hash)) is not None:
+            return _answer_again(known, asking)
+        failpoint("node.operation.after_intent")
+        try:
+            reply = _whole(await function.run(asking))
+        except Exception as error:
+            await self._settle(record, error=_body_of(error, asking.operation.name))
+            raise
+        failpoint("node.operation.before_result")
+        await self._settle(record, reply=reply)
+        failpoint("node.operation.after_result")
+        return reply
+
+    async def _settle(
+        self, record: OperationRecord, *, reply: bytes | None = None, error: ErrorBody | None = None
+    ) -> None:
+        ended = msgspec.structs.replace(
+            record,
+            status="failed" if error else "done",
+            error_code=error.code if error else None,
+            ended_at_ms=_now_ms(),
+        )
+        await self._ledger.settle(ended, reply=reply, error=error)
+
+    async def settle_unsettled(self) -> None:
+        """Finish what a crash left between INTENT and RESULT. Called once, before any call."""
+        for known in await self._ledger.unsettled():
+            record = known.record
+            function = self._functions.get(record.operation)
+            if function is None or function.settle is None:
+                error = OperationError(
+                    ErrorCode.UNKNOWN_OUTCOME,
+                    f"the node stopped in the middle of {record.operation}",
+                    hint="Look at the attempt's branch, then ask again under another key.",
+                )
+                await self._settle(record, error=error.body())
+                continue
+            try:
+                reply = _whole(await function.settle(record))
+            except SkepError as refused:
+                await self._settle(record, error=refused.body())
+            else:
+                await self._settle(record, reply=reply)
+            log.info("settled %s under key %s after a restart", record.operation, record.key)
+
+    async def close(self, *, within_s: float) -> None:
+        """Wait for what is at work, at most so long; what is cut short is settled at next start."""
+        tasks = [task for _, task in self._under_way.values()]
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=within_s)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+async def recut(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the same bytes in parts as large as the wire takes, but for the last."""
+    waiting = bytearray()
+    async for piece in pieces:
+        waiting += piece
+        while len(waiting) >= limits.PART_BYTES_MAX:
+            yield bytes(waiting[: limits.PART_BYTES_MAX])
+            del waiting[: limits.PART_BYTES_MAX]
+    if waiting:
+        yield bytes(waiting)
+
+
+async def _frames(
+    call_id: str, answer: Streamed, ends_s: float
+) -> AsyncGenerator[Part | End, None]:
+    error: ErrorBody | None = None
+    n = 0
+    parts = recut(answer.pieces)
+    try:
+        while True:
+            async with asyncio.timeout(max(0.0, ends_s - time.monotonic())):
+                data = await anext(parts, None)
+            if data is None:
+                break
+            yield Part(call_id=call_id, n=n, data=data)
+            n += 1
+    except TimeoutError:
+        late = OperationError(
+            ErrorCode.DEADLINE_PASSED,
+            "the right to this stream has ended",
+            hint="Ask anew and go on from where it stopped.",
+        )
+        error = late.body()
+    except Exception as broken:  # noqa: BLE001  a stream that breaks off says so
+        error = _body_of(broken, "a stream")
+    finally:
+        await _close(parts)
+        await _close(answer.pieces)
+    yield End(call_id=call_id, error=error)
+
+
+async def _close(pieces: AsyncIterator[bytes]) -> None:
+    """Close a generator, so that the process or file behind it ends with its reader."""
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def _whole(answer: Answer) -> bytes:
+    if isinstance(answer, Streamed):
+        raise TypeError("a changing operation answers whole")
+    return msgspec.msgpack.encode(answer)
+
+
+def _answer_again(known: KnownKey, asking: Asking) -> bytes:
+    """Return what a key was answered before; raise where it failed, goes on, or is another's."""
+    key = asking.key or ""
+    if known.record.operation != asking.operation.name:
+        raise _reused(key)
+    _check_same(key, known.body_hash, asking)
+    if known.error is not None:
+        raise operation_error(known.error)
+    if known.reply is None:
+        raise _in_progress(key)
+    return known.reply
+
+
+def _check_same(key: str, earlier_hash: str, asking: Asking) -> None:
+    if earlier_hash != asking.body_hash:
+        raise _reused(key)
+
+
+def _reused(key: str) -> OperationError:
+    return OperationError(
+        ErrorCode.KEY_REUSED,
+        "this idempotency key belongs to another request",
+        hint="Take a new key for each new request; repeat one only with the same content.",
+        key=key,
+    )
+
+
+def _in_progress(key: str) -> OperationError:
+    return OperationError(
+        ErrorCode.IN_PROGRESS,
+        "this operation is under way",
+        hint="Ask again with the same key for its result.",
+        key=key,
+    )
+
+
+def _late(asking: Asking) -> OperationError:
+    if asking.operation.changing:
+        return OperationError(
+            ErrorCode.UNKNOWN_OUTCOME,
+            f"{asking.operation.name} is not done within its time; it goes on",
+            hint="Ask again with the same key for its result.",
+            key=asking.key,
+        )
+    return OperationError(
+        ErrorCode.DEADLINE_PASSED, f"{asking.operation.name} is not done within its time"
+    )
+
+
+def _body_of(error: Exception, operation: str) -> ErrorBody:
+    if isinstance(error, SkepError):
+        return error.body()
+    log.error("%s failed", operation, exc_info=error)
+    return OperationError(
+        ErrorCode.NODE_FAILED,
+        f"{operation} failed on the node: {type(error).__name__}",
+        hint="The node agent's log has more.",
+    ).body()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

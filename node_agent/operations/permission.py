@@ -1,0 +1,100 @@
+"""The node's own judgement of a call of the hive: its capability, its role, the owner's refusals.
+
+The hive has checked all this before; the node checks again, so that a hive that was broken into
+can do no more than its operations, and none that the node's owner switched off.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Final
+
+from node_agent.identity import HiveIdentity
+from protocol import limits
+from protocol.errors import ErrorCode, OperationError
+from protocol.messages import Call
+from protocol.operations import Operation, Request, Role, StartRequest
+from protocol.tokens import Capability, check_capability
+
+#: Capabilities live a minute (streams a quarter of an hour), and a link has at most 256 calls open.
+_REMEMBERED_MAX: Final = 20_000
+
+
+class UsedCapabilities:
+    """The `jti`s of capabilities that may still be unexpired; each is good for one call."""
+
+    def __init__(self) -> None:
+        self._expires_s: OrderedDict[str, float] = OrderedDict()
+
+    def use(self, jti: str, *, expires_s: float, now_s: float) -> None:
+        """Take a capability out of use; raises OperationError at its second use."""
+        self._forget(now_s)
+        if jti in self._expires_s:
+            raise OperationError(
+                ErrorCode.FORBIDDEN,
+                "this capability was used before",
+                hint="Send the call again; the hive makes a new one, and the key keeps it one.",
+            )
+        if len(self._expires_s) >= _REMEMBERED_MAX:
+            # Forgetting one that still counts would let it be replayed.
+            raise OperationError(ErrorCode.SLOW_DOWN, "too many calls within a minute")
+        self._expires_s[jti] = expires_s + limits.TOKEN_LEEWAY_S
+
+    def _forget(self, now_s: float) -> None:
+        # Nearly in order of expiry: a longer one delays the forgetting of those behind it only.
+        while self._expires_s:
+            jti, expires_s = next(iter(self._expires_s.items()))
+            if expires_s >= now_s:
+                return
+            del self._expires_s[jti]
+
+
+def check_call(
+    call: Call,
+    operation: Operation,
+    *,
+    node_id: str,
+    hive: HiveIdentity,
+    now_s: float,
+    used: UsedCapabilities,
+) -> Capability:
+    """Return the call's capability if it allows just this call now, and take it out of use."""
+    capability = check_capability(
+        call.capability,
+        keys=hive.keys,
+        hive_id=hive.hive_id,
+        generation=hive.generation,
+        node_id=node_id,
+        operation=call.operation,
+        attempt_id=call.attempt_id,
+        body=call.body,
+        now_s=now_s,
+    )
+    if _role(capability.role) < operation.role:
+        raise OperationError(
+            ErrorCode.FORBIDDEN,
+            f"{operation.name} needs the role {operation.role.name.lower()}",
+            hint=f"The capability is for {capability.role}.",
+        )
+    used.use(capability.jti, expires_s=capability.expires_at_s, now_s=now_s)
+    return capability
+
+
+def check_refusals(operation: Operation, request: Request, refused: Collection[str]) -> None:
+    """Raise OperationError where the node's owner refuses this from the hive."""
+    refusal = operation.name if operation.name in refused else None
+    if isinstance(request, StartRequest) and f"executor:{request.executor}" in refused:
+        refusal = f"executor:{request.executor}"
+    if refusal is not None:
+        raise OperationError(
+            ErrorCode.FORBIDDEN,
+            f"the owner of this node does not allow {refusal} from the hive",
+            hint="They can: setting `refuse` of the node agent.",
+            refused=refusal,
+        )
+
+
+def _role(name: str) -> Role:
+    try:
+        return Role[name.upper()]
+    except KeyError as error:
+        raise OperationError(ErrorCode.FORBIDDEN, f"no role is called {name!r}") from error
