@@ -79,18 +79,15 @@ CREATE TABLE checkout (
     removed INTEGER NOT NULL
 );
 
--- Idempotency keys of changing operations: INTENT has no `ended_at_ms`, RESULT has.
+-- Idempotency keys of changing operations: an INTENT has neither reply nor error, a RESULT one.
+-- The record of the operation itself stands in `record`, under the digest of the key.
 CREATE TABLE operation_key (
     key TEXT PRIMARY KEY,
-    body_hash BLOB NOT NULL,
-    operation TEXT NOT NULL,
-    attempt_id TEXT,
-    actor TEXT NOT NULL,
+    body_hash TEXT NOT NULL,
     intent BLOB NOT NULL,
     reply BLOB,
     error BLOB,
-    started_at_ms BIGINT NOT NULL,
-    ended_at_ms BIGINT
+    started_at_ms BIGINT NOT NULL
 );
 CREATE INDEX operation_key_by_age ON operation_key (started_at_ms);
 
