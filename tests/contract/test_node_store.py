@@ -29,6 +29,7 @@ from protocol.log_chunks import (
 )
 from protocol.messages import LogMark
 from protocol.ops import EpochState, Op, OpKind, Position, encode_body
+from tests.simulation.memory_node import MemoryChunks, MemoryJournal
 
 NOW_MS = 1_700_000_000_000
 
@@ -75,6 +76,32 @@ async def sqlite_logs(folder: Path) -> AsyncIterator[ChunkStore]:
         await database.close()
 
 
+class MemoryUnderTest:
+    """The simulator's journal."""
+
+    def __init__(self, store: MemoryJournal) -> None:
+        self.store = store
+
+    async def append(self, kind: str, entity_id: str, body: bytes, at_ms: int = NOW_MS) -> Position:
+        return await self.store.append(kind, entity_id, body, at_ms)
+
+
+@contextlib.asynccontextmanager
+async def memory_journals(folder: Path) -> AsyncIterator[Journal]:
+    """Open the simulator's journal; its disk is one for each folder."""
+    yield MemoryUnderTest(_journal_disks.setdefault(folder, MemoryJournal()))
+
+
+@contextlib.asynccontextmanager
+async def memory_logs(folder: Path) -> AsyncIterator[ChunkStore]:
+    """Open the simulator's chunk store; its disk is one for each folder."""
+    yield _chunk_disks.setdefault(folder, MemoryChunks(lambda: NOW_MS))
+
+
+_journal_disks: dict[Path, MemoryJournal] = {}
+_chunk_disks: dict[Path, MemoryChunks] = {}
+
+
 def _fatal(error: Exception) -> None:
     raise AssertionError from error
 
@@ -86,7 +113,10 @@ class Backend(NamedTuple):
     logs: Callable[[Path], contextlib.AbstractAsyncContextManager[ChunkStore]]
 
 
-BACKENDS = {"sqlite": Backend(sqlite_journals, sqlite_logs)}
+BACKENDS = {
+    "sqlite": Backend(sqlite_journals, sqlite_logs),
+    "memory": Backend(memory_journals, memory_logs),
+}
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -1,0 +1,466 @@
+"""The hive's store in memory, for the simulator: the same contract as the one on SQLite.
+
+Owns what a hive remembers; `copy` is a backup of it. Nothing here is asynchronous but in name.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hive.store.backend import (
+    ChunkKind,
+    ChunkOutcome,
+    JournalState,
+    Lacking,
+    LogLack,
+)
+from protocol import digest as digests
+from protocol import holders, limits
+from protocol.entities import Attempt, Execution, LogEnd
+from protocol.errors import ErrorCode, RemoteProtocolError
+from protocol.holders import Holder, Verdict
+from protocol.log_chunks import (
+    GapChunk,
+    LogChunk,
+    LogCursor,
+    Outcome,
+    advance,
+    check_follows,
+    through,
+)
+from protocol.messages import (
+    EpochMark,
+    Fork,
+    Heartbeat,
+    Hello,
+    LogMark,
+    LogState,
+    Need,
+    NeedDone,
+    Skip,
+    Snapshot,
+)
+from protocol.ops import EpochState, Op, OpKind, Record, decode_body
+
+
+@dataclass
+class _Epoch:
+    rank: int
+    mark: int = 0
+    #: Op and digest by seq; a skip leaves a hole that is recorded.
+    ops: dict[int, tuple[Op, bytes]] = field(default_factory=dict)
+    digest: bytes = digests.EMPTY
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+
+    def copy(self) -> "_Epoch":
+        return _Epoch(self.rank, self.mark, dict(self.ops), self.digest, list(self.gaps))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The state of one entity at the hive, and the position that set it."""
+
+    body: bytes
+    rank: int
+    seq: int
+    named_by: str = ""
+    forgotten: bool = False
+
+
+@dataclass
+class _Log:
+    node_id: str
+    cursor: LogCursor = field(default_factory=LogCursor)
+    chunks: list[LogChunk | GapChunk] = field(default_factory=list)
+    digests: dict[int, bytes] = field(default_factory=dict)
+
+    def copy(self) -> "_Log":
+        return _Log(self.node_id, self.cursor, list(self.chunks), dict(self.digests))
+
+
+@dataclass
+class _Node:
+    key: bytes
+    link_no: int = 0
+    holder: Holder = field(default_factory=Holder)
+    fork_released: int | None = None
+    newest: tuple[int, int] | None = None
+    epochs: dict[int, _Epoch] = field(default_factory=dict)
+    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+    revoked: bool = False
+
+    def copy(self) -> "_Node":
+        return _Node(
+            self.key,
+            self.link_no,
+            self.holder,
+            self.fork_released,
+            self.newest,
+            {number: epoch.copy() for number, epoch in self.epochs.items()},
+            dict(self.rows),
+            self.revoked,
+        )
+
+
+class MemoryHive:
+    """An `IngestStore`."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, _Node] = {}
+        self.logs: dict[str, _Log] = {}
+        self.needs: dict[str, tuple[str, Need]] = {}
+        self.missing: dict[tuple[str, str], str] = {}
+        self.kept_aside = 0
+
+    def copy(self) -> "MemoryHive":
+        """Return a backup."""
+        backup = MemoryHive()
+        backup.nodes = {name: node.copy() for name, node in self.nodes.items()}
+        backup.logs = {name: log.copy() for name, log in self.logs.items()}
+        backup.needs = dict(self.needs)
+        backup.missing = dict(self.missing)
+        backup.kept_aside = self.kept_aside
+        return backup
+
+    def started(self) -> None:
+        """The hive starts: no socket of before lives."""
+        for node in self.nodes.values():
+            node.holder = holders.restarted(node.holder)
+
+    # --- hello --------------------------------------------------------------------------------
+
+    async def node_key(self, node_id: str) -> bytes:
+        node = self.nodes.get(node_id)
+        if node is None:
+            raise RemoteProtocolError(ErrorCode.UNKNOWN_NODE, "no such node")
+        if node.revoked:
+            raise RemoteProtocolError(ErrorCode.REVOKED, "the node is revoked")
+        return node.key
+
+    async def accept_link(self, hello: Hello, *, challenged_at: int, accepted_at: int) -> int:
+        await self.node_key(hello.node_id)
+        node = self.nodes[hello.node_id]
+        verdict = holders.judge(
+            node.holder,
+            instance=hello.instance,
+            connect_no=hello.connect_no,
+            challenged_at=challenged_at,
+        )
+        match verdict:
+            case Verdict.SUPERSEDED:
+                raise RemoteProtocolError(ErrorCode.SUPERSEDED, "a slow hello")
+            case Verdict.QUARANTINE | Verdict.REFUSED:
+                if verdict is Verdict.QUARANTINE or node.holder.quarantined:
+                    node.holder = holders.quarantined(node.holder, instance=hello.instance)
+                raise RemoteProtocolError(ErrorCode.QUARANTINED, "two holders")
+            case Verdict.GRANTED:
+                pass
+        node.holder = holders.granted(
+            node.holder,
+            instance=hello.instance,
+            connect_no=hello.connect_no,
+            accepted_at=accepted_at,
+        )
+        node.link_no += 1
+        for state in hello.epochs:
+            if state.epoch not in node.epochs:
+                top = max((epoch.rank for epoch in node.epochs.values()), default=0)
+                node.epochs[state.epoch] = _Epoch(top + 1)
+        return node.link_no
+
+    def release(self, node_id: str, instance: int) -> None:
+        """A person lets one of two holders on."""
+        node = self.nodes[node_id]
+        node.holder = holders.released(node.holder, instance=instance)
+        node.fork_released = instance
+
+    async def journal_state(
+        self, node_id: str, link_no: int, epochs: list[EpochState]
+    ) -> JournalState:
+        node = self._writable(node_id, link_no)
+        forks = []
+        for state in epochs:
+            held = node.epochs[state.epoch]
+            forked = 0 < state.last <= held.mark and self._digest(held, state.last) not in {
+                None,
+                state.digest,
+            }
+            if forked:
+                if node.fork_released != node.holder.instance:
+                    node.holder = holders.quarantined(
+                        node.holder, instance=node.holder.instance or 0
+                    )
+                    raise RemoteProtocolError(ErrorCode.QUARANTINED, "a fork")
+                forks.append(self._fork(state.epoch, held))
+        if epochs and not forks:
+            last = node.epochs[epochs[-1].epoch]
+            if last.rank < max(epoch.rank for epoch in node.epochs.values()):
+                forks.append(self._fork(epochs[-1].epoch, last))
+        marks = await self.marks(node_id, [state.epoch for state in epochs])
+        return JournalState(marks=marks, newest=node.newest, forks=forks)
+
+    def _fork(self, number: int, epoch: _Epoch) -> Fork:
+        newest = sorted(epoch.ops)[-limits.FORK_DIGESTS_MAX :]
+        return Fork(number, [(0, digests.EMPTY), *((seq, epoch.ops[seq][1]) for seq in newest)])
+
+    def _digest(self, epoch: _Epoch, seq: int) -> bytes | None:
+        if seq == epoch.mark:
+            return epoch.digest
+        held = epoch.ops.get(seq)
+        return None if held is None else held[1]
+
+    async def marks(self, node_id: str, epochs: list[int]) -> list[EpochMark]:
+        held = self.nodes[node_id].epochs
+        blank = _Epoch(0)
+        return [
+            EpochMark(number, held.get(number, blank).mark, held.get(number, blank).digest)
+            for number in epochs
+        ]
+
+    async def fork_seen(self, node_id: str, epoch: int, seq: int, digest: bytes) -> bool:
+        node = self.nodes[node_id]
+        ours = self._digest(node.epochs[epoch], seq)
+        if ours is None or ours == digest or node.fork_released == node.holder.instance:
+            return False
+        node.holder = holders.quarantined(node.holder, instance=node.holder.instance or 0)
+        return True
+
+    async def log_marks(self, node_id: str, logs: Sequence[LogState]) -> list[LogMark]:
+        marks = []
+        for state in logs:
+            log = self.logs.get(state.execution_id)
+            if log is None:
+                marks.append(_mark(state.execution_id, LogCursor()))
+                continue
+            if log.node_id != node_id:
+                raise RemoteProtocolError(ErrorCode.FORBIDDEN, "another node's log")
+            ours = log.digests.get(state.next_chunk - 1)
+            marks.append(
+                msgspec.structs.replace(
+                    _mark(state.execution_id, log.cursor),
+                    agreed=state.next_chunk == 1 or ours == state.digest,
+                )
+            )
+        return marks
+
+    def _writable(self, node_id: str, link_no: int) -> _Node:
+        node = self.nodes[node_id]
+        if node.revoked:
+            raise RemoteProtocolError(ErrorCode.REVOKED, "the node is revoked")
+        if node.link_no != link_no:
+            raise RemoteProtocolError(ErrorCode.SUPERSEDED, "another link has taken over")
+        if node.holder.quarantined:
+            raise RemoteProtocolError(ErrorCode.QUARANTINED, "two holders")
+        return node
+
+    # --- the journal --------------------------------------------------------------------------
+
+    async def commit_ops(
+        self, node_id: str, link_no: int, epoch: int, first_seq: int, ops: list[Op]
+    ) -> int:
+        node = self._writable(node_id, link_no)
+        held = node.epochs[epoch]
+        if first_seq > held.mark + 1:
+            raise RemoteProtocolError(ErrorCode.HOLE, "ops are missing")
+        for seq, op in enumerate(ops, first_seq):
+            if seq <= held.mark:
+                continue
+            held.digest = digests.after(held.digest, epoch, seq, op)
+            held.ops[seq] = (op, held.digest)
+            held.mark = seq
+            self._apply(
+                node_id, node, held.rank, seq, Record(op.kind, op.entity_id, op.at_ms, op.body)
+            )
+            self._saw(node, epoch, seq)
+        return held.mark
+
+    def _saw(self, node: _Node, epoch: int, seq: int) -> None:
+        if node.newest is not None:
+            rank = node.epochs[node.newest[0]].rank
+            if (rank, node.newest[1]) >= (node.epochs[epoch].rank, seq):
+                return
+        node.newest = (epoch, seq)
+
+    def _apply(
+        self, node_id: str, node: _Node, rank: int, seq: int, record: Record, named_by: str = ""
+    ) -> None:
+        for other_id, other in self.nodes.items():
+            if other_id != node_id and (record.kind, record.entity_id) in other.rows:
+                raise RemoteProtocolError(ErrorCode.FORBIDDEN, "another node's entity")
+        try:
+            body = decode_body(record.kind, record.body)
+        except msgspec.DecodeError:
+            body = None
+        if body is None:
+            self.kept_aside += 1
+            return
+        held = node.rows.get((record.kind, record.entity_id))
+        if held is not None and (held.rank, held.seq) > (rank, seq):
+            return
+        node.rows[record.kind, record.entity_id] = Row(record.body, rank, seq, named_by)
+
+    async def commit_snapshot(self, node_id: str, link_no: int, page: Snapshot) -> None:
+        node = self._writable(node_id, link_no)
+        rank = node.epochs[page.epoch].rank
+        for record in page.records:
+            self._apply(node_id, node, rank, page.seq, record, page.snapshot_id)
+        if not page.last:
+            return
+        for key, row in node.rows.items():
+            if (row.rank, row.seq) < (rank, page.seq) and row.named_by != page.snapshot_id:
+                node.rows[key] = Row(row.body, row.rank, row.seq, row.named_by, forgotten=True)
+        self._saw(node, page.epoch, page.seq)
+
+    async def commit_skip(self, node_id: str, link_no: int, skip: Skip) -> int:
+        node = self._writable(node_id, link_no)
+        held = node.epochs[skip.epoch]
+        if skip.through > held.mark:
+            held.gaps.append((held.mark + 1, skip.through))
+            held.mark, held.digest = skip.through, skip.digest
+            self._saw(node, skip.epoch, skip.through)
+        return held.mark
+
+    # --- the logs -----------------------------------------------------------------------------
+
+    async def commit_chunks(
+        self,
+        node_id: str,
+        link_no: int,
+        chunks: Sequence[LogChunk | GapChunk],
+        *,
+        fetched: bool = False,
+    ) -> list[ChunkOutcome]:
+        self._writable(node_id, link_no)
+        return [self._commit_chunk(node_id, chunk) for chunk in chunks]
+
+    def _commit_chunk(self, node_id: str, chunk: LogChunk | GapChunk) -> ChunkOutcome:
+        name = chunk.execution_id
+        log = self.logs.get(name) or _Log(node_id)
+        owner = next(
+            (other for other, node in self.nodes.items() if (OpKind.EXECUTION, name) in node.rows),
+            node_id,
+        )
+        if log.node_id != node_id or owner != node_id:
+            return ChunkOutcome(kind=ChunkKind.FOREIGN, mark=_mark(name, log.cursor))
+        if isinstance(chunk, LogChunk) and zlib.crc32(chunk.blob) != chunk.crc32:
+            return ChunkOutcome(kind=ChunkKind.BAD, mark=_mark(name, log.cursor))
+        match check_follows(log.cursor, chunk):
+            case Outcome.KNOWN:
+                return ChunkOutcome(kind=ChunkKind.KNOWN, mark=_mark(name, log.cursor))
+            case Outcome.HOLE:
+                return ChunkOutcome(kind=ChunkKind.HOLE, mark=_mark(name, log.cursor))
+            case Outcome.STORED:
+                log.cursor = advance(log.cursor, chunk)
+                log.chunks.append(chunk)
+                log.digests[through(chunk)] = log.cursor.digest
+                self.logs[name] = log
+                return ChunkOutcome(kind=ChunkKind.STORED, mark=_mark(name, log.cursor))
+
+    # --- backfill -----------------------------------------------------------------------------
+
+    async def commit_records(
+        self, node_id: str, link_no: int, request_id: str, records: Sequence[Record]
+    ) -> None:
+        node = self._writable(node_id, link_no)
+        for record in records:
+            epoch = node.epochs.get(record.epoch)
+            if epoch is not None:
+                self._apply(node_id, node, epoch.rank, record.seq, record)
+
+    async def beat(self, node_id: str, link_no: int, heartbeat: Heartbeat) -> None:
+        self._writable(node_id, link_no)
+
+    async def store_need(self, node_id: str, need: Need) -> Need | None:
+        wanted = [
+            index
+            for index, identifier in enumerate(need.ids)
+            if (need.kind, identifier) not in self.missing
+        ]
+        if not wanted:
+            return None
+        under_way = {
+            identifier: held
+            for owner, held in self.needs.values()
+            if owner == node_id and held.kind == need.kind
+            for identifier in held.ids
+        }
+        fresh = [index for index in wanted if need.ids[index] not in under_way]
+        if not fresh:
+            return under_way[need.ids[wanted[0]]]
+        stored = msgspec.structs.replace(
+            need,
+            ids=[need.ids[index] for index in fresh],
+            after=[need.after[index] for index in fresh if index < len(need.after)],
+            from_chunk=[need.from_chunk[index] for index in fresh if index < len(need.from_chunk)],
+        )
+        self.needs[need.request_id] = (node_id, stored)
+        return stored
+
+    async def open_needs(self, node_id: str) -> list[Need]:
+        return [need for owner, need in self.needs.values() if owner == node_id]
+
+    async def need_done(self, node_id: str, link_no: int, done: NeedDone) -> None:
+        self._writable(node_id, link_no)
+        owner, need = self.needs.get(done.request_id, (None, None))
+        if owner != node_id or need is None:
+            return
+        del self.needs[done.request_id]
+        for outcome in done.outcomes:
+            if outcome.outcome != "sent":
+                self.missing[need.kind, outcome.id] = outcome.outcome
+
+    async def lacking(self, node_id: str, limit: int) -> list[Lacking]:
+        node = self.nodes[node_id]
+        found = []
+        for (kind, attempt_id), row in node.rows.items():
+            if kind != OpKind.ATTEMPT or row.forgotten:
+                continue
+            attempt = decode_body(kind, row.body)
+            assert isinstance(attempt, Attempt)
+            unknown = [
+                name
+                for name in attempt.executions
+                if (OpKind.EXECUTION, name) not in node.rows
+                and ("executions", name) not in self.missing
+            ]
+            logs = [
+                LogLack(
+                    execution_id=name,
+                    from_chunk=self._cursor(name).next_chunk,
+                    after=self._cursor(name).next_entry - 1,
+                )
+                for name in attempt.executions
+                if self._log_lacks(node, name)
+            ]
+            if unknown or logs:
+                found.append(Lacking(attempt_id=attempt_id, executions=unknown, logs=logs))
+        return found[::-1][:limit]
+
+    def _cursor(self, execution_id: str) -> LogCursor:
+        log = self.logs.get(execution_id)
+        return LogCursor() if log is None else log.cursor
+
+    def _log_lacks(self, node: _Node, execution_id: str) -> bool:
+        row = node.rows.get((OpKind.LOG_END, execution_id))
+        if row is None or ("logs", execution_id) in self.missing:
+            return False
+        end = decode_body(OpKind.LOG_END, row.body)
+        assert isinstance(end, LogEnd)
+        return self._cursor(execution_id).next_chunk <= end.chunks
+
+    # --- for the simulator's judge ------------------------------------------------------------
+
+    def executions(self, node_id: str) -> dict[str, Execution]:
+        """Return the executions of a node as the hive has them."""
+        rows = self.nodes[node_id].rows
+        return {
+            entity_id: decode_body(kind, row.body)  # type: ignore[misc]
+            for (kind, entity_id), row in rows.items()
+            if kind == OpKind.EXECUTION
+        }
+
+
+def _mark(execution_id: str, cursor: LogCursor) -> LogMark:
+    return LogMark(execution_id, cursor.next_chunk, cursor.next_entry, cursor.digest)
