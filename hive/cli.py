@@ -90,6 +90,8 @@ def _run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough; the interpreter must not complain at its exit.
-        sys.stdout = None  # type: ignore[assignment]  nothing is left to write to
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return outcome if isinstance(outcome, int) else 0

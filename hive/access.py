@@ -1,0 +1,107 @@
+"""Who may call what: every route of the hive and the least role it needs, as data.
+
+A route that is not listed is refused: default deny. Must not look at rows: which attempt, which
+project, is a question for the reads.
+"""
+
+import enum
+from typing import Final
+
+import msgspec
+
+from protocol.operations import OPERATIONS, Role
+
+
+class Need(enum.Enum):
+    """What a route asks of its caller beside or instead of a role."""
+
+    #: Anyone, without a token: proves itself otherwise, or gives nothing away.
+    NOBODY = "nobody"
+    #: Any valid token.
+    ANYONE = "anyone"
+    #: The auditor, or an admin.
+    AUDIT = "audit"
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling, as a token or session proved it."""
+
+    token_id: str
+    name: str
+    role: Role
+
+
+Requirement = Role | Need
+
+_V, _O, _M, _A = Role.VIEWER, Role.OPERATOR, Role.MAINTAINER, Role.ADMIN
+
+#: `METHOD path` -> what it needs. Paths as in `hive.api.routes`.
+ROUTES: Final[dict[str, Requirement]] = {
+    "GET /healthz": Need.NOBODY,
+    "GET /readyz": Need.NOBODY,
+    # The handler itself answers this machine only, unless a token is given.
+    "GET /metrics": Need.NOBODY,
+    "GET /openapi.json": Need.NOBODY,
+    "GET /api/docs": Need.NOBODY,
+    "GET /api/docs/{file}": Need.NOBODY,
+    # Nodes prove themselves by signature, or by a join token.
+    "GET /v1/link": Need.NOBODY,
+    "POST /v1/enrol": Need.NOBODY,
+    "GET /api/v1/openapi.json": Need.NOBODY,
+    "GET /api/v1/status": Need.ANYONE,
+    "GET /api/v1/me": Need.ANYONE,
+    "GET /api/v1/nodes": _V,
+    "GET /api/v1/nodes/{node}": _V,
+    "PATCH /api/v1/nodes/{node}": _A,
+    "POST /api/v1/nodes/{node}/revoke": _A,
+    "POST /api/v1/nodes/{node}/release": _A,
+    "POST /api/v1/join-tokens": _A,
+    "GET /api/v1/projects": _V,
+    "POST /api/v1/projects": _M,
+    "GET /api/v1/projects/{project}": _V,
+    "PATCH /api/v1/projects/{project}": _M,
+    "DELETE /api/v1/projects/{project}": _A,
+    "GET /api/v1/projects/{project}/nodes": _V,
+    "GET /api/v1/tasks": _V,
+    "POST /api/v1/tasks": _O,
+    "GET /api/v1/tasks/{task}": _V,
+    "PATCH /api/v1/tasks/{task}": _O,
+    "DELETE /api/v1/tasks/{task}": _M,
+    "GET /api/v1/tasks/{task}/available-nodes": _V,
+    "GET /api/v1/tasks/{task}/stream-connection-info": _V,
+    "POST /api/v1/tasks/{task}/attempts": OPERATIONS["start"].role,
+    "GET /api/v1/attempts": _V,
+    "GET /api/v1/attempts/{attempt}": _V,
+    "GET /api/v1/attempts/{attempt}/stream-connection-info": _V,
+    "POST /api/v1/attempts/{attempt}/backfill": _V,
+    "GET /api/v1/executions": _V,
+    "GET /api/v1/executions/{execution}": _V,
+    "GET /api/v1/executions/{execution}/log": _V,
+    "GET /api/v1/stream": _V,
+    "GET /api/v1/operations": _V,
+    "GET /api/v1/operations/{key}": _V,
+    "GET /api/v1/events": Need.AUDIT,
+    "GET /api/v1/tokens": _A,
+    "POST /api/v1/tokens": _A,
+    "DELETE /api/v1/tokens/{token}": _A,
+}
+#: Below one attempt, and below a task's newest: one row for each operation of the protocol.
+for _operation in OPERATIONS.values():
+    if not _operation.path.startswith(("tasks/", "executions/")):
+        for _root in ("/api/v1/attempts/{attempt}", "/api/v1/tasks/{task}/attempt"):
+            ROUTES[f"{_operation.method} {_root}/{_operation.path}"] = _operation.role
+
+
+def allows(requirement: Requirement, principal: Principal | None) -> bool:
+    """Whether `principal` meets `requirement`."""
+    if requirement is Need.NOBODY:
+        return True
+    if principal is None:
+        return False
+    if requirement is Need.ANYONE:
+        return True
+    if requirement is Need.AUDIT:
+        return principal.role in {Role.AUDITOR, Role.ADMIN}
+    assert isinstance(requirement, Role)  # noqa: S101  all others are above
+    # The auditor is the lowest number and so below every role: it reads events, nothing else.
+    return principal.role >= requirement

@@ -1,0 +1,1 @@
+"""The hive's HTTP API. `routes` is all of it on one screen."""

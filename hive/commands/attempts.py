@@ -1,0 +1,204 @@
+"""`hive attempts`: the runs, and their logs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from hive.client import HiveClient, path_of
+from hive.commands.calling import NounGroup, client_command, page_options
+from hive.commands.terminal import (
+    Terminal,
+    duration,
+    facts,
+    more,
+    short,
+    size,
+    state,
+    table,
+    when,
+)
+
+#: Kept below what proxies and the hive let a request wait.
+_WAIT_SLICE_S = 25.0
+
+
+@click.group(cls=NounGroup)
+def attempts() -> None:
+    """Show the runs: list, show, follow their logs."""
+
+
+@attempts.command(name="list")
+@click.option("--task", metavar="T")
+@click.option("--node", metavar="N")
+@click.option("--project", metavar="P")
+@click.option("--status", metavar="S", help="A phase or an outcome: running, failed, ...")
+@page_options
+@client_command
+def list_attempts(
+    hive: HiveClient, terminal: Terminal, limit: int, cursor: str | None, **given: Any
+) -> None:
+    """List the attempts, newest first."""
+    terminal.show(hive.get("attempts", limit=limit, cursor=cursor, **given), _render_list)
+
+
+@attempts.command()
+@click.argument("attempt")
+@client_command
+def show(hive: HiveClient, terminal: Terminal, attempt: str) -> None:
+    """Show one attempt."""
+    terminal.show(hive.get(f"attempts/{path_of(attempt)}"), render_one)
+
+
+@attempts.command()
+@click.argument("attempt")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=None,
+    help="Seconds to wait at most. Default: for ever.",
+)
+@client_command
+def wait(hive: HiveClient, terminal: Terminal, attempt: str, timeout_s: float | None) -> None:
+    """Wait until an attempt has ended; print it."""
+    import time
+
+    from protocol.errors import ErrorCode, SkepError
+
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left = _WAIT_SLICE_S if until is None else min(_WAIT_SLICE_S, until - time.monotonic())
+        shown = hive.get(f"attempts/{path_of(attempt)}", wait_ended_s=round(max(0.0, left), 3))
+        if shown["phase"] == "ended":
+            terminal.show(shown, render_one)
+            return
+        if until is not None and time.monotonic() >= until:
+            raise SkepError(
+                ErrorCode.DEADLINE_PASSED,
+                f"the attempt has not ended after {timeout_s:g} s",
+                hint="It goes on; wait again, or follow its log.",
+                attempt_id=shown["id"],
+                phase=shown["phase"],
+            )
+
+
+@attempts.command()
+@click.argument("attempt")
+@click.option("-f", "--follow", is_flag=True, help="Go on as it prints, until it ends.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only entries after number N.")
+@click.option("--execution", metavar="E", help="One execution of it, by id or kind.")
+@click.option("--grep", metavar="TEXT", help="Only lines that contain TEXT.")
+@client_command
+def logs(
+    hive: HiveClient,
+    terminal: Terminal,
+    attempt: str,
+    after: int,
+    execution: str | None,
+    grep: str | None,
+    *,
+    follow: bool,
+) -> None:
+    """Print what an attempt printed."""
+    from hive.commands.following import LogReader, Printer
+
+    shown = hive.get(f"attempts/{path_of(attempt)}")
+    reader = LogReader(
+        hive,
+        shown["id"],
+        Printer(as_json=terminal.as_json),
+        after=after,
+        execution=execution,
+        grep=grep,
+    )
+    reader.run(follow=follow)
+
+
+def _render_list(page: dict[str, Any]) -> Iterable[Any]:
+    if not page["items"]:
+        yield "No attempts. `hive tasks run T` starts one."
+        return
+    yield table(
+        "",
+        ["id", "task", "node", "status", "executor", "branch", "started", "took", "held here"],
+        (
+            (
+                short(attempt["id"]),
+                attempt.get("task_title"),
+                attempt.get("node_name") or short(attempt["node_id"]),
+                state(attempt["outcome"] or attempt["phase"]),
+                attempt["executor"],
+                attempt["branch"],
+                when(attempt["created_at_ms"]),
+                duration(attempt["created_at_ms"], attempt.get("ended_at_ms")),
+                state(attempt["sync_state"]),
+            )
+            for attempt in page["items"]
+        ),
+    )
+    yield from more(page)
+
+
+def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
+    """Show an attempt with its executions."""
+    yield facts(
+        [
+            ("id", attempt["id"]),
+            ("task", attempt.get("task_title") or attempt["task_id"]),
+            ("node", attempt.get("node_name") or attempt["node_id"]),
+            ("status", state(attempt["outcome"] or attempt["phase"])),
+            ("reason", attempt.get("reason")),
+            ("reachable", _reachable(attempt)),
+            ("executor", attempt["executor"]),
+            ("branch", attempt["branch"]),
+            ("target", attempt.get("target_branch")),
+            ("head", (attempt.get("head_commit") or "")[:12]),
+            ("worktree", attempt.get("worktree")),
+            ("held here", _synced(attempt)),
+            ("superseded by", attempt.get("superseded_by")),
+            ("forgotten", when(attempt.get("forgotten_at_ms"))),
+            ("started", when(attempt["created_at_ms"])),
+            ("took", duration(attempt["created_at_ms"], attempt.get("ended_at_ms"))),
+        ]
+    )
+    if attempt["executions"]:
+        yield table(
+            "Executions",
+            ["id", "kind", "status", ">exit", ">entries", ">log", "took", "command"],
+            (
+                (
+                    short(execution["id"]),
+                    execution["kind"],
+                    state(execution["status"]),
+                    execution.get("exit_code"),
+                    (execution.get("log") or {}).get("entries"),
+                    size((execution.get("log") or {}).get("bytes")),
+                    duration(execution.get("started_at_ms"), execution.get("ended_at_ms")),
+                    _line_of(execution),
+                )
+                for execution in attempt["executions"]
+            ),
+        )
+
+
+def _line_of(execution: dict[str, Any]) -> str:
+    import shlex
+
+    line = shlex.join(execution.get("argv") or [])
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def _reachable(attempt: dict[str, Any]) -> str:
+    if attempt["reachable"]:
+        return "yes"
+    since = when(attempt.get("unreachable_since_ms"))
+    return f"no, its node is away{f' since {since}' if since else ''}"
+
+
+def _synced(attempt: dict[str, Any]) -> Any:
+    from rich.text import Text
+
+    through = when(attempt.get("synced_through_ms"))
+    shown = state(attempt["sync_state"])
+    return Text.assemble(shown, (f"  up to {through}", "bright_black")) if through else shown

@@ -1,0 +1,234 @@
+"""Follows an attempt's log: reads pages after what it has, woken by the live stream.
+
+Owns what was printed already, so that no line is lost or doubled when the hive restarts. Must not
+trust an event for more than that something may be new.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+import msgspec
+
+from hive.client import HiveClient, path_of
+from protocol.errors import ErrorCode, SkepError
+
+PAGE_ENTRIES: Final = 1000
+_RETRY_S_MIN: Final = 0.2
+_RETRY_S_MAX: Final = 5.0
+#: What it may wait for a hive that is away before it gives up.
+_AWAY_S_MAX: Final = 15 * 60.0
+#: Looked at anew this often even where no event came: the stream is never the truth.
+_LOOK_AGAIN_S: Final = 20.0
+_STREAM_COLOURS: Final = {"stderr": "red", "event": "cyan"}
+#: Errors that pass by themselves.
+_PASSING: Final = frozenset(
+    {
+        ErrorCode.HIVE_OFFLINE,
+        ErrorCode.DRAINING,
+        ErrorCode.SLOW_DOWN,
+        ErrorCode.DEADLINE_PASSED,
+        ErrorCode.NODE_OFFLINE,
+        ErrorCode.INTERNAL,
+    }
+)
+
+
+class Printer:
+    """Writes entries: a JSON object a line, or the text itself."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._encoder = msgspec.json.Encoder()
+
+    def header(self, execution: dict[str, Any]) -> None:
+        """Say which execution follows, to people."""
+        if not self.as_json:
+            label = f"── {execution['kind']} {execution['id'][-8:]} ──"
+            sys.stdout.flush()
+            click.secho(label, err=True, dim=True)
+
+    def entry(self, entry: dict[str, Any]) -> None:
+        if self.as_json:
+            sys.stdout.write(self._encoder.encode(entry).decode() + "\n")
+            return
+        text = entry["text"]
+        if entry.get("cut"):
+            text += click.style(f" [cut: {entry['bytes']} bytes in all]", dim=True)
+        colour = _STREAM_COLOURS.get(entry["stream"])
+        shown = click.style(text, fg=colour) if colour and sys.stdout.isatty() else text
+        sys.stdout.write(shown + "\n")
+
+    def gap(self, gap: dict[str, Any]) -> None:
+        if self.as_json:
+            sys.stdout.write(self._encoder.encode(gap).decode() + "\n")
+            return
+        first, last = gap["gap"]
+        sys.stdout.flush()
+        click.secho(f"[entries {first} to {last} are missing: {gap['reason']}]", err=True, dim=True)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+class _Log:
+    """How far one execution's log is printed."""
+
+    def __init__(self, execution: dict[str, Any], after: int) -> None:
+        self.execution = execution
+        self.after = after
+        #: Entries past which printing has gone, but which were unfinished then.
+        self.held: set[int] = set()
+        self.printed_gaps: set[tuple[int, int]] = set()
+        self.begun = False
+        self.closed = False
+
+
+class LogReader:
+    """Prints the logs of one attempt, execution by execution."""
+
+    def __init__(
+        self,
+        hive: HiveClient,
+        attempt_id: str,
+        printer: Printer,
+        *,
+        after: int = 0,
+        execution: str | None = None,
+        grep: str | None = None,
+    ) -> None:
+        self._hive = hive
+        self._attempt_id = attempt_id
+        self._printer = printer
+        self._after = after
+        self._wanted = execution
+        self._grep = grep
+        self._logs: dict[str, _Log] = {}
+        self._ended = False
+
+    def run(self, *, follow: bool) -> None:
+        """Print what there is; with `follow`, go on until the attempt has ended and all is out."""
+        if not follow:
+            self._look()
+            self._read_all(follow=False)
+            return
+        away_since: float | None = None
+        retry_s = _RETRY_S_MIN
+        while True:
+            try:
+                for _ in self._wakes():
+                    away_since, retry_s = None, _RETRY_S_MIN
+                    self._look()
+                    self._read_all(follow=True)
+                    if self._done():
+                        return
+            except SkepError as error:
+                if error.code not in _PASSING:
+                    raise
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > _AWAY_S_MAX:
+                    raise
+                self._hive.close()
+                time.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_S_MAX)
+
+    def _wakes(self) -> Iterator[None]:
+        """Yield when there may be something new; raises HiveAwayError where the stream breaks."""
+        looked = 0.0
+        for event in self._hive.events(f"attempt:{self._attempt_id}"):
+            # The first sign of life: the stream is open, so nothing from here on is missed.
+            if event is not None or time.monotonic() - looked > _LOOK_AGAIN_S:
+                yield
+                looked = time.monotonic()
+
+    def _look(self) -> None:
+        attempt = self._hive.get(f"attempts/{path_of(self._attempt_id)}")
+        self._ended = attempt["phase"] == "ended"
+        for execution in attempt["executions"]:
+            known = self._logs.get(execution["id"])
+            if known is not None:
+                known.execution = execution
+            elif self._is_wanted(execution):
+                # `after` counts in one execution: the one asked for, or the first.
+                after = self._after if self._wanted or not self._logs else 0
+                self._logs[execution["id"]] = _Log(execution, after)
+        if self._wanted and not self._logs and self._ended:
+            raise SkepError(
+                ErrorCode.NOT_FOUND,
+                f"the attempt has no execution {self._wanted!r}",
+                hint="Give its id or kind; `hive attempts show` lists them.",
+            )
+
+    def _is_wanted(self, execution: dict[str, Any]) -> bool:
+        wanted = self._wanted
+        return wanted is None or (
+            wanted == execution["kind"]
+            or execution["id"].startswith(wanted)
+            or execution["id"].replace("-", "").endswith(wanted)
+        )
+
+    def _done(self) -> bool:
+        return self._ended and all(log.closed for log in self._logs.values())
+
+    def _read_all(self, *, follow: bool) -> None:
+        for log in list(self._logs.values()):
+            if not log.closed:
+                self._read(log, follow=follow)
+            if follow and not log.closed:
+                # One after the other: the next begins when this one is out.
+                break
+        self._printer.flush()
+
+    def _read(self, log: _Log, *, follow: bool) -> None:
+        if not log.begun:
+            log.begun = True
+            self._printer.header(log.execution)
+        self._read_held(log)
+        while True:
+            page = self._page(log, log.after, PAGE_ENTRIES)
+            self._print_page(log, page, hold=follow and not page["closed"])
+            moved = page["next"] > log.after
+            log.after = max(log.after, page["next"])
+            if not (page["more"] and moved):
+                log.closed = page["closed"] and not page["more"]
+                break
+        if log.closed:
+            self._read_held(log)
+
+    def _print_page(self, log: _Log, page: dict[str, Any], *, hold: bool) -> None:
+        shown: list[tuple[int, bool, dict[str, Any]]] = [
+            (entry["n"], False, entry) for entry in page["entries"]
+        ]
+        shown += [(gap["gap"][0], True, gap) for gap in page["gaps"]]
+        shown.sort(key=lambda row: row[0])
+        for number, is_gap, row in shown:
+            if is_gap:
+                first, last = row["gap"]
+                if (first, last) not in log.printed_gaps:
+                    log.printed_gaps.add((first, last))
+                    self._printer.gap(row)
+            elif hold and row.get("open"):
+                # An unfinished line may grow: it is printed once, when it is whole.
+                if number <= page["next"]:
+                    log.held.add(number)
+            else:
+                self._printer.entry(row)
+
+    def _read_held(self, log: _Log) -> None:
+        for number in sorted(log.held):
+            page = self._page(log, number - 1, 1)
+            for entry in page["entries"]:
+                if entry["n"] == number and not entry.get("open"):
+                    log.held.discard(number)
+                    self._printer.entry(entry)
+
+    def _page(self, log: _Log, after: int, limit: int) -> dict[str, Any]:
+        page: dict[str, Any] = self._hive.get(
+            f"executions/{path_of(log.execution['id'])}/log",
+            after=after,
+            limit=limit,
+            grep=self._grep,
+        )
+        return page

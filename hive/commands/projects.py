@@ -1,0 +1,133 @@
+"""`hive projects`: the repositories the team works on."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from hive.client import HiveClient, path_of
+from hive.commands.calling import (
+    NounGroup,
+    client_command,
+    given_only,
+    key_option,
+    page_options,
+)
+from hive.commands.terminal import Terminal, facts, more, short, table, when
+
+POLICIES = click.Choice(["full", "lazy", "metadata"])
+
+
+@click.group(cls=NounGroup)
+def projects() -> None:
+    """Show the repositories the team works on."""
+
+
+@projects.command(name="list")
+@click.option("--archived", is_flag=True, help="Also those put away.")
+@page_options
+@client_command
+def list_projects(
+    hive: HiveClient, terminal: Terminal, limit: int, cursor: str | None, *, archived: bool
+) -> None:
+    """List the projects."""
+    page = hive.get("projects", limit=limit, cursor=cursor, archived=archived or None)
+    terminal.show(page, _render_list)
+
+
+@projects.command()
+@click.option("--name", required=True)
+@click.option("--repo-url", help="Where the repository is; checkouts of it are linked.")
+@click.option("--sync-policy", type=POLICIES, help="How much of its logs the hive keeps.")
+@key_option
+@client_command
+def create(hive: HiveClient, terminal: Terminal, key: str, **given: Any) -> None:
+    """Make a project."""
+    terminal.show(hive.post("projects", given_only(**given), key=key), _render_one)
+
+
+@projects.command()
+@click.argument("project")
+@client_command
+def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
+    """Show one project, with its checkouts."""
+    terminal.show(hive.get(f"projects/{path_of(project)}"), _render_one)
+
+
+@projects.command()
+@click.argument("project")
+@click.option("--name")
+@click.option("--repo-url")
+@click.option("--default-branch")
+@click.option("--sync-policy", type=POLICIES, help="How much of its logs the hive keeps.")
+@client_command
+def edit(hive: HiveClient, terminal: Terminal, project: str, **given: Any) -> None:
+    """Change a project."""
+    changed = hive.request("PATCH", f"projects/{path_of(project)}", body=given_only(**given))
+    terminal.show(changed, _render_one)
+
+
+@projects.command()
+@click.argument("project")
+@click.option("--undo", is_flag=True, help="Bring it back.")
+@client_command
+def archive(hive: HiveClient, terminal: Terminal, project: str, *, undo: bool) -> None:
+    """Put a project away; nothing of it is lost."""
+    changed = hive.request("PATCH", f"projects/{path_of(project)}", body={"archived": not undo})
+    terminal.show(changed, _render_one)
+
+
+@projects.command()
+@click.argument("project")
+@client_command
+def delete(hive: HiveClient, terminal: Terminal, project: str) -> None:
+    """Delete a project that has no tasks and no attempts."""
+    deleted = hive.request("DELETE", f"projects/{path_of(project)}")
+    terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
+
+
+def _render_list(page: dict[str, Any]) -> Iterable[Any]:
+    if not page["items"]:
+        yield "No projects yet. `hive projects create --name NAME` makes one;"
+        yield "so does `node-agent checkout add PATH` on a node."
+        return
+    yield table(
+        "",
+        ["id", "name", "repository", "checkouts", "logs", "made"],
+        (
+            (
+                short(project["id"]),
+                project["name"] + (" (archived)" if project["archived"] else ""),
+                project.get("repo_url"),
+                len(project["checkouts"]),
+                project["sync_policy"],
+                when(project["created_at_ms"]),
+            )
+            for project in page["items"]
+        ),
+    )
+    yield from more(page)
+
+
+def _render_one(project: dict[str, Any]) -> Iterable[Any]:
+    yield facts(
+        [
+            ("id", project["id"]),
+            ("name", project["name"]),
+            ("repository", project.get("repo_url")),
+            ("identity", project.get("identity")),
+            ("branch", project.get("default_branch")),
+            ("logs", project["sync_policy"]),
+            ("archived", "yes" if project["archived"] else ""),
+            ("made", when(project["created_at_ms"])),
+        ]
+    )
+    if project["checkouts"]:
+        yield table(
+            "Checkouts",
+            ["node", "path"],
+            (
+                (checkout.get("node_name") or short(checkout["node_id"]), checkout["path"])
+                for checkout in project["checkouts"]
+            ),
+        )

@@ -1,0 +1,228 @@
+"""`hive tasks`: the wanted work, and its runs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from hive.client import HiveClient, path_of
+from hive.commands import attempts
+from hive.commands.calling import (
+    NounGroup,
+    client_command,
+    given_only,
+    key_option,
+    page_options,
+)
+from hive.commands.terminal import Terminal, facts, more, short, state, table, when
+
+_TYPES = click.Choice(["feature", "bugfix", "test", "docs"])
+_PRIORITIES = click.Choice(["high", "normal", "low"])
+
+
+@click.group(cls=NounGroup)
+def tasks() -> None:
+    """Show the wanted work: create, list, run."""
+
+
+@tasks.command(name="list")
+@click.option("--project", metavar="P")
+@click.option("--status", metavar="S", help="Such as ready, in_progress, in_review.")
+@click.option("--archived", is_flag=True, help="Also those put away.")
+@page_options
+@client_command
+def list_tasks(
+    hive: HiveClient,
+    terminal: Terminal,
+    limit: int,
+    cursor: str | None,
+    project: str | None,
+    status: str | None,
+    *,
+    archived: bool,
+) -> None:
+    """List the tasks, newest first."""
+    page = hive.get(
+        "tasks",
+        limit=limit,
+        cursor=cursor,
+        project=project,
+        status=status,
+        archived=archived or None,
+    )
+    terminal.show(page, _render_list)
+
+
+@tasks.command()
+@click.option("--project", required=True, metavar="P")
+@click.option("--title", required=True)
+@click.option("--description")
+@click.option("--type", "type_", type=_TYPES)
+@click.option("--priority", type=_PRIORITIES)
+@click.option("--base-branch")
+@click.option("--target-branch")
+@click.option("--label", "labels", multiple=True)
+@click.option("--draft", is_flag=True, default=None, help="Save it to the backlog.")
+@key_option
+@client_command
+def create(
+    hive: HiveClient,
+    terminal: Terminal,
+    key: str,
+    type_: str | None,
+    labels: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Make a task."""
+    body = given_only(type=type_, labels=list(labels) or None, **given)
+    terminal.show(hive.post("tasks", body, key=key), _render_one)
+
+
+@tasks.command()
+@click.argument("task")
+@client_command
+def show(hive: HiveClient, terminal: Terminal, task: str) -> None:
+    """Show one task."""
+    terminal.show(hive.get(f"tasks/{path_of(task)}"), _render_one)
+
+
+@tasks.command()
+@click.argument("task")
+@click.option("--title")
+@click.option("--description")
+@click.option("--type", "type_", type=_TYPES)
+@click.option("--priority", type=_PRIORITIES)
+@click.option("--status", metavar="S")
+@click.option("--base-branch")
+@click.option("--target-branch")
+@client_command
+def edit(hive: HiveClient, terminal: Terminal, task: str, type_: str | None, **given: Any) -> None:
+    """Change a task."""
+    body = given_only(type=type_, **given)
+    terminal.show(hive.request("PATCH", f"tasks/{path_of(task)}", body=body), _render_one)
+
+
+@tasks.command()
+@click.argument("task")
+@click.option("--undo", is_flag=True, help="Bring it back.")
+@client_command
+def archive(hive: HiveClient, terminal: Terminal, task: str, *, undo: bool) -> None:
+    """Put a task away; nothing of it is lost."""
+    changed = hive.request("PATCH", f"tasks/{path_of(task)}", body={"archived": not undo})
+    terminal.show(changed, _render_one)
+
+
+@tasks.command()
+@click.argument("task")
+@client_command
+def delete(hive: HiveClient, terminal: Terminal, task: str) -> None:
+    """Delete a task that has no attempts."""
+    deleted = hive.request("DELETE", f"tasks/{path_of(task)}")
+    terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
+
+
+@tasks.command(name="nodes")
+@click.argument("task")
+@click.option("--executor", default="command", show_default=True)
+@client_command
+def task_nodes(hive: HiveClient, terminal: Terminal, task: str, executor: str) -> None:
+    """Show where the task can run, and why not elsewhere."""
+    page = hive.get(f"tasks/{path_of(task)}/available-nodes", executor=executor)
+    terminal.show(page, _render_nodes)
+
+
+@tasks.command()
+@click.argument("task")
+@click.option("--node", metavar="N", help="Where. Default: any node that can run it.")
+@click.option("--executor", default="command", show_default=True)
+@click.option("--command", metavar="LINE", help="Split as a shell would, run without one.")
+@click.option("--profile")
+@click.option("--prompt")
+@click.option("--base-branch", metavar="B")
+@click.option("--target-branch", metavar="B")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 300),
+    help="With no --node: seconds to wait for one that can run it.",
+)
+@key_option
+@client_command
+def run(
+    hive: HiveClient, terminal: Terminal, task: str, node: str | None, key: str, **given: Any
+) -> None:
+    """Start an attempt of a task now."""
+    body = given_only(node_id=node or "any", **given)
+    attempt = hive.post(
+        f"tasks/{path_of(task)}/attempts",
+        body,
+        key=key,
+        timeout_s=90.0 + (given.get("wait_s") or 0.0),
+    )
+    terminal.show(attempt, attempts.render_one)
+    terminal.note(f"Follow it: hive attempts logs {attempt['id']} -f")
+
+
+def _render_list(page: dict[str, Any]) -> Iterable[Any]:
+    if not page["items"]:
+        yield "No tasks. `hive tasks create --project P --title T` makes one."
+        return
+    yield table(
+        "",
+        ["id", "title", "status", "priority", "type", "project", "changed"],
+        (
+            (
+                short(task["id"]),
+                task["title"],
+                state(task["status"]),
+                task["priority"],
+                task["type"],
+                task.get("project_name") or short(task["project_id"]),
+                when(task["updated_at_ms"]),
+            )
+            for task in page["items"]
+        ),
+    )
+    yield from more(page)
+
+
+def _render_one(task: dict[str, Any]) -> Iterable[Any]:
+    result = task.get("result") or {}
+    yield facts(
+        [
+            ("id", task["id"]),
+            ("title", task["title"]),
+            ("status", state(task["status"])),
+            ("project", task.get("project_name") or task["project_id"]),
+            ("type", task["type"]),
+            ("priority", task["priority"]),
+            ("labels", ", ".join(task.get("labels") or [])),
+            ("base branch", task.get("base_branch")),
+            ("target", task.get("target_branch")),
+            ("description", task.get("description")),
+            ("result", ", ".join(f"{name} {value}" for name, value in result.items() if value)),
+            ("made", when(task["created_at_ms"])),
+            ("changed", when(task["updated_at_ms"])),
+        ]
+    )
+
+
+def _render_nodes(page: dict[str, Any]) -> Iterable[Any]:
+    if not page["items"]:
+        yield "No node has joined yet."
+        return
+    yield table(
+        "",
+        ["id", "name", "status", ">slots", "can run", "why not"],
+        (
+            (
+                short(node["id"]),
+                node["name"],
+                state(node["status"]),
+                f"{node['slots']['busy']}/{node['slots']['total']}",
+                "yes" if node["can_run"] else "no",
+                node["why_not"],
+            )
+            for node in page["items"]
+        ),
+    )

@@ -1,0 +1,72 @@
+"""`hive tokens`: who may call the hive, and as what."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from hive.client import HiveClient, path_of
+from hive.commands.calling import NounGroup, client_command, given_only, page_options
+from hive.commands.nodes import seconds
+from hive.commands.terminal import Terminal, more, short, table, when
+
+_ROLES = click.Choice(["auditor", "viewer", "operator", "maintainer", "admin"])
+
+
+@click.group(cls=NounGroup)
+def tokens() -> None:
+    """Show who may call the hive, and as what."""
+
+
+@tokens.command(name="list")
+@page_options
+@client_command
+def list_tokens(hive: HiveClient, terminal: Terminal, limit: int, cursor: str | None) -> None:
+    """List the tokens; never their secret part."""
+    terminal.show(hive.get("tokens", limit=limit, cursor=cursor), _render_list)
+
+
+@tokens.command()
+@click.option("--name", required=True, help="Who or what it is for.")
+@click.option("--role", type=_ROLES, default="viewer", show_default=True)
+@click.option("--ttl", help="How long it is good: 12h, 30d. Default: until revoked.")
+@client_command
+def create(hive: HiveClient, terminal: Terminal, name: str, role: str, ttl: str | None) -> None:
+    """Make a token; it is shown this once."""
+    ttl_s = None if ttl is None else seconds(ttl)
+    made = hive.post("tokens", given_only(name=name, role=role, ttl_s=ttl_s))
+    terminal.show(made, _render_made)
+
+
+@tokens.command()
+@click.argument("token")
+@client_command
+def revoke(hive: HiveClient, terminal: Terminal, token: str) -> None:
+    """Revoke a token, by its id or name; it is refused within seconds."""
+    revoked = hive.request("DELETE", f"tokens/{path_of(token)}")
+    terminal.show(revoked, lambda gone: [f"Revoked {gone['name']}."])
+
+
+def _render_list(page: dict[str, Any]) -> Iterable[Any]:
+    yield table(
+        "",
+        ["id", "name", "role", "made", "good until", "last used"],
+        (
+            (
+                short(token["id"]),
+                token["name"],
+                token["role"],
+                when(token["created_at_ms"]),
+                "revoked" if token.get("revoked_at_ms") else when(token.get("expires_at_ms")),
+                when(token.get("last_used_at_ms")),
+            )
+            for token in page["items"]
+        ),
+    )
+    yield from more(page)
+
+
+def _render_made(made: dict[str, Any]) -> Iterable[Any]:
+    yield f"Token of {made['name']} ({made['role']}); it is shown this once:"
+    yield ""
+    yield f"  [bold]{made['token']}[/]"
