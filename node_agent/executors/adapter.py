@@ -1,0 +1,36 @@
+"""What an executor is: how a wish becomes a process to run. Pure, and without knowledge of others.
+
+An executor says what to start; supervisors own processes, and the attempt runner owns what their
+end means. All an executor imports of the node agent is this file.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is wanted of the executor: the parts of a start request that are its to read."""
+
+    command: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A process to run in the worktree: never through a shell. `stdin` is its whole input."""
+
+    argv: list[str]
+    stdin: bytes = b""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Executor(Protocol):
+    """One way to have work done."""
+
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+
+    def launch(self, wish: Wish) -> Launch:
+        """Return what to run. Raises OperationError (INVALID), naming the field that is wrong."""

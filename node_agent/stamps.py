@@ -1,0 +1,19 @@
+"""What every new row is stamped with: the wall clock, and an id that follows it.
+
+The wall clock is for people and never orders anything that matters.
+"""
+
+import os
+import time
+
+from protocol.ids import UUID7_RANDOM_BYTES, uuid7
+
+
+def now_ms() -> int:
+    """Return the wall clock in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """Return a fresh id."""
+    return uuid7(now_ms(), os.urandom(UUID7_RANDOM_BYTES))
