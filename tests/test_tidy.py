@@ -91,6 +91,7 @@ FAULTS = [
     (supervisor_needs_nothing, "node_agent/supervisor.py", "import msgspec"),
     (supervisor_needs_nothing, "node_agent/supervisor.py", "from node_agent import spool"),
     (supervisor_needs_nothing, "node_agent/supervisor.py", "from . import spool"),
+    (supervisor_needs_nothing, "node_agent/spool_writer.py", "from node_agent.spool import x"),
     (layers_import_downwards, "hive/ingest.py", "from hive import server"),
     (layers_import_downwards, "hive/ingest.py", "from . import server"),
     (layers_import_downwards, "hive/api/streams.py", "from ..server import x"),

@@ -19,6 +19,17 @@ COMMAND_LINE = {"cli", "__main__", "commands"}
 COMPOSITION_ROOTS = {"node_agent.agent", "hive.server"}
 # Tables that name every executor; all other executors know the adapter's contract alone.
 EXECUTOR_TABLES = {"node_agent.executors", "node_agent.executors.presets"}
+# What the supervisor is made of: these import the standard library and each other only.
+SUPERVISOR_PARTS = {
+    "node_agent.control_socket",
+    "node_agent.process_identity",
+    "node_agent.program",
+    "node_agent.run_folder",
+    "node_agent.spool_frames",
+    "node_agent.spool_writer",
+    "node_agent.supervision",
+    "node_agent.supervisor",
+}
 DATABASE_DRIVERS = {"aiosqlite", "asyncpg", "sqlite3"}
 NETWORK = {"aiohttp", "nats", "websockets"}
 LINES_MAX = 600
@@ -193,10 +204,13 @@ def two_ends_share_the_wire_only(module: Module) -> Iterator[str]:
 
 
 def supervisor_needs_nothing(module: Module) -> Iterator[str]:
-    """The supervisor outlives upgrades and starts at once: the standard library alone."""
-    if module.name == "node_agent.supervisor":
-        for top in sorted(module.tops - sys.stdlib_module_names):
-            yield f"{module.path}: the supervisor imports {top}"
+    """The supervisor outlives upgrades and starts at once: the standard library and its parts."""
+    if module.name not in SUPERVISOR_PARTS:
+        return
+    for name in sorted(module.imports - {"node_agent"}):
+        part = any(name == own or name.startswith(f"{own}.") for own in SUPERVISOR_PARTS)
+        if not part and name.split(".")[0] not in sys.stdlib_module_names:
+            yield f"{module.path}: the supervisor imports {name}"
 
 
 def layers_import_downwards(module: Module) -> Iterator[str]:
