@@ -62,7 +62,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
         word, _, identifier = topic.partition(":")
         if word == "attempt":
             # Looking at an attempt is what asks for the parts of it that are not here yet.
-            await context.backfill.opened(identifier)
+            context.backfill.opened(identifier)
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return await _over_websocket(request, context, topics, last_id)
     return await _over_http(request, context, topics, last_id)

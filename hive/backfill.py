@@ -1,0 +1,166 @@
+"""Asks nodes for what the hive lacks: at a reconnect, when someone looks, and by a slow sweep.
+
+Owns when to ask; what is lacking is the store's to say, what came is ingest's to take. A need is
+stored before it is sent. Must not wait for answers: they come as chunks and records, and viewers
+see them by the live feed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol, TypeVar
+
+from hive.store.backend import IngestStore, Lacking
+from protocol import limits
+from protocol.errors import SkepError
+from protocol.messages import Need
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Attempts looked at for one node at a time; the next are as these are answered.
+_ATTEMPTS_PER_LOOK: Final = 100
+#: Looks at opened attempts that wait; beyond it the sweep finds them.
+_OPENED_WAITING_MAX: Final = 1000
+
+
+class Links(Protocol):
+    """The connected nodes; `NodeRegistry` is these."""
+
+    def is_online(self, node_id: str) -> bool: ...
+
+    def online(self) -> set[str]: ...
+
+    async def ask(self, node_id: str, need: Need) -> bool: ...
+
+
+#: Reads which node an attempt is on and what of it is not here, whatever its project's policy;
+#: None where there is no such attempt or nothing is lacking.
+LackOf = Callable[[str], Awaitable[tuple[str, Lacking] | None]]
+
+
+def needs_for(lacking: Iterable[Lacking]) -> Iterator[Need]:
+    """Yield what to ask for, newest attempts first, a page of ids at a time. Pure but for ids."""
+    attempts: list[str] = []
+    logs: list[tuple[str, int, int]] = []
+    for lack in lacking:
+        if lack.executions:
+            attempts.append(lack.attempt_id)
+        logs.extend((entry.execution_id, entry.after, entry.from_chunk) for entry in lack.logs)
+    # State first: it is small, and says which logs there are.
+    for page in _pages(attempts):
+        yield Need(request_id=_request_id(), kind="executions", ids=page)
+    for rows in _pages(logs):
+        yield Need(
+            request_id=_request_id(),
+            kind="logs",
+            ids=[row[0] for row in rows],
+            after=[row[1] for row in rows],
+            from_chunk=[row[2] for row in rows],
+            max_bytes=limits.NEED_BYTES_DEFAULT,
+        )
+
+
+class Backfill:
+    """Decides when to ask. `run` is its one task."""
+
+    def __init__(
+        self, store: IngestStore, links: Links, lack_of: LackOf, *, sweep_interval_s: float
+    ) -> None:
+        self._store = store
+        self._links = links
+        self._lack_of = lack_of
+        self._sweep_interval_s = sweep_interval_s
+        #: Nodes to look at, in order; those that just connected have their open needs asked again.
+        self._due: dict[str, bool] = {}
+        self._opened: dict[str, None] = {}
+        self._woken = asyncio.Event()
+
+    # --- reasons to ask -----------------------------------------------------------------------
+
+    def reconnected(self, node_id: str) -> None:
+        """A node's link is live: what was asked and not answered is asked again, then the rest."""
+        self._due[node_id] = True
+        self._woken.set()
+
+    def answered(self, node_id: str) -> None:
+        """A need was answered: there may be more to ask for."""
+        self._due.setdefault(node_id, False)
+        self._woken.set()
+
+    def opened(self, attempt_id: str) -> None:
+        """Someone looks at an attempt; what is not here of it is asked for, once."""
+        if len(self._opened) < _OPENED_WAITING_MAX:
+            self._opened[attempt_id] = None
+            self._woken.set()
+
+    async def fetch(self, attempt_id: str) -> bool:
+        """Ask for what the hive lacks of an attempt; False where nothing is lacking."""
+        found = await self._lack_of(attempt_id)
+        if found is None:
+            return False
+        node_id, lacking = found
+        await self._ask(node_id, [lacking])
+        return True
+
+    # --- the task -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Ask, for ever. One at a time: a hive just started does not flood its store."""
+        while True:
+            try:
+                async with asyncio.timeout(self._sweep_interval_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                for node_id in self._links.online():
+                    self._due.setdefault(node_id, False)
+            self._woken.clear()
+            await self._work_off()
+
+    async def _work_off(self) -> None:
+        while self._opened or self._due:
+            try:
+                if self._opened:
+                    attempt_id = next(iter(self._opened))
+                    del self._opened[attempt_id]
+                    await self.fetch(attempt_id)
+                else:
+                    node_id = next(iter(self._due))
+                    await self._look_at(node_id, connected=self._due.pop(node_id))
+            except SkepError as error:
+                # Full or slow: the sweep looks again, nothing is lost by not having asked.
+                log.warning("backfill put off: %s", error)
+
+    async def _look_at(self, node_id: str, *, connected: bool) -> None:
+        if not self._links.is_online(node_id):
+            return
+        under_way = await self._store.open_needs(node_id)
+        if connected:
+            for need in under_way[: limits.NEEDS_OPEN_MAX]:
+                await self._links.ask(node_id, need)
+        if len(under_way) >= limits.NEEDS_OPEN_MAX:
+            return
+        lacking = await self._store.lacking(node_id, _ATTEMPTS_PER_LOOK)
+        await self._ask(node_id, lacking)
+
+    async def _ask(self, node_id: str, lacking: Sequence[Lacking]) -> None:
+        for need in needs_for(lacking):
+            stored = await self._store.store_need(node_id, need)
+            if stored is None or stored.request_id != need.request_id:
+                # Nothing left to ask for, or it is being fetched already.
+                continue
+            # Where the node is away it stays stored, and is asked when it is back.
+            with contextlib.suppress(ConnectionError):
+                await self._links.ask(node_id, stored)
+
+
+def _request_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _pages(rows: list[T]) -> Iterator[list[T]]:
+    for start in range(0, len(rows), limits.NEED_IDS_MAX):
+        yield rows[start : start + limits.NEED_IDS_MAX]

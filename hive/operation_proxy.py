@@ -1,0 +1,324 @@
+"""Carries a caller's operation to the node that owns the attempt, and tells what became of it.
+
+Owns idempotency at the hive: the key is stored before a changing call leaves, its result after. A
+caller that goes away does not take its operation with it. Must not decide who may call (`access`),
+nor touch a node's facts: their change comes back as ops.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+from typing import Final, Protocol
+
+import msgspec
+
+from hive.access import Principal
+from hive.node_registry import NodeStream
+from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError, operation_error
+from protocol.operations import OPERATIONS, Operation, Request, Role
+
+log = logging.getLogger(__name__)
+
+#: Errors that say the node did nothing and may do it later: the same key tries again.
+NOTHING_DONE: Final = frozenset(
+    {
+        ErrorCode.NODE_OFFLINE,
+        ErrorCode.SLOW_DOWN,
+        ErrorCode.NODE_FULL,
+        ErrorCode.DRAINING,
+        ErrorCode.STORE_FULL,
+    }
+)
+#: Changing calls under way at a time; each holds a task and a row.
+_UNDER_WAY_MAX: Final = 2000
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation is for. `attempt_id` is empty for `start`."""
+
+    node_id: str
+    attempt_id: str = ""
+    task_id: str | None = None
+    project_id: str | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The hive's own record of a changing call. `status`: sent, done, failed or unknown."""
+
+    key: str
+    body_hash: str
+    actor: str
+    status: str
+    node_id: str | None
+    reply: bytes | None = None
+    error: ErrorBody | None = None
+
+
+class OperationRecords(Protocol):
+    """Where changing calls are recorded."""
+
+    async def begin(
+        self, *, key: str, body_hash: str, operation: str, target: Target, actor: str
+    ) -> Recorded | None:
+        """Record a call before it leaves; return the record of that key where there is one."""
+        ...
+
+    async def send_again(self, key: str, node_id: str) -> None:
+        """Record that a recorded call leaves once more, to this node."""
+        ...
+
+    async def settle(
+        self, key: str, *, status: str, reply: bytes | None, error: ErrorBody | None
+    ) -> None:
+        """Record what became of a call."""
+        ...
+
+
+class Nodes(Protocol):
+    """The connected nodes; `NodeRegistry` is these."""
+
+    async def call(
+        self,
+        node_id: str,
+        operation: str,
+        attempt_id: str,
+        body: bytes,
+        *,
+        actor: str,
+        role: Role,
+        project_id: str | None = None,
+        idempotency_key: str | None = None,
+        expected_head: str | None = None,
+        deadline_s: float,
+    ) -> bytes: ...
+
+    async def open_stream(
+        self,
+        node_id: str,
+        operation: str,
+        attempt_id: str,
+        body: bytes,
+        *,
+        actor: str,
+        role: Role,
+        project_id: str | None = None,
+        deadline_s: float,
+    ) -> NodeStream: ...
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A changing operation as its caller asked for it.
+
+    `said` is what the key stands for: the caller's own words, not what the hive adds to them.
+    """
+
+    operation: str
+    principal: Principal
+    key: str
+    said: bytes
+    expected_head: str | None = None
+    deadline_s: float
+
+    @property
+    def body_hash(self) -> str:
+        head = (self.expected_head or "").encode()
+        running = hashlib.blake2b(digest_size=32)
+        for part in (self.operation.encode(), head, self.said):
+            running.update(len(part).to_bytes(8, "big") + part)
+        return running.hexdigest()
+
+
+def new_key() -> str:
+    """Return a key for a caller that sent none."""
+    return secrets.token_hex(16)
+
+
+class OperationProxy:
+    """Carries operations to nodes. `close` before the nodes' links go."""
+
+    def __init__(self, nodes: Nodes, records: OperationRecords) -> None:
+        self._nodes = nodes
+        self._records = records
+        self._under_way: dict[str, asyncio.Task[bytes]] = {}
+
+    @property
+    def under_way(self) -> int:
+        """How many changing calls are under way."""
+        return len(self._under_way)
+
+    async def close(self, timeout_s: float = 0.0) -> None:
+        """Wait for calls under way, at most this long; the others are recorded as unknown."""
+        tasks = list(self._under_way.values())
+        if not tasks:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def read(
+        self, principal: Principal, operation: Operation, target: Target, request: Request
+    ) -> bytes:
+        """Return the reply of a reading operation, as msgpack. Raises OperationError."""
+        return await self._nodes.call(
+            target.node_id,
+            operation.name,
+            target.attempt_id,
+            msgspec.msgpack.encode(request),
+            actor=principal.name,
+            role=principal.role,
+            project_id=target.project_id,
+            deadline_s=operation.deadline_s,
+        )
+
+    async def open_stream(
+        self, principal: Principal, operation: Operation, target: Target, request: Request
+    ) -> NodeStream:
+        """Open a streamed reading operation. Raises OperationError."""
+        return await self._nodes.open_stream(
+            target.node_id,
+            operation.name,
+            target.attempt_id,
+            msgspec.msgpack.encode(request),
+            actor=principal.name,
+            role=principal.role,
+            project_id=target.project_id,
+            deadline_s=operation.deadline_s,
+        )
+
+    # --- changing -----------------------------------------------------------------------------
+
+    async def change(self, intent: Intent, target: Target, request: Request) -> bytes:
+        """Carry a changing operation out once; return the reply, as msgpack.
+
+        The same key again gets the stored reply or error, or `in_progress`. Raises OperationError;
+        `unknown` where nobody can say whether it was done.
+        """
+        if intent.key in self._under_way:
+            raise _in_progress(intent.key)
+        if len(self._under_way) >= _UNDER_WAY_MAX:
+            raise OperationError(ErrorCode.SLOW_DOWN, "too many operations are under way")
+        task = asyncio.create_task(
+            self._carry(intent, target, request), name=f"operation {intent.key}"
+        )
+        self._under_way[intent.key] = task
+        task.add_done_callback(lambda done: self._landed(intent.key, done))
+        return await asyncio.shield(task)
+
+    def _landed(self, key: str, task: asyncio.Task[bytes]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            # Whoever asked may be gone by now; then nobody else will ever look.
+            task.exception()
+
+    async def _carry(self, intent: Intent, target: Target, request: Request) -> bytes:
+        recorded = await self._records.begin(
+            key=intent.key,
+            body_hash=intent.body_hash,
+            operation=intent.operation,
+            target=target,
+            actor=intent.principal.name,
+        )
+        if recorded is not None:
+            stored = settled_reply(recorded, intent)
+            if stored is not None:
+                return stored
+            if recorded.status in {"sent", "unknown"} and recorded.node_id:
+                # It may have been done there: only that node can tell, and it knows the key.
+                target = msgspec.structs.replace(target, node_id=recorded.node_id)
+            await self._records.send_again(intent.key, target.node_id)
+        return await self._send(intent, target, request)
+
+    async def _send(self, intent: Intent, target: Target, request: Request) -> bytes:
+        operation = OPERATIONS[intent.operation]
+        try:
+            reply = await self._nodes.call(
+                target.node_id,
+                operation.name,
+                target.attempt_id,
+                msgspec.msgpack.encode(request),
+                actor=intent.principal.name,
+                role=intent.principal.role,
+                project_id=target.project_id,
+                idempotency_key=intent.key,
+                expected_head=intent.expected_head,
+                deadline_s=intent.deadline_s,
+            )
+        except SkepError as error:
+            if error.code is ErrorCode.UNKNOWN_OUTCOME:
+                unknown = _unknown(intent.key, error.message)
+                await self._settle(intent.key, status="unknown", error=unknown.body())
+                raise unknown from error
+            if error.code is not ErrorCode.IN_PROGRESS:
+                await self._settle(intent.key, status="failed", error=error.body())
+            raise
+        except asyncio.CancelledError:
+            # The hive stops: the node goes on, and its op will tell.
+            await asyncio.shield(
+                self._settle(
+                    intent.key,
+                    status="unknown",
+                    error=_unknown(intent.key, "the hive stopped meanwhile").body(),
+                )
+            )
+            raise
+        await self._settle(intent.key, status="done", reply=reply)
+        return reply
+
+    async def _settle(
+        self,
+        key: str,
+        *,
+        status: str,
+        reply: bytes | None = None,
+        error: ErrorBody | None = None,
+    ) -> None:
+        try:
+            await self._records.settle(key, status=status, reply=reply, error=error)
+        except SkepError:
+            # The caller still gets the node's answer; the key reads as `sent`, and asked again the
+            # node answers from its own record.
+            log.exception("what became of operation %s could not be recorded", key)
+
+
+def settled_reply(recorded: Recorded, intent: Intent) -> bytes | None:
+    """Return the stored reply, None where the call should leave (again); raise the stored error."""
+    if recorded.body_hash != intent.body_hash or recorded.actor != intent.principal.name:
+        raise OperationError(
+            ErrorCode.KEY_REUSED,
+            "this idempotency key was used for another request",
+            hint="Use a fresh key for each thing you want done.",
+            key=intent.key,
+        )
+    if recorded.status == "done":
+        return recorded.reply or b""
+    if recorded.status == "failed" and recorded.error is not None:
+        error = operation_error(recorded.error)
+        if error.code not in NOTHING_DONE:
+            raise error
+    return None
+
+
+def _unknown(key: str, why: str) -> OperationError:
+    return OperationError(
+        ErrorCode.UNKNOWN_OUTCOME,
+        why,
+        hint=f"Look it up: GET /api/v1/operations/{key}, or hive operations show {key}."
+        " The same request with the same key is safe.",
+        key=key,
+    )
+
+
+def _in_progress(key: str) -> OperationError:
+    return OperationError(
+        ErrorCode.IN_PROGRESS,
+        "an operation with this key is under way",
+        hint=f"Look it up: GET /api/v1/operations/{key}.",
+        key=key,
+    )
