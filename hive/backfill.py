@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -25,6 +26,12 @@ T = TypeVar("T")
 _ATTEMPTS_PER_LOOK: Final = 100
 #: Looks at opened attempts that wait; beyond it the sweep finds them.
 _OPENED_WAITING_MAX: Final = 1000
+#: What a node answered and is lacking all the same is not asked again sooner than this: an answer
+#: that changes nothing would be asked for without end.
+_AGAIN_S: Final = 60.0
+#: Where a person waits for it.
+_AGAIN_OPENED_S: Final = 5.0
+_ASKED_MAX: Final = 10_000
 
 
 class Links(Protocol):
@@ -78,6 +85,8 @@ class Backfill:
         self._due: dict[str, bool] = {}
         self._opened: dict[str, None] = {}
         self._woken = asyncio.Event()
+        #: When what was last asked for, by what is asked.
+        self._asked: dict[tuple[str, str, int], float] = {}
 
     # --- reasons to ask -----------------------------------------------------------------------
 
@@ -97,13 +106,13 @@ class Backfill:
             self._opened[attempt_id] = None
             self._woken.set()
 
-    async def fetch(self, attempt_id: str) -> bool:
+    async def fetch(self, attempt_id: str, *, again_s: float = 0.0) -> bool:
         """Ask for what the hive lacks of an attempt; False where nothing is lacking."""
         found = await self._lack_of(attempt_id)
         if found is None:
             return False
         node_id, lacking = found
-        await self._ask(node_id, [lacking])
+        await self._ask(node_id, [lacking], again_s=again_s)
         return True
 
     # --- the task -----------------------------------------------------------------------------
@@ -126,7 +135,7 @@ class Backfill:
                 if self._opened:
                     attempt_id = next(iter(self._opened))
                     del self._opened[attempt_id]
-                    await self.fetch(attempt_id)
+                    await self.fetch(attempt_id, again_s=_AGAIN_OPENED_S)
                 else:
                     node_id = next(iter(self._due))
                     await self._look_at(node_id, connected=self._due.pop(node_id))
@@ -144,10 +153,10 @@ class Backfill:
         if len(under_way) >= limits.NEEDS_OPEN_MAX:
             return
         lacking = await self._store.lacking(node_id, _ATTEMPTS_PER_LOOK)
-        await self._ask(node_id, lacking)
+        await self._ask(node_id, lacking, again_s=_AGAIN_S)
 
-    async def _ask(self, node_id: str, lacking: Sequence[Lacking]) -> None:
-        for need in needs_for(lacking):
+    async def _ask(self, node_id: str, lacking: Sequence[Lacking], *, again_s: float) -> None:
+        for need in needs_for(self._not_asked_since(lacking, again_s)):
             stored = await self._store.store_need(node_id, need)
             if stored is None or stored.request_id != need.request_id:
                 # Nothing left to ask for, or it is being fetched already.
@@ -155,6 +164,30 @@ class Backfill:
             # Where the node is away it stays stored, and is asked when it is back.
             with contextlib.suppress(ConnectionError):
                 await self._links.ask(node_id, stored)
+
+    def _not_asked_since(self, lacking: Sequence[Lacking], again_s: float) -> Iterator[Lacking]:
+        now = time.monotonic()
+        if len(self._asked) > _ASKED_MAX:
+            self._asked.clear()
+
+        def is_due(kind: str, identifier: str, held: int) -> bool:
+            what = (kind, identifier, held)
+            if now - self._asked.get(what, float("-inf")) < again_s:
+                return False
+            self._asked[what] = now
+            return True
+
+        for lack in lacking:
+            held = len(lack.executions)
+            yield Lacking(
+                attempt_id=lack.attempt_id,
+                executions=(lack.executions if is_due("executions", lack.attempt_id, held) else []),
+                logs=[
+                    entry
+                    for entry in lack.logs
+                    if is_due("logs", entry.execution_id, entry.from_chunk)
+                ],
+            )
 
 
 def _request_id() -> str:
