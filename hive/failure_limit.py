@@ -1,4 +1,4 @@
-"""Slows down those who guess: so many failures from one address in a minute, then none are heard."""
+"""Slows down those who guess: after so many failures in a minute an address is not heard."""
 
 import collections
 import time
