@@ -25,11 +25,6 @@ STDOUT: Final = 1
 STDERR: Final = 2
 EVENT: Final = 3
 
-#: Reasons a gap chunk may give. Readers show others as they come: a newer node may know more.
-GAP_REASONS: Final = frozenset(
-    {"quota", "power_cut", "corrupt", "lost_disk", "node_restored", "purged"}
-)
-
 DIGEST_BYTES: Final = 16
 STYLE_BYTES_MAX: Final = 64
 _ID_CHARACTERS_MAX: Final = 128
@@ -92,7 +87,10 @@ class LogChunk(msgspec.Struct, frozen=True, kw_only=True, tag="chunk"):
 class GapChunk(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     """Stands for chunks `chunk_seq` to `through_seq` that the node cannot send, and says why.
 
-    `bytes` is how much content is missing, where known.
+    `reason` is one of quota, power_cut, corrupt, lost_disk, node_restored, purged, disk_full,
+    disk_failed, or what a newer node calls it. `bytes` is how much content is missing, where known.
+    `entries` is at least one, so that readers can show the gap at a number of its own, unless the
+    chunk it stands for is known to begin none.
     """
 
     execution_id: Annotated[str, msgspec.Meta(min_length=1, max_length=_ID_CHARACTERS_MAX)]
