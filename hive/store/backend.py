@@ -256,13 +256,24 @@ class IngestStore(Protocol):
     async def fork_seen(self, node_id: str, epoch: int, seq: int, digest: bytes) -> bool:
         """Take the node's word that its digest at `seq` is `digest`; True where it is quarantined.
 
-        False where ours is the same after all, or a person released this instance.
+        False where ours is the same after all. Where a person released this instance, raises HOLE:
+        the next hello is answered with `forks`.
         """
         ...
 
     async def log_marks(self, node_id: str, logs: Sequence[LogState]) -> list[LogMark]:
-        """Return the cursor of each log; `agreed` where our digest after the node's last chunk is
-        the node's. Raises FORBIDDEN, audited, for another node's log.
+        """Return the cursor of each log. Raises FORBIDDEN, audited, for another node's log.
+
+        `agreed` where our digest after the node's last chunk is the node's.
+        """
+        ...
+
+    async def agreed_chunk(
+        self, node_id: str, execution_id: str, digests: Sequence[tuple[int, bytes]]
+    ) -> int:
+        """Return the newest of these chunks after which our digest is the one given; 0: none.
+
+        Raises FORBIDDEN, audited, for another node's log.
         """
         ...
 
