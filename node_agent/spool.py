@@ -159,7 +159,10 @@ class SpoolReader:
         )
         #: The first segment after the present one: more than one further behind a gap.
         self._following = self._segment + 1
-        self._mistrusted: dict[int, int] = {}
+        #: Bytes of this segment that made no sense since the last frame that did.
+        self._mistrusted_bytes = 0
+        #: The streams whose next gap is due to such bytes.
+        self._corrupted: set[int] = set()
 
     @property
     def position(self) -> SpoolPosition:
@@ -273,6 +276,7 @@ class SpoolReader:
         self.close()
         self._segment, self._offset = self._following, 0
         self._following = self._segment + 1
+        self._mistrusted_bytes = 0
 
     # --- frames ----------------------------------------------------------------------------------
 
@@ -289,28 +293,41 @@ class SpoolReader:
                 return resumed > 0
             at = resumed
             # What is missing shows in the offsets of the frames that follow, for each stream.
-            size = corrupt.end - corrupt.start
-            for stream in (STDOUT, STDERR):
-                self._mistrusted[stream] = self._mistrusted.get(stream, 0) + size
+            self._mistrusted_bytes += corrupt.end - corrupt.start
+            self._corrupted |= {STDOUT, STDERR}
 
     def _place(self, frame: Frame, found: list[Frame | SpoolGap]) -> None:
+        if self._mistrusted_bytes and not self._is_plausible(frame):
+            self._mistrusted_bytes += HEADER_BYTES + len(frame.data)
+            return
+        self._mistrusted_bytes = 0
         stream, at_ms, offset, payload = frame
         if stream == GAP:
             self._place_gap(payload, found)
             return
         expected = self._expected.get(stream, offset)
-        mistrusted = self._mistrusted.get(stream, 0)
-        if mistrusted and offset > expected + mistrusted:
-            # Not what stood here: some program's output that itself looks like a frame.
-            return
         if offset > expected:
-            reason = "corrupt" if mistrusted else "lost_sync"
+            reason = "corrupt" if stream in self._corrupted else "lost_sync"
             found.append(_one_gap(reason, stream, offset - expected))
-        self._mistrusted.pop(stream, None)
+        self._corrupted.discard(stream)
         known_bytes = max(0, expected - offset)
         if known_bytes < len(payload):
             found.append(Frame(stream, at_ms, offset + known_bytes, payload[known_bytes:]))
             self._expected[stream] = offset + len(payload)
+
+    def _is_plausible(self, frame: Frame) -> bool:
+        """Whether a frame behind corrupt bytes can be ours, not output that looks like a frame."""
+        if frame.stream == GAP:
+            gap = _gap_record(frame.data)
+            starts = {} if gap is None else gap["streams"]
+            return gap is not None and all(
+                self._can_follow(stream, start) for stream, (start, _, _) in starts.items()
+            )
+        new = frame.stream_offset + len(frame.data) > self._expected.get(frame.stream, 0)
+        return new and self._can_follow(frame.stream, frame.stream_offset)
+
+    def _can_follow(self, stream: int, offset: int) -> bool:
+        return offset <= self._expected.get(stream, offset) + self._mistrusted_bytes
 
     def _place_gap(self, payload: bytes, found: list[Frame | SpoolGap]) -> None:
         gap = _gap_record(payload)
@@ -341,7 +358,7 @@ class SpoolReader:
                 total = int(record["streams"][str(stream)]["bytes"])
                 size_bytes = total - self._expected.get(stream, total)
                 if size_bytes > 0:
-                    reason = "corrupt" if self._mistrusted.get(stream) else "lost_sync"
+                    reason = "corrupt" if stream in self._corrupted else "lost_sync"
                     missing.append(_one_gap(reason, stream, size_bytes))
                     self._expected[stream] = total
         return missing

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from node_agent.run_folder import segment_name, sync_folder
-from node_agent.spool_frames import GAP, HEADER_BYTES, STDERR, STDOUT, frame_header
+from node_agent.spool_frames import GAP, STDERR, STDOUT, frame_header
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -133,12 +133,14 @@ class SpoolWriter:
         start, end = total[0], total[0] + length
         total[0], total[1] = end, total[1] + newlines
         try:
-            self._tell_refused()
-            self._write(stream, start, memoryview(buffer)[:length])
+            self._write(
+                [*self._refused_frame(), *_frame(stream, start, memoryview(buffer)[:length])]
+            )
         except OSError as error:
             self._refused.add(stream, start, end, newlines)
             self._refused_why = "disk_full" if error.errno in _NO_ROOM else "disk_failed"
         else:
+            self._refused_told()
             self._segments[self.current].add(stream, start, end, newlines)
 
     def sync_due_s(self, now: float) -> float | None:
@@ -157,7 +159,9 @@ class SpoolWriter:
     def finish(self) -> None:
         """Return when all is on disk; what was refused is told of as well as can be."""
         with contextlib.suppress(OSError):
-            self._tell_refused()
+            if self._refused.streams:
+                self._write(self._refused_frame())
+                self._refused_told()
         self._syncing.finish(self._dirty)
         if self._fd >= 0:
             os.close(self._fd)
@@ -170,20 +174,24 @@ class SpoolWriter:
             if last < before and number != self.current:
                 self._forget(number)
 
-    def _tell_refused(self) -> None:
+    def _refused_frame(self) -> list[bytes | memoryview]:
+        """Return what is to be written, together with the next frame, of what was refused."""
+        if not self._refused.streams:
+            return []
+        return _frame(GAP, 0, self._refused.gap(self._refused_why))
+
+    def _refused_told(self) -> None:
         if self._refused.streams:
-            self._write(GAP, 0, self._refused.gap(self._refused_why))
             self._segments[self.current].merge(self._refused)
             self._refused = Held()
             self._refused_why = ""
 
-    def _write(self, stream: int, start: int, payload: bytes | memoryview) -> None:
-        size = HEADER_BYTES + len(payload)
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        size = sum(map(len, parts))
         if self._fd < 0 or self._is_full(size):
             self._roll()
         held = self._segments[self.current]
-        header = frame_header(stream, time.time_ns() // 1_000_000, start, payload)
-        if os.writev(self._fd, [header, payload]) != size:
+        if os.writev(self._fd, parts) != size:
             # A torn frame would hide those after it until the reader finds its feet again.
             os.ftruncate(self._fd, held.size_bytes)
             raise OSError(errno.ENOSPC, "short write")
@@ -250,9 +258,8 @@ class SpoolWriter:
     def _replace_by_gap(self, number: int, payload: bytes) -> None:
         path = self._folder / segment_name(number)
         draft = self._folder / "gap.new"
-        header = frame_header(GAP, time.time_ns() // 1_000_000, 0, payload)
         try:
-            draft.write_bytes(header + payload)
+            draft.write_bytes(b"".join(_frame(GAP, 0, payload)))
             draft.replace(path)
         except OSError:
             # No room even for that: the missing number itself is the gap, without its counts.
@@ -273,3 +280,7 @@ def _sync_file(path: Path) -> None:
         getattr(os, "fdatasync", os.fsync)(fd)
     finally:
         os.close(fd)
+
+
+def _frame(stream: int, start: int, payload: bytes | memoryview) -> list[bytes | memoryview]:
+    return [frame_header(stream, time.time_ns() // 1_000_000, start, payload), payload]

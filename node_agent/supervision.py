@@ -302,14 +302,14 @@ class Supervision:
             case "status":
                 client.reply(request_id, ok=True, **self._status())
             case "wait":
-                wait_s = min(float(request["timeout_s"]), _WAIT_S_MAX)
+                wait_s = min(_seconds(request["timeout_s"]), _WAIT_S_MAX)
                 self._replace_wait((client, request_id, int(request["after_bytes"]), now + wait_s))
             case "signal":
                 self._program.signal(signal.Signals(request["signum"]))
                 client.reply(request_id, ok=True)
             case "stop":
-                grace_s = float(request.get("grace_s", self._spec["grace_s"]))
-                self._program.stop(now, max(0.0, grace_s))
+                grace_s = _seconds(request.get("grace_s", self._spec["grace_s"]))
+                self._program.stop(now, grace_s)
                 client.reply(request_id, ok=True)
             case "stdin":
                 received = _decode(request["bytes"])
@@ -364,6 +364,13 @@ def record_exec_failure(supervision: Supervision, step: str, number: int) -> Non
     failure = {"step": step, "errno": number, "message": os.strerror(number)}
     supervision.write_exit(exit_code=127, exec_failed=failure)
     supervision.socket.close()
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < math.inf:
+        raise BadRequestError("invalid", "seconds are a number from 0 on")
+    return seconds
 
 
 def _decode(text: object) -> bytes:
