@@ -25,17 +25,6 @@ _ANSWER_S_MAX: Final = 130.0
 _PIECE_BYTES: Final = 64 * 1024
 
 
-class AgentAwayError(OperationError):
-    """No agent serves this data folder."""
-
-    def __init__(self, data_dir: Path) -> None:
-        super().__init__(
-            ErrorCode.NODE_OFFLINE,
-            "the node agent is not running",
-            hint=f"Start it with: node-agent run --data {data_dir}",
-        )
-
-
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over the agent's Unix socket."""
 
@@ -157,13 +146,7 @@ def _ask_stores(
     config: NodeConfig, method: str, target: str, body: bytes, key: str | None
 ) -> Iterator[bytes]:
     """Answer from the stores themselves, with no agent running."""
-    if not config.data_dir.is_dir():
-        raise OperationError(
-            ErrorCode.NOT_FOUND,
-            f"there is no node in {config.data_dir}",
-            hint="Name its folder with --data, or make one: node-agent join, or node-agent run.",
-        )
-    from node_agent.agent import answer_alone
+    from node_agent.alone import answer_alone
 
     status, content = answer_alone(config, method, target, body, key)
     if status >= 400:

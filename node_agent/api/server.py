@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 Answerer = Callable[[str, str, ApiRequest], Awaitable[ApiReply]]
 
 _BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+#: What is still being answered at the end: a follower of a log would never let go by itself.
+_SHUTDOWN_S: Final = 1.0
 _HOSTS: Final = frozenset({"localhost", ""})
 _PEER: Final = struct.Struct("3i")
 
@@ -38,7 +40,9 @@ class LocalApi:
         self._answerer = answerer
         app = web.Application(client_max_size=_BODY_BYTES_MAX)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S
+        )
 
     async def start(self) -> None:
         """Listen. The caller holds the data folder's lock, so a socket left there is stale."""
@@ -61,6 +65,8 @@ class LocalApi:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         await self._runner.cleanup()
+        # Connections that were closed just now end in the loop's next round.
+        await asyncio.sleep(0)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -1,0 +1,178 @@
+"""The node agent's composition root: opens the stores, takes up what runs, starts the loops.
+
+Owns the order of beginning and end. Executions outlive it: nothing here ends one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from node_agent import config as node_config
+from node_agent import failpoints, own_log
+from node_agent.api.exchange import ApiReply, ApiRequest
+from node_agent.api.routes import answer
+from node_agent.api.server import LocalApi
+from node_agent.attempt_runner import AttemptRunner
+from node_agent.changes import Changes
+from node_agent.config import NodeConfig
+from node_agent.data_folder import DataFolderLock, socket_to_serve
+from node_agent.executors import EXECUTORS
+from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
+from node_agent.local_node import JOURNAL, LocalNode
+from node_agent.membership import Membership
+from node_agent.notices import Notices
+from node_agent.operations.dispatcher import OperationDispatcher
+from node_agent.operations.table import functions_of
+from node_agent.recovery import recover
+from node_agent.run_context import RunContext
+from node_agent.secret_values import values_to_hide
+from node_agent.self_description import name_of, node_state, slots_of, version
+from node_agent.stamps import now_ms
+from node_agent.store import node_states
+from node_agent.stores import Stores, open_stores
+
+log = logging.getLogger(__name__)
+
+#: A command that answers from the stores holds the data folder for a moment.
+_FOLDER_WAIT_S = 5.0
+
+
+def run_agent(config: NodeConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises SkepError where it cannot go on."""
+    own_log.set_up(config.log_level, as_json=config.log_json)
+    failpoints.arm(config.failpoint)
+    lock = DataFolderLock(config.data_dir)
+    lock.acquire(wait_s=_FOLDER_WAIT_S)
+    try:
+        asyncio.run(_run_agent(config))
+    finally:
+        lock.close()
+
+
+async def _run_agent(config: NodeConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    identity = open_identity(config.data_dir)
+    async with open_stores(config) as stores:
+        await Agent(config, identity, stores).run(stop)
+
+
+class Agent:
+    """One running node agent."""
+
+    def __init__(self, config: NodeConfig, identity: NodeIdentity, stores: Stores) -> None:
+        record = read_record(config.data_dir) or NodeRecord(node_id=identity.node_id)
+        self._config = config
+        self._identity = identity
+        self._stores = stores
+        self._record = record
+        self._slots = slots_of(config, record)
+        self._changes = Changes()
+        self._context = _run_context(config, record, stores)
+        self._runner = AttemptRunner(self._context)
+        self._dispatcher = OperationDispatcher(
+            functions_of(stores, self._changes, runner=self._runner),
+            stores.ledger,
+            node_id=identity.node_id,
+            refused=config.refuse,
+        )
+        self._membership = Membership(
+            config,
+            identity,
+            database=stores.database,
+            journal=stores.journal,
+            chunks=stores.chunks,
+            answers=stores.answers,
+            dispatcher=self._dispatcher,
+            changes=self._changes,
+            version=version(),
+            slots=self._slots,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""
+        stores = self._stores
+        async with contextlib.AsyncExitStack() as closing:
+            for undo in self._wake_watchers():
+                closing.callback(undo)
+            closing.push_async_callback(self._runner.close)
+            await stores.journal.open_epoch(self._identity.instance)
+            said = node_state(self._config, self._record, list(EXECUTORS))
+            await stores.database.write(node_states.tell, said, now_ms())
+            # Before anything is reported: what the hive hears of running work must be so.
+            await recover(self._context, self._runner)
+            await self._dispatcher.settle_unsettled()
+            closing.push_async_callback(self._dispatcher.close, within_s=self._config.drain_s)
+            path = socket_to_serve(self._config)
+            api = LocalApi(path, self._answer)
+            await api.start()
+            closing.push_async_callback(api.close)
+            log.info("ready: node %s (%s) at %s", said.name, said.id, path)
+            await self._serve(stop)
+            log.info("stopping; what runs goes on without the agent")
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        loops = [asyncio.create_task(self._membership.run(), name="membership")]
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        broken = self._stores.broken
+        waited: list[asyncio.Future[Any]] = [*loops, stopping, broken]
+        try:
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*loops, stopping):
+                task.cancel()
+            await asyncio.gather(*loops, stopping, return_exceptions=True)
+        if broken.done():
+            raise broken.result()
+        for task in loops:
+            if task in done:
+                task.result()
+
+    def _wake_watchers(self) -> list[Callable[[], None]]:
+        changes = self._changes
+        return [
+            self._stores.journal.listen(lambda _: changes.changed(JOURNAL)),
+            self._stores.chunks.listen(lambda grew: changes.changed(grew.execution_id)),
+        ]
+
+    async def _answer(self, method: str, path: str, asked: ApiRequest) -> ApiReply:
+        node = LocalNode(
+            config=self._config,
+            record=lambda: self._membership.record,
+            name=name_of(self._config, self._membership.record),
+            slots=self._slots,
+            database=self._stores.database,
+            journal=self._stores.journal,
+            chunks=self._stores.chunks,
+            dispatcher=self._dispatcher,
+            running=True,
+            changes=self._changes,
+            link=self._membership.view,
+            enrolment_changed=self._membership.enrolment_changed,
+        )
+        return await answer(node, method, path, asked)
+
+
+def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunContext:
+    for folder in (config.runs_dir, config.worktrees_dir):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return RunContext(
+        database=stores.database,
+        chunks=stores.chunks,
+        notices=Notices(stores.database),
+        node_id=record.node_id,
+        node_name=name_of(config, record),
+        slots=slots_of(config, record),
+        worktrees_dir=config.worktrees_dir,
+        runs_dir=config.runs_dir,
+        environment=node_config.process_environment(),
+        secrets=lambda: values_to_hide(config.secrets_file),
+        git_identity=config.git_identity,
+        grace_s=config.grace_s,
+        spool_quota_bytes=config.spool_quota_bytes,
+    )

@@ -1,0 +1,60 @@
+"""The operations of `protocol.operations` over the local API: same functions, same keys."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from node_agent.api.attempts import attempt_answer
+from node_agent.api.exchange import ApiReply, ApiRequest, from_query, reply_json
+from node_agent.local_node import LocalNode
+from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
+from node_agent.store import attempts as stored
+from protocol.operations import AttemptReply, Operation, Request
+from protocol.tokens import body_hash
+
+Handler = Callable[[LocalNode, ApiRequest], Awaitable[ApiReply]]
+
+
+def handler_of(operation: Operation) -> Handler:
+    """Return the handler of an operation's route."""
+
+    async def handle(node: LocalNode, asked: ApiRequest) -> ApiReply:
+        request = _request(operation, asked)
+        named = asked.path.get("attempt_id")
+        asking = Asking(
+            operation=operation,
+            attempt_id=await node.database.read(stored.resolve, named) if named else "",
+            request=request,
+            body_hash=body_hash(msgspec.msgpack.encode(request)),
+            actor=LOCAL_ACTOR,
+            key=asked.key,
+            expected_head=asked.expected_head,
+        )
+        answer = await node.dispatcher.perform(asking)
+        if isinstance(answer, Streamed):
+            return ApiReply(
+                pieces=answer.pieces,
+                media_type=answer.head.media_type,
+                headers=answer.head.headers,
+            )
+        return await _whole(node, operation, answer)
+
+    return handle
+
+
+async def _whole(node: LocalNode, operation: Operation, answer: bytes) -> ApiReply:
+    reply = msgspec.msgpack.decode(answer, type=operation.reply)
+    if isinstance(reply, AttemptReply):
+        # As it stands by now, with its executions.
+        return reply_json(await attempt_answer(node, reply.attempt.id))
+    return reply_json(reply)
+
+
+def _request(operation: Operation, asked: ApiRequest) -> Request:
+    """Return the request: fields of the path, and of the body or the query."""
+    fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
+    named: dict[str, Any] = {name: text for name, text in asked.path.items() if name in fields}
+    if not operation.changing:
+        return from_query(operation.request, {**asked.query, **named})
+    return msgspec.structs.replace(asked.decode(operation.request), **named)

@@ -1,0 +1,53 @@
+"""The node's API on one screen. Paths below `/api/v1/`; see `docs` for their bodies."""
+
+from dataclasses import replace
+from typing import Final
+
+from node_agent.api import attempts, checkouts, status
+from node_agent.api.exchange import ApiReply, ApiRequest
+from node_agent.api.operations import handler_of
+from node_agent.api.router import Route, find_route
+from node_agent.local_node import LocalNode
+from protocol.errors import ErrorCode, OperationError
+from protocol.operations import OPERATIONS, Operation
+
+
+def _operation_route(operation: Operation) -> Route[LocalNode]:
+    path = operation.path.replace("{path}", "{path:rest}")
+    if not path.startswith(("tasks/", "executions/", "requests/")):
+        path = f"attempts/{{attempt_id}}/{path}"
+    # What changes something needs the agent, which is to carry it on.
+    alone = not operation.changing
+    return Route(operation.method, path, handler_of(operation), alone=alone)
+
+
+ROUTES: Final[tuple[Route[LocalNode], ...]] = (
+    Route("GET", "status", status.show_status),
+    Route("GET", "outbox", status.show_outbox),
+    Route("POST", "enrolment/changed", status.enrolment_changed, alone=False),
+    Route("GET", "checkouts", checkouts.list_all),
+    Route("POST", "checkouts", checkouts.add, writes=True),
+    Route("DELETE", "checkouts/{checkout:rest}", checkouts.remove, writes=True),
+    Route("GET", "attempts", attempts.list_attempts),
+    # A task of this node's own; `tasks/{task_id}/attempts` is for one that there is already.
+    Route("POST", "attempts", handler_of(OPERATIONS["start"]), alone=False),
+    Route("GET", "attempts/{attempt_id}", attempts.show_attempt),
+    *(_operation_route(operation) for operation in OPERATIONS.values()),
+)
+
+
+async def answer(node: LocalNode, method: str, path: str, asked: ApiRequest) -> ApiReply:
+    """Answer a request of the node's operator. Raises SkepError."""
+    route, names = find_route(ROUTES, method, path)
+    if not route.alone and not node.running:
+        raise OperationError(
+            ErrorCode.NODE_OFFLINE,
+            "the node agent is not running",
+            hint=f"Start it with: node-agent run --data {node.config.data_dir}",
+        )
+    return await route.handler(node, replace(asked, path=names))
+
+
+def writes(method: str, path: str) -> bool:
+    """Whether answering this appends to the journal. Raises OperationError for no route."""
+    return find_route(ROUTES, method, path)[0].writes

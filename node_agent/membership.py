@@ -1,0 +1,251 @@
+"""This node's membership of a hive: dials the hive that is joined, and does what its word asks.
+
+Owns the uplink and its change when the operator joins or leaves while the agent runs. With no
+hive joined it waits, and nothing else of the node notices.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from node_agent.changes import Changes
+from node_agent.config import NodeConfig
+from node_agent.identity import Enrolment, NodeIdentity, NodeRecord, read_record
+from node_agent.join import tls_context
+from node_agent.link_calls import Dispatcher
+from node_agent.link_session import Sources
+from node_agent.local_node import JOURNAL
+from node_agent.need_answers import AnswerStore
+from node_agent.store import attempts, checkouts, settings
+from node_agent.store.contract import ChunkStore, JournalGrew, JournalStore, LogGrew
+from node_agent.store.database import Database
+from node_agent.uplink import Dial, Uplink
+from node_agent.uplink_view import LinkView
+from protocol.errors import SkepError
+from protocol.messages import Heartbeat, Links, OutboxState, Safe
+from protocol.states import AttemptPhase
+
+log = logging.getLogger(__name__)
+
+#: After this pause what several ops changed is told to the hive in one heartbeat.
+_ACTIVITY_PAUSE_S: Final = 0.05
+
+
+class Membership:
+    """Keeps the link to whichever hive `node.json` names."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        identity: NodeIdentity,
+        *,
+        database: Database,
+        journal: JournalStore,
+        chunks: ChunkStore,
+        answers: AnswerStore,
+        dispatcher: Dispatcher,
+        changes: Changes,
+        version: str,
+        slots: int,
+        safe_moved: Callable[[Safe], Awaitable[None]] | None = None,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._database = database
+        self._journal = journal
+        self._chunks = chunks
+        self._sources = Sources(
+            journal=journal, chunks=chunks, answers=answers, dispatcher=dispatcher, agent=self
+        )
+        self._changes = changes
+        self._version = version
+        self._slots = slots
+        self._safe_moved = safe_moved
+        self._record = read_record(config.data_dir)
+        self._changed = asyncio.Event()
+        self._uplink: Uplink | None = None
+        self._generation_kept = 0
+        self._problem: SkepError | OSError | None = None
+
+    # --- what people see ----------------------------------------------------------------------
+
+    @property
+    def record(self) -> NodeRecord:
+        """What `node.json` says, as it was read last."""
+        return self._record or NodeRecord(node_id=self._identity.node_id)
+
+    @property
+    def enrolment(self) -> Enrolment | None:
+        """The hive that is joined."""
+        return self.record.hive
+
+    def view(self) -> LinkView | None:
+        """Return how the link stands; None where no hive is joined."""
+        enrolment = self.enrolment
+        if enrolment is None:
+            return None
+        if self._uplink is None:
+            problem = "" if self._problem is None else str(self._problem)
+            return LinkView(url=enrolment.url, hive_id=enrolment.hive_id, problem=problem)
+        state = self._uplink.state
+        return LinkView(
+            url=enrolment.url,
+            hive_id=enrolment.hive_id,
+            connected=state.connected,
+            since_ms=state.since_ms,
+            problem="" if state.connected else state.problem,
+            hint="" if state.connected else state.hint,
+            next_dial_ms=None if state.connected else state.next_dial_ms,
+        )
+
+    async def enrolment_changed(self) -> None:
+        """Look at `node.json` anew: the operator has joined or left."""
+        self._record = read_record(self._config.data_dir)
+        self._changed.set()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Link to the joined hive, whichever it is at the time; ends by cancellation alone."""
+        forget = [self._journal.listen(self._journal_grew), self._chunks.listen(self._log_grew)]
+        telling = asyncio.create_task(self._run_activity(), name="activity")
+        try:
+            while True:
+                self._changed.clear()
+                enrolment = self.enrolment
+                if enrolment is None:
+                    log.info("no hive is joined; the node works alone")
+                    await self._changed.wait()
+                else:
+                    await self._link_until_changed(enrolment)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            for undo in forget:
+                undo()
+
+    async def _link_until_changed(self, enrolment: Enrolment) -> None:
+        try:
+            uplink = await self._made(enrolment)
+        except (SkepError, OSError) as error:
+            self._problem = error
+            log.warning("the hive at %s cannot be dialled: %s", enrolment.url, error)
+            await self._changed.wait()
+            return
+        self._uplink, self._problem = uplink, None
+        tasks = [
+            asyncio.create_task(uplink.run(), name="uplink"),
+            asyncio.create_task(self._changed.wait(), name="enrolment changed"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self._uplink = None
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _made(self, enrolment: Enrolment) -> Uplink:
+        kept = await self._database.read(settings.get, _generation_name(enrolment))
+        self._generation_kept = int(kept or 0)
+        return Uplink(
+            identity=self._identity,
+            dial=Dial(
+                url=enrolment.url,
+                hive_id=enrolment.hive_id,
+                keys=enrolment.keys,
+                tls=tls_context(enrolment, self._config.data_dir),
+            ),
+            version=self._version,
+            generation_seen=self._generation_kept,
+            sources=self._sources,
+        )
+
+    # --- told by the stores -------------------------------------------------------------------
+
+    def _journal_grew(self, grew: JournalGrew) -> None:
+        if self._uplink is not None:
+            self._uplink.journal_grew(grew.epoch, grew.seq)
+
+    def _log_grew(self, grew: LogGrew) -> None:
+        if self._uplink is not None:
+            self._uplink.log_grew(
+                grew.execution_id, next_chunk=grew.next_chunk, open_=not grew.closed
+            )
+
+    async def _run_activity(self) -> None:
+        """Have the hive know at once when a slot is taken or free."""
+        told = None
+        with self._changes.watch(JOURNAL) as changed:
+            while True:
+                await changed.wait()
+                changed.clear()
+                now = await self._activity()
+                if now != told and self._uplink is not None:
+                    self._uplink.status_changed()
+                told = now
+                await asyncio.sleep(_ACTIVITY_PAUSE_S)
+
+    async def _activity(self) -> tuple[str, int]:
+        running = await self._database.read(attempts.unended)
+        if not running:
+            return "idle", 0
+        waiting = all(one.phase is AttemptPhase.AWAITING_INPUT for one in running)
+        return "waiting" if waiting else "busy", len(running)
+
+    # --- asked and told by the link -----------------------------------------------------------
+
+    async def heartbeat(self, n: int) -> Heartbeat:
+        """Return what the node is doing and what it still has to send."""
+        await self._keep_generation()
+        activity, busy = await self._activity()
+        ops = await self._journal.pending(await self._journal.marks_seen())
+        chunks = await self._chunks.outbox()
+        oldest = [at_ms for at_ms in (ops.oldest_ms, chunks.oldest_ms) if at_ms]
+        return Heartbeat(
+            n=n,
+            activity=activity,
+            slots_total=self._slots,
+            slots_busy=busy,
+            outbox=OutboxState(
+                ops=ops.ops,
+                chunks=chunks.chunks,
+                bytes=ops.bytes + chunks.bytes,
+                oldest_ms=min(oldest, default=None),
+            ),
+        )
+
+    async def linked(self, links: Links) -> None:
+        """Keep which projects the hive made of the checkouts."""
+        await self._database.write(checkouts.save_links, links.links)
+        for link in links.links:
+            if link.problem:
+                log.warning("the hive and checkout %s: %s", link.checkout_id, link.problem)
+
+    async def safe_moved(self, safe: Safe) -> None:
+        """Let what is in every backup of the hive be deleted here."""
+        if self._safe_moved is not None:
+            await self._safe_moved(safe)
+
+    async def marks_moved(self, marks: Mapping[int, int]) -> None:
+        """Keep how far the hive is, for people to see while it is away."""
+        await self._journal.saw_marks(marks)
+
+    async def _keep_generation(self) -> None:
+        """Keep the highest generation seen: a hive restored from a backup learns it from us."""
+        if self._uplink is None or self.enrolment is None:
+            return
+        seen = self._uplink.state.generation
+        if seen > self._generation_kept:
+            name = _generation_name(self.enrolment)
+            with contextlib.suppress(SkepError):
+                await self._database.write(settings.put, name, b"%d" % seen)
+                self._generation_kept = seen
+
+
+def _generation_name(enrolment: Enrolment) -> str:
+    return f"generation of {enrolment.hive_id}"
