@@ -231,10 +231,42 @@ def test_overlapping_values_leave_no_tail() -> None:
     assert redact(b"xabcabcabcabcy", [b"abcabc"]) == b"x***y"
 
 
+def test_of_secrets_that_begin_together_the_longest_is_named() -> None:
+    """A value that is also a known kind of token is named alike wherever reads end."""
+    token = b"ghp_" + b"a1B2" * 9
+    for cut in range(len(token) + 2):
+        redactor = Redactor([token[:12]])
+        raw = token + b" \n"
+        output = redactor.feed(raw[:cut]) + redactor.feed(raw[cut:])
+        assert output == b"[redacted:github-token] \n"
+
+
+def test_a_whole_value_is_hidden_at_once() -> None:
+    """What is certain to be a secret does not wait for what follows it."""
+    assert Redactor([b"s3cr3t-value"]).feed(b"x s3cr3t-value") == b"x ***"
+
+
+@pytest.mark.parametrize("gap", range(1, 60))
+def test_what_is_held_back_of_dense_colours_is_held_exactly(gap: int) -> None:
+    """Wherever codes lie before a possible beginning, all before it is out, and only that."""
+    raw = b"\x1b[38;5;12ma" * 400 + b"." * gap + b"ghp_" + b"a\x1b[0m" * 20
+    redactor = Redactor(VALUES)
+    assert redactor.feed(raw) == raw[: raw.index(b"ghp_")]
+    assert redactor.feed(b" \n") == raw[raw.index(b"ghp_") :] + b" \n"
+
+
+@pytest.mark.parametrize("code", [b"\x1b[38;5;12%dm" % 10**n for n in range(8)])
+def test_codes_before_what_is_held_back_are_held_with_it(code: bytes) -> None:
+    """Output ends between codes, never inside one, however many there are."""
+    redactor = Redactor(VALUES)
+    assert redactor.feed(b"text" + code * 30 + b"ghp_") == b"text"
+    assert redactor.feed(b"a1B2" * 9 + b" ") == code * 30 + b"[redacted:github-token] "
+
+
 def test_colour_codes_inside_a_secret_do_not_hide_it_and_stay() -> None:
     """A secret printed in pieces of colour is found; the colours go on as they were."""
-    assert redact(b"k=\x1b[1mabc\x1b[31ma\x1b[0mbc\x1b[2m!\n") == (
-        b"k=\x1b[1m***\x1b[31m\x1b[0m\x1b[2m!\n"
+    assert redact(b"k=\x1b[1m\x1b[4mabc\x1b[31ma\x1b[0mbc\x1b[2m!\n") == (
+        b"k=\x1b[1m\x1b[4m***\x1b[31m\x1b[0m\x1b[2m!\n"
     )
 
 
