@@ -229,7 +229,7 @@ class OperationProxy:
             stored = settled_reply(recorded, intent)
             if stored is not None:
                 return stored
-            if recorded.status in {"sent", "unknown"} and recorded.node_id:
+            if recorded.status != "failed" and recorded.node_id:
                 # It may have been done there: only that node can tell, and it knows the key.
                 target = msgspec.structs.replace(target, node_id=recorded.node_id)
             await self._records.send_again(intent.key, target.node_id)
@@ -296,8 +296,9 @@ def settled_reply(recorded: Recorded, intent: Intent) -> bytes | None:
             hint="Use a fresh key for each thing you want done.",
             key=intent.key,
         )
-    if recorded.status == "done":
-        return recorded.reply or b""
+    if recorded.status == "done" and recorded.reply is not None:
+        # Without a reply it is the node's own report that settled it: the node has the reply.
+        return recorded.reply
     if recorded.status == "failed" and recorded.error is not None:
         error = operation_error(recorded.error)
         if error.code not in NOTHING_DONE:

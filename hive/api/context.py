@@ -1,0 +1,59 @@
+"""What handlers work with: the parts of one running hive, put together by `server`.
+
+Must not do anything itself.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from hive.api.middleware import TokenCache
+from hive.backfill import Backfill
+from hive.config import HiveConfig
+from hive.failure_limit import FailureLimit
+from hive.live_feed import LiveFeed
+from hive.node_registry import NodeRegistry
+from hive.operation_proxy import OperationProxy
+from hive.store.backend import Database
+from hive.store.credentials import Revocations
+from protocol.entities import Attempt
+
+
+def now_ms() -> int:
+    """Return the wall clock, for people."""
+    return int(time.time() * 1000)
+
+
+@dataclass
+class HiveContext:
+    """One hive."""
+
+    config: HiveConfig
+    hive_id: str
+    #: The hive's public keys for capabilities, by key id.
+    keys: dict[str, bytes]
+    generation: Callable[[], int]
+    version: str
+    database: Database
+    revocations: Revocations
+    feed: LiveFeed
+    registry: NodeRegistry
+    backfill: Backfill
+    proxy: OperationProxy
+    tokens: TokenCache
+    enrol_failures: FailureLimit
+    #: Tells a node which projects its checkouts belong to.
+    push_links: Callable[[str], Awaitable[None]]
+    #: The address to tell others; known once the port is.
+    url: str = ""
+    #: Attempts started through this process whose first op may still be on its way.
+    started: dict[str, Attempt] = field(default_factory=dict)
+    started_at_ms: int = field(default_factory=now_ms)
+    ready: bool = False
+    stopping: bool = False
+
+
+CONTEXT: Final = web.AppKey("CONTEXT", HiveContext)
