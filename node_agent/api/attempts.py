@@ -39,11 +39,11 @@ async def show_attempt(node: LocalNode, asked: ApiRequest) -> ApiReply:
     seen = asked.query.get("version")
     with node.changes.watch(JOURNAL) as changed:
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(wait_s or None):
                 while True:
                     changed.clear()
                     answer = await _versioned(node, attempt_id)
-                    if answer["version"] != seen or not node.running:
+                    if answer["version"] != seen or not wait_s:
                         break
                     await changed.wait()
         except TimeoutError:

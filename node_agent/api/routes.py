@@ -45,7 +45,11 @@ async def answer(node: LocalNode, method: str, path: str, asked: ApiRequest) -> 
             "the node agent is not running",
             hint=f"Start it with: node-agent run --data {node.config.data_dir}",
         )
-    return await route.handler(node, replace(asked, path=names))
+    query = dict(asked.query)
+    if not node.running:
+        # With no agent nothing changes, and whoever waits would keep one from starting.
+        query.pop("wait_ms", None)
+    return await route.handler(node, replace(asked, path=names, query=query))
 
 
 def writes(method: str, path: str) -> bool:

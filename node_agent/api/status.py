@@ -47,7 +47,7 @@ async def show_outbox(node: LocalNode, _: ApiRequest) -> ApiReply:
             items.append({"what": "ops", "id": str(epoch.epoch), "count": waiting})
     for log in (await node.chunks.logs_to_name())[:_LOGS_NAMED_MAX]:
         stored_log = await node.chunks.log(log.execution_id)
-        unsent = log.next_chunk - 1 - (stored_log.acked_chunk if stored_log else 0)
+        unsent = log.next_chunk - max(1, stored_log.acked_chunk if stored_log else 1)
         if unsent > 0:
             items.append({"what": "log chunks", "id": log.execution_id, "count": unsent})
     return reply_json({**counts, "reason": _reason(node, counts), "items": items})
