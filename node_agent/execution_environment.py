@@ -3,6 +3,7 @@
 Pure. A name that has no value here is unset, never empty.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -40,6 +41,21 @@ _OF_THE_SERVICE: Final = frozenset(
         "CREDENTIALS_DIRECTORY",
     }
 )
+#: What variables that hold a secret are called; their values are hidden in the log.
+_SECRET_NAME: Final = re.compile(
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY", re.IGNORECASE
+)
+#: Shorter values are switches and names of files more often than secrets.
+_SECRET_CHARACTERS_MIN: Final = 8
+
+
+def secrets_in(environment: Mapping[str, str]) -> list[bytes]:
+    """Return the values that, by their names, nobody should read in a log."""
+    return [
+        value.encode("utf-8", "surrogateescape")
+        for name, value in sorted(environment.items())
+        if _SECRET_NAME.search(name) and len(value) >= _SECRET_CHARACTERS_MIN
+    ]
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

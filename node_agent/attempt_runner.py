@@ -1,0 +1,273 @@
+"""The attempts of this node: starting them, stopping them, and the tasks that carry them on.
+
+Owns the slots and who works on which attempt. Must not know how an attempt's steps are done
+(`attempt_run`), nor ask whether the caller may: that is settled before.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from node_agent.attempt_run import AttemptRun
+from node_agent.execution_environment import check_environment
+from node_agent.executors import executor_named
+from node_agent.executors.adapter import Wish
+from node_agent.failpoints import failpoint
+from node_agent.git.refs import attempt_branch, check_ref_name
+from node_agent.git.repository import default_branch, open_repository, resolve_base
+from node_agent.git.worktrees import check_root
+from node_agent.run_context import RunContext
+from node_agent.stamps import new_id, now_ms
+from node_agent.store import attempts, checkouts, operations, plans, tasks
+from node_agent.store.transaction import Transaction
+from protocol.entities import Attempt, Checkout, LocalTask, OperationRecord
+from protocol.errors import ErrorCode, OperationError
+from protocol.operations import AttemptReply, StartRequest
+from protocol.states import AttemptPhase
+
+LOG: Final = logging.getLogger(__name__)
+#: What of a task's text travels with its attempt; the rest stands where the task does.
+TITLE_CHARACTERS_MAX: Final = 300
+DESCRIPTION_BYTES_MAX: Final = 32 * 1024
+_SCRIPT_BYTES_MAX: Final = 256 * 1024
+_PROMPT_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+class NodeFull(OperationError):  # noqa: N818  named as its code is
+    """Every slot of this node is taken."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(
+            ErrorCode.NODE_FULL,
+            f"all {slots} slots of this node are taken",
+            hint="Wait for an attempt to end, stop one, or give the node more slots.",
+            slots=slots,
+        )
+
+
+class StartKey(NamedTuple):
+    """The idempotency key a start was asked under, the hash of what was asked, and by whom."""
+
+    key: str
+    body_hash: str
+    actor: str
+
+
+class AttemptRunner:
+    """Starts and carries on the attempts of this node."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._runs: dict[str, AttemptRun] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
+
+    # --- for callers --------------------------------------------------------------------------
+
+    async def start(
+        self, request: StartRequest, key: StartKey, *, fence: str | None = None
+    ) -> AttemptReply:
+        """Begin an attempt; it, its task, the key and this answer are one commit.
+
+        Raises NoCheckout, ExecutorUnavailable, NodeFull, NoCommits, BranchMissing and INVALID
+        before anything of the attempt exists.
+        """
+        executor_named(request.executor).launch(
+            Wish(command=request.command, prompt=request.prompt)
+        )
+        _check_sizes(request)
+        check_environment(request.environment)
+        checkout = await self._checkout(request)
+        attempt = await self._planned(request, checkout, key.key, fence)
+        reply, begun = await self._context.database.write(
+            _begin, attempt, request, key, self._context.slots
+        )
+        failpoint("node.start.committed")
+        if begun:
+            self.resume(attempt.id)
+        return reply
+
+    async def stop(self, attempt_id: str, grace_s: float | None = None) -> AttemptReply:
+        """Ask an attempt to stop; one that has ended is answered as it is."""
+        attempt = await self._context.database.write(_ask_stop, attempt_id, grace_s)
+        failpoint("node.stop.recorded")
+        run = self._runs.get(attempt_id)
+        if run is not None and attempt.phase is not AttemptPhase.ENDED:
+            await run.stop(grace_s)
+        return AttemptReply(attempt=attempt)
+
+    def resume(self, attempt_id: str) -> AttemptRun:
+        """Carry an attempt on from what is recorded of it."""
+        run = AttemptRun(self._context, attempt_id)
+        if self._closing or attempt_id in self._runs:
+            return self._runs.get(attempt_id, run)
+        self._runs[attempt_id] = run
+        self._tasks[attempt_id] = asyncio.create_task(
+            self._carry(run), name=f"attempt {attempt_id}"
+        )
+        return run
+
+    async def wait_ended(self, attempt_id: str) -> Attempt:
+        """Wait until an attempt that this process carries on has ended; return it."""
+        task = self._tasks.get(attempt_id)
+        if task is not None:
+            await asyncio.wait([task])
+        return await self._context.database.read(attempts.get, attempt_id)
+
+    async def busy_slots(self) -> int:
+        """Return how many slots are taken."""
+        return await self._context.database.read(attempts.busy_slots)
+
+    @property
+    def slots(self) -> int:
+        return self._context.slots
+
+    async def close(self) -> None:
+        """Let go of all attempts. Their processes go on; the next start takes them up."""
+        self._closing = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    async def _carry(self, run: AttemptRun) -> None:
+        try:
+            attempt = await run.run()
+            LOG.info("attempt %s ended: %s", run.attempt_id, attempt.outcome)
+        except Exception:
+            # Recorded as it stands; the next start of the node agent takes it up again.
+            LOG.exception("attempt %s was left where it stands", run.attempt_id)
+        finally:
+            self._runs.pop(run.attempt_id, None)
+            self._tasks.pop(run.attempt_id, None)
+
+    async def _checkout(self, request: StartRequest) -> Checkout:
+        return await self._context.database.read(_find_checkout, request)
+
+    async def _planned(
+        self, request: StartRequest, checkout: Checkout, key: str, fence: str | None
+    ) -> Attempt:
+        """Return the attempt as it begins, with everything that can fail looked at in git."""
+        repository = await open_repository(Path(checkout.path))
+        await asyncio.to_thread(check_root, repository, self._context.worktrees_dir)
+        base_commit = await resolve_base(repository, request.base_branch)
+        if request.target_branch is not None:
+            check_ref_name("target_branch", request.target_branch)
+        target = request.target_branch or request.base_branch or await default_branch(repository)
+        link = await self._context.database.read(checkouts.link_of, checkout.id)
+        attempt_id = new_id()
+        title = _title(request)
+        return Attempt(
+            id=attempt_id,
+            task_id=request.task_id or new_id(),
+            task_title=title,
+            task_description=cut_text(request.task_description, DESCRIPTION_BYTES_MAX),
+            checkout_id=checkout.id,
+            project_identity=checkout.identity,
+            project_name=(link.project_name if link else "") or checkout.name,
+            project_id=request.project_id or (link.project_id if link else None),
+            executor=request.executor,
+            profile=request.profile,
+            branch=attempt_branch(title, attempt_id),
+            target_branch=target,
+            base_commit=base_commit,
+            phase=AttemptPhase.CREATED,
+            fence=fence,
+            start_key=key,
+            created_at_ms=now_ms(),
+        )
+
+
+async def _find_checkout(tx: Transaction, request: StartRequest) -> Checkout:
+    if request.checkout_id:
+        return await checkouts.resolve(tx, request.checkout_id)
+    if request.project_id:
+        linked = await checkouts.for_project(tx, request.project_id)
+        if linked:
+            return linked[0]
+    if request.project:
+        return await checkouts.resolve(tx, request.project)
+    present = await checkouts.present(tx)
+    if len(present) == 1 and not request.project_id:
+        return present[0]
+    raise checkouts.NoCheckout(request.project_id or "", [checkout.name for checkout in present])
+
+
+async def _begin(
+    tx: Transaction, attempt: Attempt, request: StartRequest, key: StartKey, slots: int
+) -> tuple[AttemptReply, bool]:
+    """Write all of a start, unless its key was answered before; say whether it was written."""
+    at_ms = attempt.created_at_ms
+    record = OperationRecord(
+        key=key.key,
+        operation="start",
+        attempt_id=attempt.id,
+        actor=key.actor,
+        status="done",
+        head_after=attempt.base_commit,
+        started_at_ms=at_ms,
+        ended_at_ms=at_ms,
+    )
+    before = await operations.answered_before(tx, record, key.body_hash)
+    if before is not None:
+        return msgspec.msgpack.decode(before, type=AttemptReply), False
+    if await attempts.busy_slots(tx) >= slots:
+        raise NodeFull(slots)
+    if request.task_id is None:
+        task = LocalTask(
+            id=attempt.task_id,
+            title=attempt.task_title,
+            description=attempt.task_description,
+            checkout_id=attempt.checkout_id,
+            created_at_ms=at_ms,
+        )
+        await tasks.save(tx, task, at_ms)
+    await attempts.save(tx, attempt, at_ms)
+    await plans.save(tx, attempt.id, request)
+    reply = AttemptReply(attempt=attempt)
+    await operations.answer(tx, record, key.body_hash, msgspec.msgpack.encode(reply))
+    return reply, True
+
+
+async def _ask_stop(tx: Transaction, attempt_id: str, grace_s: float | None) -> Attempt:
+    attempt = await attempts.get(tx, attempt_id)
+    if attempt.phase is not AttemptPhase.ENDED:
+        await plans.ask_stop(tx, attempt_id, now_ms(), grace_s)
+    return attempt
+
+
+def _title(request: StartRequest) -> str:
+    for text in (request.task_title, request.prompt, request.command):
+        line = (text or "").strip().partition("\n")[0].strip()
+        if line:
+            return line[:TITLE_CHARACTERS_MAX]
+    return "task"
+
+
+def cut_text(text: str, bytes_max: int) -> str:
+    """Return `text`, cut to so many bytes of UTF-8 where it is longer, which then shows."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= bytes_max:
+        return encoded.decode()
+    mark = " [...]"
+    return encoded[: bytes_max - len(mark)].decode("utf-8", "ignore") + mark
+
+
+def _check_sizes(request: StartRequest) -> None:
+    for field, text, bytes_max in (
+        ("setup_script", request.setup_script, _SCRIPT_BYTES_MAX),
+        ("cleanup_script", request.cleanup_script, _SCRIPT_BYTES_MAX),
+        ("command", request.command, _SCRIPT_BYTES_MAX),
+        ("prompt", request.prompt, _PROMPT_BYTES_MAX),
+    ):
+        if len((text or "").encode("utf-8", "surrogateescape")) > bytes_max:
+            raise OperationError(
+                ErrorCode.TOO_LARGE,
+                f"{field} is longer than {bytes_max} bytes",
+                hint="Put it into a file of the repository.",
+                field=field,
+            )

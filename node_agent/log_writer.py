@@ -1,0 +1,215 @@
+"""Writes the log of one execution: from the spool through the cutter into the chunk store.
+
+Owns the order of it: a chunk is committed, then the supervisor may forget what it was made of.
+Must not know what an end means, nor send anything.
+"""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from node_agent.executions import Output, RunningExecution
+from node_agent.failpoints import failpoint
+from node_agent.log_cutter import CutChunk, LogCutter, SpoolEnd
+from node_agent.redaction import Redactor
+from node_agent.run_context import when_there_is_room
+from node_agent.spool import START, Frame, SpoolPosition, SpoolReader
+from node_agent.stamps import now_ms
+from node_agent.store.contract import ChunkStore, Log
+from node_agent.store.errors import LogMoved, NotStored
+from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
+from protocol.entities import LogEnd
+from protocol.log_chunks import ContentDigest, GapChunk, LogChunk
+
+#: How long a silent execution is waited for at a time.
+_IDLE_S: Final = 60.0
+_READ_BYTES: Final = 256 * 1024
+#: Of a log that goes on, what is read back at a time to know the digest of what it holds.
+_REREAD_CHUNKS: Final = 64
+_REREAD_BYTES: Final = 4 * 1024 * 1024
+
+
+class LogWriter:
+    """The log of one execution, open for writing. Made by `open`."""
+
+    def __init__(
+        self,
+        chunks: ChunkStore,
+        execution_id: str,
+        cutter: LogCutter,
+        resumed: SpoolEnd | None,
+        *,
+        has_output: bool,
+    ) -> None:
+        self._chunks = chunks
+        self._execution_id = execution_id
+        self._cutter = cutter
+        self._resumed = resumed
+        self._told_segment = 0
+        #: Whether anything was in the log when it was opened.
+        self.has_output = has_output
+
+    @classmethod
+    async def open(cls, chunks: ChunkStore, execution_id: str, hidden: list[bytes]) -> "LogWriter":
+        """Go on with a log from where its newest chunk ends, hiding these values in it."""
+        log = await chunks.log(execution_id)
+        if log is None:
+            raise NotStored("log", execution_id)
+        resumed = None if log.spool_end is None else SpoolEnd.decode(log.spool_end)
+        cutter = LogCutter(
+            execution_id,
+            Redactor(hidden),
+            resume=resumed,
+            content=await _content_of(chunks, log),
+        )
+        # The log may have been numbered on since that chunk, behind a gap of its own.
+        cutter.renumber(log.next_chunk, log.next_entry)
+        return cls(chunks, execution_id, cutter, resumed, has_output=log.next_chunk > 1)
+
+    @property
+    def position(self) -> SpoolPosition:
+        """Where in the spool the log goes on."""
+        return START if self._resumed is None else SpoolPosition(*self._resumed.position)
+
+    @property
+    def emitted(self) -> tuple[int, int] | None:
+        """What of stdout and stderr is in the log already, in bytes."""
+        return None if self._resumed is None else self._resumed.emitted
+
+    async def follow(self, running: RunningExecution) -> bool:
+        """Write what the execution prints until its end; False where nobody knows its end."""
+        while True:
+            due_ms = self._cutter.due(now_ms())
+            wait_s = _IDLE_S if due_ms is None else due_ms / 1000
+            output = await running.wait_output(wait_s)
+            if output is Output.LOST:
+                return False
+            if output is Output.ENDED:
+                return True
+            if output is Output.GREW:
+                self._read(running.reader)
+            segment = await self._commit(self._cutter.take(now_ms()))
+            if segment > self._told_segment:
+                await self._tell_consumed(running, segment)
+
+    async def drain(self, reader: SpoolReader) -> None:
+        """Write the rest of the output of an execution that no longer runs."""
+        try:
+            while not reader.finished:
+                self._read(reader)
+                await self._commit(self._cutter.take(now_ms()))
+                if reader.exhausted:
+                    break
+        finally:
+            reader.close()
+
+    async def event(self, text: bytes) -> None:
+        """Write an event of the node's own into the log."""
+        self._cutter.event(now_ms(), text)
+
+    async def close(self) -> LogEnd:
+        """Write what is left, close the log, and return what the whole of it is."""
+        await self._commit(self._cutter.take(now_ms(), flush=True))
+        await when_there_is_room(lambda: self._chunks.close_log(self._execution_id))
+        totals = self._cutter.end()
+        return LogEnd(
+            execution_id=self._execution_id,
+            chunks=totals.chunks,
+            entries=totals.entries,
+            bytes=totals.content_bytes,
+            digest=totals.digest,
+        )
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _read(self, reader: SpoolReader) -> None:
+        position = reader.position
+        for item in reader.read(_READ_BYTES):
+            if isinstance(item, Frame):
+                self._cutter.feed(item.stream, item.at_ms, item.data, position, item.stream_offset)
+            else:
+                self._cutter.gap(
+                    item.reason,
+                    now_ms(),
+                    position,
+                    stdout_bytes=item.stdout_bytes,
+                    stderr_bytes=item.stderr_bytes,
+                    lines=item.newlines,
+                )
+
+    async def _commit(self, cuts: Sequence[CutChunk]) -> int:
+        """Commit chunks; return the segment of the spool that is still needed."""
+        while cuts:
+            stored = [(cut.chunk, cut.spool_end.encode()) for cut in cuts]
+            failpoint("node.log.before_commit")
+            try:
+                await when_there_is_room(functools.partial(self._chunks.commit, stored))
+            except LogMoved:
+                cuts = await self._renumbered(cuts)
+                continue
+            failpoint("node.log.after_commit")
+            return cuts[-1].spool_end.position[0]
+        return self._told_segment
+
+    async def _renumbered(self, cuts: Sequence[CutChunk]) -> list[CutChunk]:
+        """Return the same chunks under the numbers that follow the log as it is now."""
+        log = await self._chunks.log(self._execution_id)
+        if log is None:
+            raise NotStored("log", self._execution_id)
+        first = cuts[0].chunk
+        by, entries_by = log.next_chunk - first.chunk_seq, log.next_entry - first.first_entry
+        if by == entries_by == 0:
+            raise LogMoved(self._execution_id, log.next_chunk, first.chunk_seq)
+        moved = []
+        for chunk, end in cuts:
+            numbers = {
+                "chunk_seq": chunk.chunk_seq + by,
+                "first_entry": chunk.first_entry + entries_by,
+            }
+            if isinstance(chunk, GapChunk):
+                numbers["through_seq"] = chunk.through_seq + by
+            moved.append(
+                CutChunk(
+                    msgspec.structs.replace(chunk, **numbers),
+                    msgspec.structs.replace(
+                        end,
+                        next_chunk=end.next_chunk + by,
+                        next_entry=end.next_entry + entries_by,
+                    ),
+                )
+            )
+        last = moved[-1].spool_end
+        self._cutter.renumber(last.next_chunk, last.next_entry)
+        return moved
+
+    async def _tell_consumed(self, running: RunningExecution, segment: int) -> None:
+        # One that does not answer keeps the segment; the next word frees it too.
+        with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
+            await running.consumed(segment)
+            self._told_segment = segment
+
+
+async def _content_of(chunks: ChunkStore, log: Log) -> ContentDigest:
+    """Return the digest of what a log holds: it cannot be stored half way."""
+    content = ContentDigest()
+    following = 1
+    while following < log.next_chunk:
+        page = await chunks.chunks_from(
+            log.execution_id, following, chunks_max=_REREAD_CHUNKS, bytes_max=_REREAD_BYTES
+        )
+        if not page:
+            break
+        for chunk in page:
+            following = (chunk.through_seq if isinstance(chunk, GapChunk) else chunk.chunk_seq) + 1
+        # Megabytes to decompress: other attempts go on meanwhile.
+        await asyncio.to_thread(_take_in, content, page)
+    return content
+
+
+def _take_in(content: ContentDigest, page: Sequence[LogChunk | GapChunk]) -> None:
+    for chunk in page:
+        content.add(chunk)

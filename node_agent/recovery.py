@@ -1,0 +1,89 @@
+"""At the start, before anything is reported: what became of the attempts this node was running.
+
+Each is taken up where it stands; the call returns once the fate of every process is known. Must
+not start anything that was not recorded as wanted.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from node_agent.attempt_runner import AttemptRunner
+from node_agent.execution_run import remove_run_folder
+from node_agent.run_context import RunContext, when_there_is_room
+from node_agent.store import attempts
+from node_agent.store.transaction import Transaction
+from protocol.entities import Execution
+from protocol.states import ExecutionStatus
+
+LOG: Final = logging.getLogger(__name__)
+#: A process whose fate is not known by then is reported as it was recorded, and looked at on.
+SETTLE_S_MAX: Final = 60.0
+
+
+class Recovered(NamedTuple):
+    """What was found: attempts taken up, logs closed, and run folders removed."""
+
+    attempts: int
+    logs_closed: int
+    folders_removed: int
+
+
+async def recover(context: RunContext, runner: AttemptRunner) -> Recovered:
+    """Take up every attempt that has not ended."""
+    unended = await context.database.read(attempts.unended)
+    runs = [runner.resume(attempt.id) for attempt in unended]
+    waiting = [asyncio.ensure_future(run.settled.wait()) for run in runs]
+    if waiting:
+        _, late = await asyncio.wait(waiting, timeout=SETTLE_S_MAX)
+        for waiter in late:
+            waiter.cancel()
+        if late:
+            LOG.warning("%d attempts are still being looked at", len(late))
+    closed = await _close_orphaned_logs(context)
+    removed = await _remove_left_folders(context)
+    if runs:
+        LOG.info("took up %d attempts", len(runs))
+    return Recovered(len(runs), closed, removed)
+
+
+async def _close_orphaned_logs(context: RunContext) -> int:
+    """Close the logs that no execution will ever write to: the state was restored from a copy."""
+    closed = 0
+    for state in await context.chunks.logs_to_name():
+        execution = await context.database.read(attempts.find_execution, state.execution_id)
+        if execution is not None and execution.status is ExecutionStatus.RUNNING:
+            continue
+        log = await context.chunks.log(state.execution_id)
+        if log is not None and not log.closed:
+            await when_there_is_room(partial(context.chunks.close_log, state.execution_id))
+            closed += 1
+    return closed
+
+
+async def _remove_left_folders(context: RunContext) -> int:
+    """Remove the run folders of executions whose end is recorded."""
+    names = await asyncio.to_thread(_folder_names, context.runs_dir)
+    found = await context.database.read(_executions, names)
+    removed = 0
+    for name, execution in found.items():
+        # One that nobody knows may hold the only copy of its output: a person has to look.
+        if execution is not None and execution.status is not ExecutionStatus.RUNNING:
+            await asyncio.to_thread(remove_run_folder, context.run_folder(name))
+            removed += 1
+        elif execution is None:
+            LOG.warning("%s belongs to no execution this node knows", context.run_folder(name))
+    return removed
+
+
+def _folder_names(runs_dir: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in runs_dir.iterdir() if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+async def _executions(tx: Transaction, names: list[str]) -> dict[str, Execution | None]:
+    return {name: await attempts.find_execution(tx, name) for name in names}

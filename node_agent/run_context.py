@@ -1,0 +1,63 @@
+"""What every attempt of this node shares: the stores, the folders, how its processes are run.
+
+Must not know what an attempt is doing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, ParamSpec, TypeVar
+
+from node_agent.notices import Notices
+from node_agent.store.contract import ChunkStore
+from node_agent.store.database import Database, Unit
+from node_agent.store.errors import StoreFull
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOG: Final = logging.getLogger(__name__)
+#: How long a running attempt waits between two looks whether the disk has room again.
+_ROOM_S_FIRST: Final = 0.5
+_ROOM_S_MAX: Final = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """The surroundings of attempts. `secrets` gives the values to hide, as they are now."""
+
+    database: Database
+    chunks: ChunkStore
+    notices: Notices
+    node_id: str
+    node_name: str
+    slots: int
+    worktrees_dir: Path
+    runs_dir: Path
+    environment: Mapping[str, str]
+    secrets: Callable[[], list[bytes]] = field(default=list)
+    git_identity: str | None = None
+    grace_s: float = 10.0
+    spool_quota_bytes: int = 1024 * 1024 * 1024
+
+    def run_folder(self, execution_id: str) -> Path:
+        """Return where the supervisor of an execution keeps its files."""
+        return self.runs_dir / execution_id
+
+    async def keep(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write what has happened already: waits for room on a full disk, however long."""
+        return await when_there_is_room(lambda: self.database.write(unit, *args, **kwargs))
+
+
+async def when_there_is_room(write: Callable[[], Awaitable[T]]) -> T:
+    """Do a write that cannot be refused any more, again and again while the disk is full."""
+    pause_s = _ROOM_S_FIRST
+    while True:
+        try:
+            return await write()
+        except StoreFull as error:
+            LOG.warning("waiting for room on the disk: %s", error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _ROOM_S_MAX)
