@@ -269,6 +269,8 @@ class _Link:
                 await self._ponged(effect.n)
             case hive_link.ForkSeen():
                 await self._fork_seen(effect)
+            case hive_link.FindAgreed(probe):
+                await self._find_agreed(probe)
 
     async def _judge(self, judge: hive_link.Judge) -> None:
         gateway, hello = self.gateway, judge.hello
@@ -296,6 +298,7 @@ class _Link:
             hive_time_ms=now_ms,
             marks=journal.marks,
             newest=journal.newest,
+            snapshot_wanted=journal.snapshot_wanted,
             forks=journal.forks,
             logs=marks,
             keys=gateway.facts.keys,
@@ -350,6 +353,12 @@ class _Link:
             raise RemoteProtocolError(
                 ErrorCode.QUARANTINED, "this node's history differs from what the hive holds"
             )
+
+    async def _find_agreed(self, probe: LogProbe) -> None:
+        store, state = self.gateway.store, LogState(probe.execution_id, 1, 1, b"")
+        through = await store.agreed_chunk(self.node_id, probe.execution_id, probe.digests)
+        [mark] = await store.log_marks(self.node_id, [state])
+        await self.send(self.machine.agreed(mark, through))
 
     # --- lanes --------------------------------------------------------------------------------
 

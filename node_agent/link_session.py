@@ -90,7 +90,11 @@ class Chunks(Protocol):
 
     async def acked(self, marks: Sequence[LogMark]) -> None: ...
 
-    async def adopt(self, mark: LogMark) -> AdoptedLog: ...
+    async def digests_below(
+        self, execution_id: str, chunk_seq: int, *, limit: int
+    ) -> list[tuple[int, bytes]]: ...
+
+    async def adopt(self, mark: LogMark, held_through: int) -> AdoptedLog: ...
 
 
 class Agent(Protocol):
@@ -187,6 +191,8 @@ class LinkSession:
         self._machine = machine
         for epoch, last in self._grew.items():
             machine.journal_grew(epoch, last)
+        for execution_id, (next_chunk, open_) in self._logs_grew.items():
+            machine.log_grew(execution_id, next_chunk=next_chunk, open_=open_)
         tasks = [
             asyncio.create_task(self._run_reader(machine), name="link reader"),
             asyncio.create_task(self._run_sender(machine), name="link sender"),
@@ -228,13 +234,18 @@ class LinkSession:
                 self._hooks.accepted(welcome)
             case node_effects.Compare():
                 await self._compare(machine, effect)
-            case node_effects.Adopt(mark):
+            case node_effects.Probe(execution_id, below):
+                digests = await self._sources.chunks.digests_below(
+                    execution_id, below, limit=limits.LOG_PROBE_DIGESTS_MAX
+                )
+                for following in machine.probed(execution_id, digests):
+                    await self._take(machine, following)
+            case node_effects.Adopt(mark, held_through):
                 failpoint("node.link.before_adopt")
-                adopted = await self._sources.chunks.adopt(mark)
+                adopted = await self._sources.chunks.adopt(mark, held_through)
                 machine.log_grew(
                     adopted.execution_id,
                     next_chunk=adopted.next_chunk,
-                    first_unsent=mark.next_chunk,
                     open_=not adopted.closed,
                 )
             case node_effects.Refork(fork):
@@ -255,8 +266,6 @@ class LinkSession:
         logs = {place: await chunks.digest_at(*place) for place in compare.logs}
         for effect in machine.settled(epochs, logs):
             await self._take(machine, effect)
-        for execution_id, (next_chunk, open_) in self._logs_grew.items():
-            machine.log_grew(execution_id, next_chunk=next_chunk, open_=open_)
         self._status_changed.set()
 
     async def _received(self, message: object) -> None:
@@ -338,6 +347,10 @@ class LinkSession:
         )
         if not chunks:
             machine.log_gone(wanted.execution_id)
+        elif chunks[0].chunk_seq > wanted.chunk_seq:
+            for effect in machine.hole_found(wanted.execution_id):
+                await self._take(machine, effect)
+            return
         for chunk in chunks:
             if not machine.may_begin_chunk():
                 break

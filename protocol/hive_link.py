@@ -28,7 +28,9 @@ from protocol.messages import (
     HelloLogs,
     HiveMessage,
     LogAck,
+    LogAgreed,
     LogMark,
+    LogProbe,
     LogState,
     NeedDone,
     NodeMessage,
@@ -141,8 +143,16 @@ class ForkSeen:
     forked: Forked
 
 
+@dataclass(frozen=True)
+class FindAgreed:
+    """Find the newest of these chunks that we hold too, and answer with `agreed`."""
+
+    probe: LogProbe
+
+
 Effect = (
     Judge
+    | FindAgreed
     | CommitOps
     | CommitSnapshot
     | CommitSkip
@@ -172,6 +182,7 @@ class HiveLink:
         self._hive_id = hive_id
         self._nonce = nonce
         self._logs: list[LogState] = []
+        self._snapshot_whole = False
         self._received: dict[int, int] = {}
         self._committed: dict[int, EpochMark] = {}
 
@@ -226,9 +237,10 @@ class HiveLink:
                 return [NeedAnswered(message)]
             case Snapshot():
                 self._check_epoch(message.epoch)
+                self._snapshot_whole = self._snapshot_whole or message.last
                 return [CommitSnapshot(message)]
             case Skip():
-                self._check_epoch(message.epoch)
+                self._check_skip(message)
                 self._received[message.epoch] = max(self._received[message.epoch], message.through)
                 return [CommitSkip(message)]
             case Result() | Opened() | Part() | End():
@@ -239,6 +251,10 @@ class HiveLink:
                 return [Ponged(message.n)]
             case Forked():
                 return [ForkSeen(message)]
+            case LogProbe():
+                if len(message.digests) > limits.LOG_PROBE_DIGESTS_MAX:
+                    raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a probe is too large")
+                return [FindAgreed(message)]
             case _:
                 raise RemoteProtocolError(
                     ErrorCode.BAD_FRAME, f"a {type(message).__name__} on a live link"
@@ -252,6 +268,10 @@ class HiveLink:
             if len(op.body) > limits.OP_BODY_BYTES_MAX:
                 raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the body of an op is too large")
         received = self._received[frame.epoch]
+        finished = self.hello.epochs[-1].epoch != frame.epoch
+        if finished and frame.first_seq + len(frame.ops) - 1 > self._last_of(frame.epoch):
+            # Only the newest epoch grows; more of an older one is of a life the node forgot.
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "ops beyond the end of their epoch")
         if frame.first_seq > received + 1:
             raise RemoteProtocolError(
                 ErrorCode.HOLE,
@@ -264,6 +284,9 @@ class HiveLink:
             return []
         self._received[frame.epoch] = received + len(new)
         return [CommitOps(frame.epoch, received + 1, new)]
+
+    def _last_of(self, epoch: int) -> int:
+        return next(state.last for state in self.hello.epochs if state.epoch == epoch)
 
     def _on_chunk(self, chunk: LogChunk | GapChunk, request_id: str | None) -> CommitChunk:
         if isinstance(chunk, LogChunk):
@@ -278,6 +301,16 @@ class HiveLink:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a chunk's numbers are out of bounds")
         self.credit.take(cost(chunk))
         return CommitChunk(chunk, request_id)
+
+    def _check_skip(self, skip: Skip) -> None:
+        """A skip gives up ops for ever, so it must be of this hello, behind a whole snapshot."""
+        self._check_epoch(skip.epoch)
+        given_up = any(
+            state.epoch == skip.epoch and skip.through < state.first_kept
+            for state in self.hello.epochs
+        )
+        if not given_up or not self._snapshot_whole:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a skip that no snapshot stands for")
 
     def _check_epoch(self, epoch: int) -> None:
         if epoch not in self._received:
@@ -295,6 +328,7 @@ class HiveLink:
         hive_time_ms: int,
         marks: Sequence[EpochMark],
         newest: tuple[int, int] | None,
+        snapshot_wanted: bool,
         forks: Sequence[Fork],
         logs: Sequence[LogMark],
         keys: dict[str, bytes],
@@ -315,6 +349,7 @@ class HiveLink:
             marks=list(marks),
             credit=self.credit.repeat(),
             newest=newest,
+            snapshot_wanted=snapshot_wanted,
             forks=list(forks),
             keys=keys,
         )
@@ -334,6 +369,10 @@ class HiveLink:
         ]
         grant = self.settled(settled_bytes)
         return frames if grant is None else [*frames, grant]
+
+    def agreed(self, mark: LogMark, through: int) -> LogAgreed:
+        """Return the answer to a probe."""
+        return LogAgreed(mark=mark, through=through)
 
     def settled(self, nbytes: int) -> Credit | None:
         """Bytes that took credit are settled; return a grant where one is worth telling."""

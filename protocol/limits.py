@@ -33,6 +33,8 @@ RECORDS_PAGE_BYTES_MAX: Final = 128 * KIB
 FORK_DIGESTS_MAX: Final = 256
 #: Ids one `need` may name.
 NEED_IDS_MAX: Final = 100
+#: Digests of a log on one page of a probe, newest first.
+LOG_PROBE_DIGESTS_MAX: Final = 4_000
 #: Bytes one `need` asks for unless it says otherwise; the hive asks again for the rest.
 NEED_BYTES_DEFAULT: Final = 64 * MIB
 #: Needs a node works on at a time; a hive asks for more only as these end.

@@ -128,6 +128,13 @@ class Forked(_Message, frozen=True, tag="forked"):
     digest: bytes
 
 
+class LogProbe(_Message, frozen=True, tag="log_probe"):
+    """The two ends hold different logs under one id: the node's digests, by chunk, newest first."""
+
+    execution_id: str
+    digests: list[tuple[int, bytes]]
+
+
 class Ops(_Message, frozen=True, tag="ops"):
     """Ops `first_seq`, `first_seq + 1`, ... of one epoch."""
 
@@ -235,8 +242,8 @@ class Challenge(_Message, frozen=True, tag="challenge"):
 class Welcome(_Message, frozen=True, tag="welcome"):
     """The link is accepted. Followed by at least one `welcome_logs`.
 
-    `newest` is the latest position the hive has seen of this node. `keys` are the hive's public
-    keys for capabilities, by key id.
+    `newest` is the latest position the hive has seen of this node; `snapshot_wanted` where it holds
+    only a part of a snapshot. `keys` are the hive's public keys for capabilities, by key id.
     """
 
     hive_id: str
@@ -246,6 +253,7 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     marks: list[EpochMark]
     credit: int
     newest: tuple[int, int] | None = None
+    snapshot_wanted: bool = False
     forks: list[Fork] = []
     features: list[str] = []
     keys: dict[str, bytes] = {}
@@ -273,6 +281,13 @@ class LogAck(_Message, frozen=True, tag="log_ack"):
     link_no: int
     generation: int
     marks: list[LogMark]
+
+
+class LogAgreed(_Message, frozen=True, tag="log_agreed"):
+    """The newest chunk of a probe that the hive holds too (0: none), and where the log stands."""
+
+    mark: LogMark
+    through: int
 
 
 class Credit(_Message, frozen=True, tag="credit"):
@@ -362,6 +377,7 @@ NodeMessage = (
     Hello
     | HelloLogs
     | Forked
+    | LogProbe
     | Ops
     | Snapshot
     | Skip
@@ -384,6 +400,7 @@ HiveMessage = (
     | WelcomeLogs
     | Ack
     | LogAck
+    | LogAgreed
     | Credit
     | HeartbeatReply
     | Ping

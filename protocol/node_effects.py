@@ -44,9 +44,21 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Adopt:
-    """Number this log on from the hive's cursor, then tell `log_grew`."""
+    """Number this log on from the hive's cursor, then tell `log_grew`.
+
+    The hive holds our chunks up to `held_through`; what follows them it lacks.
+    """
 
     mark: LogMark
+    held_through: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Look up our digests of this log below chunk `below` and hand them to `probed`."""
+
+    execution_id: str
+    below: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class Received:
     message: Need | Call | Cancel | PartCredit | Links | Safe | Draining | HeartbeatReply
 
 
-Effect = Send | Compare | Accepted | Adopt | Refork | LogsAcked | OpsAcked | Received
+Effect = Send | Compare | Accepted | Adopt | Probe | Refork | LogsAcked | OpsAcked | Received
 
 
 # --- what to read next ----------------------------------------------------------------------------

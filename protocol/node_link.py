@@ -29,7 +29,9 @@ from protocol.messages import (
     HiveMessage,
     Links,
     LogAck,
+    LogAgreed,
     LogMark,
+    LogProbe,
     LogState,
     Need,
     NeedDone,
@@ -55,6 +57,7 @@ from protocol.node_effects import (
     LogsAcked,
     OpsAcked,
     OpsWanted,
+    Probe,
     Received,
     Refork,
     Send,
@@ -103,8 +106,11 @@ class _Epoch:
 class _Log:
     next_send: int
     next_new: int
-    acked: int
+    #: Where the hive stands, as it last said.
+    mark: LogMark
     open: bool
+    #: We lack `next_send`; once all before it is acknowledged, the log goes on behind a gap.
+    holed: bool = False
 
 
 @dataclass
@@ -135,6 +141,10 @@ class NodeLink:
             for state in self._hello_epochs
         }
         self._logs: dict[str, _Log] = {}
+        # Logs that differ at both ends, with the lowest of our chunks the hive was asked about.
+        self._probing: dict[str, int] = {}
+        # What grew while the hello was on its way: cursors come first, then this.
+        self._grew_early: dict[str, tuple[int, bool]] = {}
         # Logs with chunks to send, in order of turns: running ones, and the others.
         self._running: dict[str, None] = {}
         self._resting: dict[str, None] = {}
@@ -251,7 +261,10 @@ class NodeLink:
                 return [Send(Forked(epoch=mark.epoch, seq=mark.mark, digest=ours))]
         self._adopt_marks(welcome)
         self.phase = Phase.LIVE
-        return self._adopt_cursors(self._welcome.marks, logs)
+        effects = self._adopt_cursors(self._welcome.marks, logs)
+        for execution_id, (next_chunk, open_) in self._grew_early.items():
+            self.log_grew(execution_id, next_chunk=next_chunk, open_=open_)
+        return effects
 
     def _adopt_marks(self, welcome: Welcome) -> None:
         for mark in welcome.marks:
@@ -262,7 +275,8 @@ class NodeLink:
             epoch.sent = epoch.acked = min(mark.mark, epoch.last)
             if epoch.sent + 1 < epoch.first_kept:
                 self._snapshot_due = True
-        if welcome.newest is not None and not self._holds(*welcome.newest):
+        lacks_newest = welcome.newest is not None and not self._holds(*welcome.newest)
+        if lacks_newest or welcome.snapshot_wanted:
             self._snapshot_due = True
 
     def _holds(self, epoch: int, seq: int) -> bool:
@@ -284,20 +298,45 @@ class NodeLink:
                 ours = digests.get((mark.execution_id, mark.next_chunk - 1))
             ahead = mark.next_chunk > state.next_chunk
             differs = mark.next_chunk > 1 and ours is not None and ours != mark.digest
-            if ahead or differs:
-                effects.append(Adopt(mark))
+            if differs or (ahead and not mark.agreed):
+                self._probing[mark.execution_id] = state.next_chunk
+                effects.append(Probe(mark.execution_id, state.next_chunk))
                 continue
-            log = _Log(
-                next_send=mark.next_chunk,
-                next_new=state.next_chunk,
-                acked=mark.next_chunk,
-                # Until it grows under this link, nobody is waiting for its next line.
-                open=False,
-            )
-            self._logs[mark.execution_id] = log
-            self._file(mark.execution_id, log)
+            if ahead:
+                effects.append(self._adopt(mark, state.next_chunk - 1))
+                continue
+            self._take_up(mark, next_new=state.next_chunk)
             effects.append(LogsAcked((mark,)))
         return effects
+
+    def _take_up(self, mark: LogMark, *, next_new: int) -> None:
+        # Until it grows under this link, nobody is waiting for its next line: not `open`.
+        log = _Log(next_send=mark.next_chunk, next_new=next_new, mark=mark, open=False)
+        self._logs[mark.execution_id] = log
+        self._file(mark.execution_id, log)
+
+    def _adopt(self, mark: LogMark, held_through: int) -> Adopt:
+        # It is renumbered first; then it grows from the hive's cursor on.
+        self._take_up(mark, next_new=mark.next_chunk)
+        return Adopt(mark, held_through)
+
+    def probed(self, execution_id: str, digests: Sequence[tuple[int, bytes]]) -> list[Effect]:
+        """Take the digests `Probe` asked for, newest first; none are left where it is empty."""
+        if digests:
+            self._probing[execution_id] = min(chunk for chunk, _ in digests)
+        else:
+            self._probing[execution_id] = 1
+        return [Send(LogProbe(execution_id=execution_id, digests=list(digests)))]
+
+    def _on_log_agreed(self, agreed: LogAgreed) -> list[Effect]:
+        execution_id = agreed.mark.execution_id
+        below = self._probing.get(execution_id)
+        if below is None:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "an answer to a probe never sent")
+        if agreed.through == 0 and below > 1:
+            return [Probe(execution_id, below)]
+        del self._probing[execution_id]
+        return [self._adopt(agreed.mark, agreed.through)]
 
     def _on_live(self, message: HiveMessage) -> list[Effect]:
         match message:
@@ -305,6 +344,8 @@ class NodeLink:
                 return self._on_ack(message)
             case LogAck():
                 return self._on_log_ack(message)
+            case LogAgreed():
+                return self._on_log_agreed(message)
             case Credit():
                 self.credit.granted(message.total)
                 return []
@@ -360,10 +401,26 @@ class NodeLink:
             log = self._logs.get(mark.execution_id)
             if log is None:
                 continue
-            if mark.next_chunk < log.acked:
+            if mark.next_chunk < log.mark.next_chunk:
                 raise RemoteProtocolError(ErrorCode.HOLE, "a log's cursor went down under the link")
-            log.acked = mark.next_chunk
-        return [LogsAcked(tuple(ack.marks))]
+            log.mark = mark
+        effects: list[Effect] = [LogsAcked(tuple(ack.marks))]
+        for mark in ack.marks:
+            effects.extend(self._past_hole(mark.execution_id))
+        return effects
+
+    def hole_found(self, execution_id: str) -> list[Effect]:
+        """We lack the chunk `ChunksWanted` asked for: an older disk was restored under it."""
+        log = self._logs[execution_id]
+        log.holed = True
+        self._file(execution_id, log)
+        return self._past_hole(execution_id)
+
+    def _past_hole(self, execution_id: str) -> list[Effect]:
+        log = self._logs.get(execution_id)
+        if log is None or not log.holed or log.mark.next_chunk < log.next_send:
+            return []
+        return [self._adopt(log.mark, log.mark.next_chunk - 1)]
 
     # --- what the node's stores say -----------------------------------------------------------
 
@@ -375,16 +432,17 @@ class NodeLink:
         else:
             held.last = max(held.last, last)
 
-    def log_grew(
-        self, execution_id: str, *, next_chunk: int, open_: bool, first_unsent: int = 1
-    ) -> None:
-        """Chunks of a log before `next_chunk` are committed.
-
-        `first_unsent` is where a log that is new to the link begins.
-        """
+    def log_grew(self, execution_id: str, *, next_chunk: int, open_: bool) -> None:
+        """Chunks of a log before `next_chunk` are committed; one the hello did not name is new."""
+        if self.phase is not Phase.LIVE:
+            self._grew_early[execution_id] = (next_chunk, open_)
+            return
+        if execution_id in self._probing:
+            return
         log = self._logs.get(execution_id)
         if log is None:
-            log = _Log(next_send=first_unsent, next_new=next_chunk, acked=first_unsent, open=open_)
+            mark = LogMark(execution_id, 1, 1, b"")
+            log = _Log(next_send=1, next_new=next_chunk, mark=mark, open=open_)
             self._logs[execution_id] = log
         log.next_new = max(log.next_new, next_chunk)
         log.open = open_
@@ -440,7 +498,7 @@ class NodeLink:
 
     def _file(self, execution_id: str, log: _Log) -> None:
         """Put a log into the row it belongs to, or out of both where nothing is to be sent."""
-        waiting = log.next_send < log.next_new
+        waiting = log.next_send < log.next_new and not log.holed
         for row, belongs in ((self._running, log.open), (self._resting, not log.open)):
             if not (waiting and belongs):
                 row.pop(execution_id, None)
@@ -456,8 +514,13 @@ class NodeLink:
     # --- what was read ------------------------------------------------------------------------
 
     def ops_read(self, epoch_no: int, ops: Sequence[Op]) -> Ops:
-        """Take the ops `OpsWanted` asked for; return their frame. They are on their way now."""
+        """Take the ops `OpsWanted` asked for; return their frame. They are on their way now.
+
+        Raises LocalProtocolError (4410) where they are no longer kept: the next hello says so.
+        """
         epoch = self._epochs[epoch_no]
+        if not ops:
+            raise LocalProtocolError(ErrorCode.HOLE, "ops were pruned under the link")
         frame = Ops(epoch=epoch_no, first_seq=epoch.sent + 1, ops=list(ops))
         epoch.sent += len(ops)
         nbytes = sum(len(op.body) for op in ops) + 64 * len(ops)

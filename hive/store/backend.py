@@ -172,6 +172,8 @@ class JournalState(msgspec.Struct, kw_only=True):
     marks: list[EpochMark]
     newest: tuple[int, int] | None = None
     forks: list[Fork] = []
+    #: A snapshot was begun and never ended, so what is shown is of two times.
+    snapshot_wanted: bool = False
 
 
 class ChunkOutcome(msgspec.Struct, kw_only=True):

@@ -76,7 +76,10 @@ class JournalStore(Protocol):
         """Return the running digest after op `seq`; None where it is no longer known."""
 
     async def ops_after(self, epoch: int, seq: int, *, ops_max: int, bytes_max: int) -> list[Op]:
-        """Return the ops that follow `seq`, at least one where there is one, within the bounds."""
+        """Return the ops that follow `seq`, at least one where there is one, within the bounds.
+
+        None where the next one is no longer kept: a later one in its place would be a lie.
+        """
 
     async def snapshot(self) -> tuple[Position, list[Record]]:
         """Return the state of all the node owns and its newest position, read as one."""
@@ -149,10 +152,16 @@ class ChunkStore(Protocol):
     async def acked(self, marks: Sequence[LogMark]) -> None:
         """Take what the hive holds, also where it is less than it held before."""
 
-    async def adopt(self, mark: LogMark) -> Log:
+    async def digests_below(
+        self, execution_id: str, chunk_seq: int, *, limit: int
+    ) -> list[tuple[int, bytes]]:
+        """Return (last chunk number, running digest after it) below `chunk_seq`, newest first."""
+
+    async def adopt(self, mark: LogMark, held_through: int) -> Log:
         """Number a log on from the hive's cursor, behind a gap `node_restored`; return it.
 
-        What the hive does not hold follows the gap under new numbers.
+        The hive holds our chunks up to `held_through`; what follows them goes behind the gap under
+        new numbers.
         """
 
     async def outbox(self) -> PendingChunks:

@@ -217,9 +217,12 @@ async def _digest_at(tx: Transaction, epoch: int, seq: int) -> bytes | None:
     return None if row is None else row["digest"]
 
 
+# Nothing where the next op is pruned: a later one would be read as if it were the next.
 _OPS_AFTER = """
 SELECT kind, entity_id, at_ms, body FROM op
-WHERE epoch = :epoch AND seq > :seq ORDER BY seq LIMIT :ops_max
+WHERE epoch = :epoch AND seq > :seq
+    AND EXISTS (SELECT 1 FROM epoch WHERE epoch = :epoch AND first_kept <= :seq + 1)
+ORDER BY seq LIMIT :ops_max
 """
 
 

@@ -36,14 +36,12 @@ UPDATE chunk SET digest = :digest WHERE execution_id = :execution_id AND chunk_s
 """
 
 
-async def adopt(tx: Transaction, mark: LogMark, now_ms: int) -> Log:
+async def adopt(tx: Transaction, mark: LogMark, held_through: int, now_ms: int) -> Log:
     """Number a log on from the hive's cursor, behind a gap; return it as it stands then."""
     row = await log_row(tx, mark.execution_id)
     name = {"execution_id": mark.execution_id}
-    # What the hive acknowledged it has under the numbers below its cursor, whatever those held;
-    # where the two ends agree on all we have, nothing of it may be numbered a second time.
-    held = row["next_chunk"] if mark.agreed else min(row["acked_chunk"], mark.next_chunk)
-    unheld = await tx.fetch_one(_FIRST_UNHELD, name | {"chunk_seq": held})
+    # What the hive holds is not numbered a second time: nothing twice.
+    unheld = await tx.fetch_one(_FIRST_UNHELD, name | {"chunk_seq": held_through + 1})
     gap = _gap(mark, row if unheld is None else unheld, now_ms)
     if unheld is not None:
         shift = {

@@ -92,9 +92,14 @@ class SqliteChunkStore:
         if self._acks and self._writing_acks is None:
             self._writing_acks = asyncio.create_task(self._write_acks_soon(), name="log acks")
 
-    async def adopt(self, mark: LogMark) -> Log:
+    async def digests_below(
+        self, execution_id: str, chunk_seq: int, *, limit: int
+    ) -> list[tuple[int, bytes]]:
+        return await self._database.read(_digests_below, execution_id, chunk_seq, limit)
+
+    async def adopt(self, mark: LogMark, held_through: int) -> Log:
         await self._write_acks()
-        adopted = await self._database.write(adopt, mark, self._now_ms())
+        adopted = await self._database.write(adopt, mark, held_through, self._now_ms())
         failpoint("node.logs.adopted")
         return adopted
 
@@ -290,6 +295,22 @@ async def _digest_at(tx: Transaction, execution_id: str, chunk_seq: int) -> byte
         return _BLANK.digest
     row = await tx.fetch_one(_DIGEST_AT, {"execution_id": execution_id, "chunk_seq": chunk_seq})
     return None if row is None else row["digest"]
+
+
+_DIGESTS_BELOW = """
+SELECT through_seq, digest FROM chunk WHERE execution_id = :execution_id AND chunk_seq < :chunk_seq
+ORDER BY chunk_seq DESC LIMIT :limit
+"""
+
+
+async def _digests_below(
+    tx: Transaction, execution_id: str, chunk_seq: int, limit: int
+) -> list[tuple[int, bytes]]:
+    parameters = {"execution_id": execution_id, "chunk_seq": chunk_seq, "limit": limit}
+    return [
+        (row["through_seq"], row["digest"])
+        for row in await tx.fetch_all(_DIGESTS_BELOW, parameters)
+    ]
 
 
 # Chunks in which no entry begins go on with a line of before; they are not where one begins.

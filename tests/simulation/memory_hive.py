@@ -90,6 +90,10 @@ class _Node:
     epochs: dict[int, _Epoch] = field(default_factory=dict)
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     revoked: bool = False
+    #: (rank, seq) of the newest whole snapshot: what is older and unnamed, the node has forgotten.
+    snapshot_at: tuple[int, int] = (0, 0)
+    #: A snapshot was begun and not ended: what is shown is of two times.
+    snapshot_broken: bool = False
 
     def copy(self) -> "_Node":
         return _Node(
@@ -101,6 +105,8 @@ class _Node:
             {number: epoch.copy() for number, epoch in self.epochs.items()},
             dict(self.rows),
             self.revoked,
+            self.snapshot_at,
+            self.snapshot_broken,
         )
 
 
@@ -199,7 +205,12 @@ class MemoryHive:
             if last.rank < max(epoch.rank for epoch in node.epochs.values()):
                 forks.append(self._fork(epochs[-1].epoch, last))
         marks = await self.marks(node_id, [state.epoch for state in epochs])
-        return JournalState(marks=marks, newest=node.newest, forks=forks)
+        return JournalState(
+            marks=marks,
+            newest=node.newest,
+            forks=forks,
+            snapshot_wanted=node.snapshot_broken,
+        )
 
     def _fork(self, number: int, epoch: _Epoch) -> Fork:
         newest = sorted(epoch.ops)[-limits.FORK_DIGESTS_MAX :]
@@ -244,6 +255,16 @@ class MemoryHive:
                 )
             )
         return marks
+
+    async def agreed_chunk(
+        self, node_id: str, execution_id: str, digests: Sequence[tuple[int, bytes]]
+    ) -> int:
+        log = self.logs.get(execution_id)
+        if log is None:
+            return 0
+        if log.node_id != node_id:
+            raise RemoteProtocolError(ErrorCode.FORBIDDEN, "another node's log")
+        return max((seq for seq, digest in digests if log.digests.get(seq) == digest), default=0)
 
     def _writable(self, node_id: str, link_no: int) -> _Node:
         node = self.nodes[node_id]
@@ -299,15 +320,18 @@ class MemoryHive:
         held = node.rows.get((record.kind, record.entity_id))
         if held is not None and (held.rank, held.seq) > (rank, seq):
             return
-        node.rows[record.kind, record.entity_id] = Row(record.body, rank, seq, named_by)
+        forgotten = (rank, seq) < node.snapshot_at
+        node.rows[record.kind, record.entity_id] = Row(record.body, rank, seq, named_by, forgotten)
 
     async def commit_snapshot(self, node_id: str, link_no: int, page: Snapshot) -> None:
         node = self._writable(node_id, link_no)
         rank = node.epochs[page.epoch].rank
         for record in page.records:
             self._apply(node_id, node, rank, page.seq, record, page.snapshot_id)
+        node.snapshot_broken = not page.last
         if not page.last:
             return
+        node.snapshot_at = max(node.snapshot_at, (rank, page.seq))
         for key, row in node.rows.items():
             if (row.rank, row.seq) < (rank, page.seq) and row.named_by != page.snapshot_id:
                 node.rows[key] = Row(row.body, row.rank, row.seq, row.named_by, forgotten=True)
@@ -444,7 +468,7 @@ class MemoryHive:
 
     def _log_lacks(self, node: _Node, execution_id: str) -> bool:
         row = node.rows.get((OpKind.LOG_END, execution_id))
-        if row is None or ("logs", execution_id) in self.missing:
+        if row is None or row.forgotten or ("logs", execution_id) in self.missing:
             return False
         end = decode_body(OpKind.LOG_END, row.body)
         assert isinstance(end, LogEnd)

@@ -121,11 +121,11 @@ class MemoryJournal:
 
     async def ops_after(self, epoch: int, seq: int, *, ops_max: int, bytes_max: int) -> list[Op]:
         held = self._epochs.get(epoch)
-        if held is None:
+        if held is None or seq + 1 < held.first_kept:
             return []
         page: list[Op] = []
         nbytes = 0
-        for op in held.ops[max(0, seq + 1 - held.first_kept) :][:ops_max]:
+        for op in held.ops[seq + 1 - held.first_kept :][:ops_max]:
             nbytes += len(op.body) + 64
             if page and nbytes > bytes_max:
                 break
@@ -346,12 +346,20 @@ class MemoryChunks:
             if held is not None:
                 held.log = held.log._replace(acked_chunk=mark.next_chunk)
 
-    async def adopt(self, mark: LogMark) -> Log:
+    async def digests_below(
+        self, execution_id: str, chunk_seq: int, *, limit: int
+    ) -> list[tuple[int, bytes]]:
+        held = self._logs.get(execution_id)
+        pairs = [] if held is None else held.chunks
+        below = [(through(chunk), digest) for chunk, digest in pairs if chunk.chunk_seq < chunk_seq]
+        return below[::-1][:limit]
+
+    async def adopt(self, mark: LogMark, held_through: int) -> Log:
         if mark.execution_id not in self._logs:
             raise NotStored("log", mark.execution_id)
         held = self._logs[mark.execution_id]
         log = held.log
-        first = log.next_chunk if mark.agreed else min(log.acked_chunk, mark.next_chunk)
+        first = held_through + 1
         kept = [pair for pair in held.chunks if pair[0].chunk_seq < first]
         moved = [chunk for chunk, _ in held.chunks if chunk.chunk_seq >= first]
         ours_chunk = moved[0].chunk_seq if moved else log.next_chunk

@@ -1,0 +1,355 @@
+"""A hive in the simulator: the production machine over a memory store, with backups and restores.
+
+What `hive.node_gateway` does with a socket, this does with a simulated one: receiving, committing,
+acknowledging and publishing are events of their own, so that a kill may fall between any two.
+"""
+
+import itertools
+from collections import deque
+from typing import Any
+
+from protocol import hive_link
+from protocol.credit import cost
+from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError
+from protocol.messages import LogState, Need, NeedDone, Safe
+from protocol.ops import OpKind, decode_body
+from tests.simulation.node_process import HIVE_ID
+
+#: Backups the nodes may count on.
+_KEPT_MAX = 2
+
+
+class HiveProcess:
+    """One hive, over all its restarts."""
+
+    def __init__(self, world: Any) -> None:
+        from tests.simulation.world import run_now
+
+        self.world = world
+        self.run_now = run_now
+        self.store = world.rules.hive_store()
+        self.stored_generation = 0
+        self.alive = False
+        self.ends: dict[str, _End] = {}
+        self.kept: list[tuple[int, Any]] = []
+        self.ancient: list[tuple[int, Any]] = []
+        self._life = 0
+        self._order = itertools.count(1)
+        self._request_no = itertools.count(1)
+        self.start()
+
+    def enrol(self, node_id: str) -> None:
+        from tests.simulation.memory_hive import _Node
+
+        self.store.nodes[node_id] = _Node(b"key")
+        # Enrolled before the first backup: a restore that forgets the node is another story.
+        self.kept = [(self.stored_generation, self.store.copy())]
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if self.alive:
+            return
+        self.alive = True
+        self._life += 1
+        self.ends = {}
+        self.generation = max(self.stored_generation + 1, int(self.world.now))
+        self.stored_generation = self.generation
+        self.store.started()
+
+    def kill(self) -> None:
+        """Kill -9: every socket dies, only the store stays."""
+        self.alive = False
+        for socket in self.world.sockets:
+            if socket.hive_open:
+                socket.close_hive(1006)
+
+    def backup(self) -> None:
+        if not self.alive:
+            return
+        self.kept.append((self.stored_generation, self.store.copy()))
+        while len(self.kept) > _KEPT_MAX:
+            self.ancient.append(self.kept.pop(0))
+        del self.ancient[:-3]
+        for end in self.ends.values():
+            end.send(self.safe(end.node_id))
+
+    def can_restore(self, *, ancient: bool) -> bool:
+        return bool(self.ancient if ancient else self.kept)
+
+    def restore(self, *, ancient: bool) -> None:
+        self.stored_generation, image = self.world.random.choice(
+            self.ancient if ancient else self.kept
+        )
+        self.store = image.copy()
+
+    def safe(self, node_id: str) -> Safe:
+        """Return what all kept backups hold of a node."""
+        images = [image for _, image in self.kept]
+        epochs = {}
+        for number in images[0].nodes[node_id].epochs:
+            marks = [
+                image.nodes[node_id].epochs[number].mark
+                for image in images
+                if number in image.nodes[node_id].epochs
+            ]
+            if len(marks) == len(images):
+                epochs[number] = min(marks)
+        logs = [
+            name
+            for name, log in images[0].logs.items()
+            if log.node_id == node_id and all(_whole(image, node_id, name) for image in images)
+        ]
+        return Safe(epochs=sorted(epochs.items()), logs=logs)
+
+    def quarantined(self, node_id: str) -> bool:
+        holder = self.store.nodes[node_id].holder
+        return bool(holder.quarantined)
+
+    def release(self, node_id: str, instance: int) -> None:
+        self.store.release(node_id, instance)
+
+    def quiet(self) -> bool:
+        """Whether nothing waits for a commit, and nothing is lacking that was not asked for."""
+        return all(
+            not end.ops and not end.history and not self.run_now(self.store.lacking(name, 1))
+            for name, end in self.ends.items()
+        )
+
+    def later(self, delay: float, event: Any) -> None:
+        life = self._life
+
+        def happen() -> None:
+            if self.alive and self._life == life:
+                event()
+
+        self.world.at(delay, happen)
+
+    # --- links --------------------------------------------------------------------------------
+
+    def accept(self, socket: Any) -> None:
+        end = _End(self, socket)
+        socket.hive_end = end
+        end.send(end.machine.challenge())
+
+    def next_order(self) -> int:
+        return next(self._order)
+
+    def next_request(self) -> str:
+        return f"{self.generation}-{next(self._request_no)}"
+
+
+class _End:
+    """The hive's end of one socket."""
+
+    def __init__(self, hive: HiveProcess, socket: Any) -> None:
+        self.hive = hive
+        self.world = hive.world
+        self.socket = socket
+        self.challenged_at = hive.next_order()
+        make = self.world.rules.hive_link or hive_link.HiveLink
+        self.machine = make(HIVE_ID, b"nonce")
+        self.node_id = ""
+        self.ops: deque[Any] = deque()
+        self.history: deque[Any] = deque()
+        self._committing = {"ops": False, "history": False}
+
+    def send(self, message: Any) -> None:
+        if self.socket.hive_open:
+            self.socket.down(message)
+
+    def close(self, code: ErrorCode) -> None:
+        self.socket.close_hive(RemoteProtocolError(code, "").meaning.close_code or 1011)
+        self.closed()
+
+    def closed(self) -> None:
+        """The socket is gone. What waits for its commit is still committed, if it may be."""
+        self.machine.close()
+        if self.hive.ends.get(self.node_id) is self:
+            del self.hive.ends[self.node_id]
+
+    def receive(self, message: Any) -> None:
+        if self.machine.phase is hive_link.Phase.CLOSED:
+            return
+        try:
+            effects = self.machine.receive(message)
+        except ProtocolError as error:
+            self.close(error.code)
+            return
+        for effect in effects:
+            self._take(effect)
+
+    def _take(self, effect: Any) -> None:
+        match effect:
+            case hive_link.Judge():
+                self.hive.later(self.world.soon(), lambda: self._guarded(self._judge, effect))
+            case hive_link.CommitOps() | hive_link.CommitSnapshot() | hive_link.CommitSkip():
+                if self.world.rules.ack_before_commit and isinstance(effect, hive_link.CommitOps):
+                    last = effect.first_seq + len(effect.ops) - 1
+                    self.send(self.machine.ops_committed(effect.epoch, last))
+                if self.world.rules.publish_before_commit:
+                    self._publish(effect)
+                self.ops.append(effect)
+                self._commit_soon("ops")
+            case hive_link.CommitChunk() | hive_link.CommitRecords() | hive_link.NeedAnswered():
+                self.history.append(effect)
+                self._commit_soon("history")
+            case hive_link.Beat():
+                epochs = [state.epoch for state in self.machine.hello.epochs[-8:]]
+                marks = self.hive.run_now(self.hive.store.marks(self.node_id, epochs))
+                self.send(self.machine.heartbeat_reply(1, 0, marks))
+            case hive_link.FindAgreed(probe):
+                run_now, store = self.hive.run_now, self.hive.store
+                name = probe.execution_id
+                through = run_now(store.agreed_chunk(self.node_id, name, probe.digests))
+                [mark] = run_now(store.log_marks(self.node_id, [LogState(name, 1, 1, b"")]))
+                self.send(self.machine.agreed(mark, through))
+            case hive_link.ForkSeen(forked):
+                if self.hive.run_now(
+                    self.hive.store.fork_seen(self.node_id, forked.epoch, forked.seq, forked.digest)
+                ):
+                    self.close(ErrorCode.QUARANTINED)
+                    self.world.at(3.0, lambda: self.world.admin(self.node_id))
+
+    def _guarded(self, step: Any, *arguments: Any) -> bool:
+        try:
+            step(*arguments)
+        except ProtocolError as error:
+            self.close(error.code)
+            if error.code is ErrorCode.QUARANTINED and self.machine.hello is not None:
+                node_id = self.machine.hello.node_id
+                self.world.at(3.0, lambda: self.world.admin(node_id))
+            return False
+        return True
+
+    def _judge(self, judge: hive_link.Judge) -> None:
+        if self.machine.phase is not hive_link.Phase.JUDGING:
+            return
+        hive, hello = self.hive, judge.hello
+        run_now, store = hive.run_now, hive.store
+        link_no = run_now(
+            store.accept_link(
+                hello, challenged_at=self.challenged_at, accepted_at=hive.next_order()
+            )
+        )
+        if hello.generation_seen >= hive.generation:
+            hive.generation = hive.stored_generation = hello.generation_seen + 1
+        self.node_id = hello.node_id
+        state = run_now(store.journal_state(hello.node_id, link_no, hello.epochs))
+        frames = self.machine.welcomed(
+            generation=hive.generation,
+            link_no=link_no,
+            hive_time_ms=0,
+            marks=state.marks,
+            newest=state.newest,
+            snapshot_wanted=state.snapshot_wanted,
+            forks=state.forks,
+            logs=run_now(store.log_marks(hello.node_id, judge.logs)),
+            keys={},
+        )
+        before = hive.ends.get(hello.node_id)
+        hive.ends[hello.node_id] = self
+        if before is not None:
+            before.close(ErrorCode.SUPERSEDED)
+            hive.ends[hello.node_id] = self
+        for frame in frames:
+            self.send(frame)
+        self.send(hive.safe(hello.node_id))
+        for need in run_now(store.open_needs(hello.node_id)):
+            self.send(need)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for what is lacking, as `hive.backfill` does at a reconnect."""
+        if self.world.rules.no_needs or self.hive.ends.get(self.node_id) is not self:
+            return
+        run_now, store = self.hive.run_now, self.hive.store
+        for lacking in run_now(store.lacking(self.node_id, 20)):
+            if lacking.logs:
+                need = Need(
+                    request_id=self.hive.next_request(),
+                    kind="logs",
+                    ids=[lack.execution_id for lack in lacking.logs],
+                    after=[lack.after for lack in lacking.logs],
+                    from_chunk=[lack.from_chunk for lack in lacking.logs],
+                )
+                stored = run_now(store.store_need(self.node_id, need))
+                if stored is not None and stored.request_id == need.request_id:
+                    self.send(stored)
+        self.hive.later(15.0, self._ask)
+
+    # --- commits ------------------------------------------------------------------------------
+
+    def _commit_soon(self, lane: str) -> None:
+        if not self._committing[lane]:
+            self._committing[lane] = True
+            self.hive.later(self.world.soon(), lambda: self._commit(lane))
+
+    def _commit(self, lane: str) -> None:
+        self._committing[lane] = False
+        waiting = self.ops if lane == "ops" else self.history
+        if not waiting:
+            return
+        effect = waiting.popleft()
+        done = self._guarded(self._commit_one, effect)
+        if not done:
+            waiting.clear()
+        elif waiting:
+            self._commit_soon(lane)
+
+    def _commit_one(self, effect: Any) -> None:
+        run_now, store, link_no = self.hive.run_now, self.hive.store, self.machine.link_no
+        match effect:
+            case hive_link.CommitOps(epoch, first_seq, ops):
+                mark = run_now(store.commit_ops(self.node_id, link_no, epoch, first_seq, list(ops)))
+                self._after_commit(self.machine.ops_committed(epoch, mark))
+                self._publish(effect)
+            case hive_link.CommitSkip(skip):
+                mark = run_now(store.commit_skip(self.node_id, link_no, skip))
+                self._after_commit(self.machine.ops_committed(skip.epoch, mark))
+            case hive_link.CommitSnapshot(page):
+                run_now(store.commit_snapshot(self.node_id, link_no, page))
+            case hive_link.CommitChunk(chunk, request_id):
+                [outcome] = run_now(
+                    store.commit_chunks(
+                        self.node_id, link_no, [chunk], fetched=request_id is not None
+                    )
+                )
+                if outcome.kind == "hole" and request_id is None:
+                    raise RemoteProtocolError(ErrorCode.HOLE, "a chunk is missing")
+                if outcome.kind in {"foreign", "bad"}:
+                    raise RemoteProtocolError(ErrorCode.BAD_FRAME, outcome.kind)
+                for frame in self.machine.chunks_committed([outcome.mark], cost(chunk)):
+                    self._after_commit(frame)
+            case hive_link.CommitRecords(records):
+                run_now(
+                    store.commit_records(self.node_id, link_no, records.request_id, records.records)
+                )
+                grant = self.machine.settled(cost(records))
+                if grant is not None:
+                    self._after_commit(grant)
+            case hive_link.NeedAnswered(done):
+                self._need_done(done)
+
+    def _need_done(self, done: NeedDone) -> None:
+        self.hive.run_now(self.hive.store.need_done(self.node_id, self.machine.link_no, done))
+
+    def _after_commit(self, frame: Any) -> None:
+        """Acknowledge, as a step of its own: the hive may die between commit and this."""
+        self.hive.later(0.0, lambda: self.send(frame))
+
+    def _publish(self, effect: Any) -> None:
+        """Viewers are told: from here on the world may count on it."""
+        if isinstance(effect, hive_link.CommitOps):
+            epoch = self.hive.store.nodes[self.node_id].epochs[effect.epoch]
+            last = effect.first_seq + len(effect.ops) - 1
+            assert epoch.mark >= last, "published before it was committed"
+
+
+def _whole(image: Any, node_id: str, execution_id: str) -> bool:
+    row = image.nodes[node_id].rows.get((OpKind.LOG_END, execution_id))
+    log = image.logs.get(execution_id)
+    if row is None or log is None:
+        return False
+    end: Any = decode_body(OpKind.LOG_END, row.body)
+    return bool(log.cursor.next_chunk > end.chunks)

@@ -1,0 +1,140 @@
+"""A socket of the simulated network: frames in order within it, anything between it and others."""
+
+from collections import deque
+from typing import Any
+
+from protocol.messages import Hello, HelloLogs
+
+
+class Socket:
+    """One connection. Both ends have `receive(message)` and `closed(code)`."""
+
+    #: Frames nodes sent on earlier sockets, for replays; newest last.
+    _RECORDED_MAX = 60
+
+    def __init__(self, world: Any, node: Any) -> None:
+        self.world = world
+        self.node = node
+        self.hive_end: Any = None
+        self.node_open = True
+        self.hive_open = True
+        #: The network still carries frames of the node; and of the hive.
+        self.carries_up = True
+        self.carries_down = True
+        self._last_up = 0.0
+        self._last_down = 0.0
+        self._spike = 0.0
+        self.in_flight = 0
+        self._sent_up: deque[Any] = deque(maxlen=8)
+        world.sockets.append(self)
+
+    @property
+    def open(self) -> bool:
+        return self.node_open or self.hive_open
+
+    # --- frames -------------------------------------------------------------------------------
+
+    def up(self, message: Any) -> None:
+        """A frame from the node to the hive."""
+        self._sent_up.append(message)
+        if not isinstance(message, Hello | HelloLogs):
+            self.node.recorded.append(message)
+        self._last_up = self._arrival(self._last_up)
+        self.in_flight += 1
+        self.world.at(self._last_up - self.world.now, lambda: self._deliver_up(message))
+
+    def down(self, message: Any) -> None:
+        """A frame from the hive to the node."""
+        self._last_down = self._arrival(self._last_down)
+        self.in_flight += 1
+        self.world.at(self._last_down - self.world.now, lambda: self._deliver_down(message))
+
+    def _arrival(self, last: float) -> float:
+        spike, self._spike = self._spike, 0.0
+        return max(last, self.world.now + self.world.soon() + spike)
+
+    def _deliver_up(self, message: Any, *, again: bool = False) -> None:
+        self.in_flight -= not again
+        if self.carries_up and self.hive_open and self.hive_end is not None:
+            self.hive_end.receive(message)
+
+    def _deliver_down(self, message: Any) -> None:
+        self.in_flight -= 1
+        if self.carries_down and self.node_open:
+            self.node.receive(self, message)
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def close_node(self) -> None:
+        """The node closes; the hive learns of it some time later."""
+        if self.node_open:
+            self.node_open = False
+            self.world.at(self.world.soon() * 4, self._tell_hive)
+
+    def close_hive(self, code: int) -> None:
+        """The hive closes; what it sent before still arrives, then the node learns of it."""
+        if self.hive_open:
+            self.hive_open = False
+            arrival = self._arrival(self._last_down)
+            self.world.at(arrival - self.world.now, lambda: self._tell_node(code))
+
+    def _tell_hive(self) -> None:
+        if self.hive_open:
+            self.hive_open = False
+            if self.hive_end is not None:
+                self.hive_end.closed()
+
+    def _tell_node(self, code: int | None) -> None:
+        if self.node_open:
+            self.node_open = False
+            self.node.closed(self, code)
+
+    # --- faults -------------------------------------------------------------------------------
+
+    def cut(self) -> bool:
+        """The network breaks: what is on its way is lost; both ends learn of it, in their time."""
+        if not self.carries_up:
+            return False
+        self.carries_up = self.carries_down = False
+        self.world.at(self.world.random.random() * 2, lambda: self._tell_node(None))
+        self.world.at(self.world.random.random() * 8, self._tell_hive)
+        return True
+
+    def abandon(self) -> bool:
+        """The node gives up; what it sent still arrives, and the hive learns of it much later."""
+        if not self.node_open or not self.carries_up:
+            return False
+        self.carries_down = False
+        self.world.at(0.0, lambda: self._tell_node(None))
+        self.world.at(5 + self.world.random.random() * 30, self._tell_hive)
+        self._last_up += self.world.random.random() * 3
+        return True
+
+    def duplicate(self) -> bool:
+        """A frame of the node arrives twice."""
+        if not self._sent_up or not self.hive_open:
+            return False
+        message = self.world.random.choice(self._sent_up)
+        if isinstance(message, Hello | HelloLogs):
+            return False
+        self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
+        return True
+
+    def replay(self) -> bool:
+        """A frame this node sent at some time before, on whatever socket, arrives on this one."""
+        if not self.node.recorded or not self.hive_open:
+            return False
+        message = self.world.random.choice(self.node.recorded)
+        self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
+        return True
+
+    def delay(self) -> bool:
+        """The next frame is late, and all behind it: other sockets overtake this one."""
+        self._spike = 1.0 + self.world.random.random() * 6
+        return True
+
+    def heal(self) -> None:
+        """The faults stop: a broken socket is known to be broken."""
+        if not (self.carries_up and self.carries_down):
+            self._tell_node(None)
+            self._tell_hive()
