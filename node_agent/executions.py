@@ -115,7 +115,10 @@ class Output(enum.Enum):
 
 
 class ExecutionNotStartedError(SkepError):
-    """The program never ran; `reason` says why in one word, `message` in a sentence."""
+    """The program never ran; `message` says why in a sentence, `reason` in a word.
+
+    Reasons: exec, cwd, claimed, system (disk, memory), supervisor.
+    """
 
     def __init__(self, reason: str, message: str, hint: str, **details: object) -> None:
         super().__init__(
@@ -245,7 +248,44 @@ async def start(run_folder: Path, spec: ExecutionSpec) -> RunningExecution:
 
     Cancelled or failed half-way, the run folder alone knows the outcome: ask `attach`.
     """
-    _write_spec(run_folder, spec)
+    try:
+        _write_spec(run_folder, spec)
+        word = await _spawn_supervisor(run_folder)
+    except OSError as error:
+        raise ExecutionNotStartedError(
+            "system",
+            f"the execution could not be prepared: {error.strerror}",
+            "Check this node's disk, memory and number of processes.",
+            errno=error.errno,
+        ) from error
+    if word == "started":
+        return _running(run_folder, SpoolReader(run_folder))
+    if word == "claimed":
+        raise ExecutionNotStartedError(
+            "claimed",
+            "the run folder belongs to another start",
+            "Each execution needs a run folder of its own.",
+        )
+    # It failed, or died, or was too slow to say: the folder knows, or learns that it never will.
+    outcome = await attach(run_folder)
+    match outcome:
+        case RunningExecution():
+            return outcome
+        case EndedExecution(exit=ExitRecord(exec_failed=None), reader=reader):
+            return _running(run_folder, reader)
+        case EndedExecution(exit=ExitRecord(exec_failed=failure)) if failure is not None:
+            raise _not_executed(failure, spec)
+        case _:
+            raise ExecutionNotStartedError(
+                "supervisor",
+                "the supervisor could not be started",
+                "Its own words are in the details; check memory and room on the disk first.",
+                complaint=_complaint(run_folder),
+            )
+
+
+async def _spawn_supervisor(run_folder: Path) -> str:
+    """Run the supervisor until it has let go of us; return its word on how the start went."""
     with _supervisor_log(run_folder) as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -267,10 +307,7 @@ async def start(run_folder: Path, spec: ExecutionSpec) -> RunningExecution:
     finally:
         if process.returncode is None:
             process.kill()
-    if word == b"started\n":
-        identity, supervisor = _identities(run_folder)
-        return RunningExecution(run_folder, identity, supervisor, SpoolReader(run_folder))
-    raise _not_started(run_folder, word.decode().strip(), spec)
+    return word.decode().strip()
 
 
 async def attach(
@@ -295,11 +332,13 @@ async def attach(
         if not alive:
             break
         if identity.pid:
-            return RunningExecution(run_folder, identity, supervisor, reader)
+            return _running(run_folder, reader)
         # Between its claim and its program.
         await asyncio.sleep(_SETTLE_STEP_S)
     else:
         raise SupervisorUnreachableError(run_folder)
+    # Read again: only what a dead supervisor has written is its last word.
+    identity, _ = _identities(run_folder)
     if not identity.pid:
         # It died before it opened the gate: the program has not run a single instruction.
         return NeverStarted()
@@ -361,36 +400,24 @@ def _write_spec(run_folder: Path, spec: ExecutionSpec) -> None:
     write_record(run_folder / SPEC, record)
 
 
-def _not_started(run_folder: Path, word: str, spec: ExecutionSpec) -> ExecutionNotStartedError:
-    record = read_exit(run_folder)
-    if word == "failed" and record is not None and record.exec_failed is not None:
-        failure = record.exec_failed
-        if failure.step == "cwd":
-            return ExecutionNotStartedError(
-                "cwd",
-                f"the folder to run in cannot be entered: {failure.message}",
-                f"Look at {spec.cwd} on this node.",
-                errno=failure.errno,
-            )
-        return ExecutionNotStartedError(
-            "exec",
-            f"{spec.argv[0] if spec.argv else 'the program'} cannot be run: {failure.message}",
-            "Install it on this node, or put its folder into the node agent's PATH.",
-            errno=failure.errno,
-        )
-    if word == "claimed" or not _claim_never_started(run_folder):
-        return ExecutionNotStartedError(
-            "claimed",
-            "the run folder belongs to another start",
-            "Each execution needs a run folder of its own.",
-        )
+def _running(run_folder: Path, reader: SpoolReader) -> RunningExecution:
+    identity, supervisor = _identities(run_folder)
+    return RunningExecution(run_folder, identity, supervisor, reader)
+
+
+def _not_executed(failure: ExecFailure, spec: ExecutionSpec) -> ExecutionNotStartedError:
+    if failure.step == "cwd":
+        message = f"the folder to run in cannot be entered: {failure.message}"
+        hint = f"Look at {spec.cwd} on this node."
+    else:
+        name = spec.argv[0] if spec.argv else "the program"
+        message = f"{name} cannot be run: {failure.message}"
+        hint = "Install it on this node, or put its folder into the node agent's PATH."
+    return ExecutionNotStartedError(failure.step, message, hint, errno=failure.errno)
+
+
+def _complaint(run_folder: Path) -> str:
     try:
-        complaint = (run_folder / SUPERVISOR_LOG).read_text(errors="replace")[-2000:]
+        return (run_folder / SUPERVISOR_LOG).read_text(errors="replace")[-2000:]
     except OSError as error:
-        complaint = str(error)
-    return ExecutionNotStartedError(
-        "supervisor",
-        "the supervisor could not be started",
-        "Its own words are in the details; check memory and room on the disk first.",
-        complaint=complaint,
-    )
+        return str(error)

@@ -118,6 +118,9 @@ class Program:
 
     def reap(self) -> None:
         """Learn of the program's end, and bury orphans that were given to us meanwhile."""
+        if not hasattr(os, "waitid"):
+            self._reap_alone()
+            return
         while self.ended is None:
             try:
                 dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -131,6 +134,14 @@ class Program:
                 self.ended = Ended(dead.si_status, None)
             else:
                 self.ended = Ended(None, dead.si_status)
+
+    def _reap_alone(self) -> None:
+        # macOS: no way to look without reaping, and no subreaper, so nobody else to bury.
+        if self.ended is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.ended = Ended(code, None) if code >= 0 else Ended(None, -code)
 
     def signal(self, number: int) -> None:
         """Signal the program's whole group."""

@@ -352,6 +352,7 @@ class Supervision:
             "stop_asked": self._program.stop_asked,
             "started_at_ms": self._started_at_ms,
             "bytes": self._spool.written_bytes,
+            "printed_bytes": sum(total for total, _ in self._spool.totals.values()),
             "kept_bytes": self._spool.kept_bytes,
             "segment": self._spool.current,
             "stdin_open": self._stdin.fd >= 0 and not self._stdin.close_asked,

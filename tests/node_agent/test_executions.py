@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import node_agent.executions
+import node_agent.supervisor
 from node_agent.executions import (
     EndedExecution,
     ExecutionNotStartedError,
@@ -19,10 +22,11 @@ from node_agent.executions import (
     NeverStarted,
     Output,
     RunningExecution,
+    _write_spec,
     attach,
     start,
 )
-from node_agent.process_identity import identify, read_stat, same_process
+from node_agent.process_identity import find_family, identify, read_stat, same_process
 from node_agent.run_folder import IDENTITY, SPEC, STDIN, claim, read_record, write_record
 from node_agent.spool import Frame
 from node_agent.supervisor_connection import RequestRefusedError
@@ -38,6 +42,8 @@ from tests.node_agent.run_folders import (
     stream_bytes,
     wait_until,
 )
+
+SUPERVISOR = node_agent.supervisor.__file__
 
 
 def supervisor_pid(run_folder: Path) -> int:
@@ -482,8 +488,6 @@ os._exit(5)
     assert record is not None
     assert (record.exit_code, record.notes) == (5, ["output_left_open"])
     # It was not stopped, so what it left behind lives.
-    from node_agent.process_identity import find_family
-
     left = find_family(None, f"SKEP_EXECUTION_ID=left-{os.getpid()}".encode())
     assert len(left) == 1
     for pid in left:
@@ -657,6 +661,131 @@ async def test_pid_of_another_is_left_alone(tmp_path: Path) -> None:
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+@pytest.mark.asyncio
+async def test_supervisor_killed_at_any_moment_of_the_start(tmp_path: Path) -> None:
+    """However a start is cut short, `never started` means that the program never ran."""
+    outcomes = set()
+    for round_no in range(24):
+        run_folder, witness = tmp_path / f"run-{round_no}", tmp_path / f"ran-{round_no}"
+        spec = spec_of(["touch", str(witness)])
+        marker = f"SKEP_TEST_ROUND={spec.env['SKEP_EXECUTION_ID']}"
+        _write_spec(run_folder, spec)
+        supervisor = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "utf8", SUPERVISOR, str(run_folder)],
+            env=dict([marker.split("=")]),
+            stdout=subprocess.DEVNULL,
+        )
+        await asyncio.sleep(0.006 * round_no)
+        for _ in range(5):
+            for pid in find_family(None, marker.encode()):
+                end_process(pid)
+        supervisor.wait()
+        outcome = await attach(run_folder)
+        outcomes.add(type(outcome))
+        if isinstance(outcome, NeverStarted):
+            await asyncio.sleep(0.02)
+            assert not witness.exists()
+        elif isinstance(outcome, EndedExecution):
+            assert witness.exists() == (outcome.exit.exit_code == 0)
+        else:
+            assert isinstance(outcome, LostExecution)
+    assert NeverStarted in outcomes
+    assert len(outcomes) > 1, "the rounds were too short for any start"
+
+
+@pytest.mark.asyncio
+async def test_stop_after_the_programs_end(tmp_path: Path) -> None:
+    """What a program left behind is stopped as well while its output is still waited for."""
+    code = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(60)
+os._exit(0)
+"""
+    spec = python_spec(code, linger_s=30.0)
+    async with started(tmp_path / "run", spec) as execution:
+        assert await execution.wait_output() is Output.GREW
+        (first,) = execution.reader.read()
+        assert isinstance(first, Frame)
+        left = identify(int(first.data))
+        await wait_until(lambda: not same_process(execution.identity))
+        assert same_process(left)
+        await execution.stop(0.2)
+        await read_to_end(execution, timeout_s=20)
+        record = execution.exit_record()
+        assert not same_process(left)
+    assert record is not None
+    assert (record.exit_code, record.stop_asked, record.notes) == (0, True, [])
+
+
+@pytest.mark.asyncio
+async def test_node_without_room(tmp_path: Path) -> None:
+    """A run folder that cannot be made is an error for a person, not a stack of calls."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ExecutionNotStartedError) as caught:
+        await start(tmp_path / "file" / "run", spec_of(["true"]))
+    assert caught.value.reason == "system"
+    assert caught.value.hint
+
+
+@pytest.mark.asyncio
+async def test_supervisor_that_cannot_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the supervisor itself fails, its own words are in the error, and nothing has run."""
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit('no room for me')")
+    monkeypatch.setattr(node_agent.executions, "_SUPERVISOR", broken)
+    with pytest.raises(ExecutionNotStartedError) as caught:
+        await start(tmp_path / "run", spec_of(["true"]))
+    assert caught.value.reason == "supervisor"
+    assert "no room for me" in caught.value.details["complaint"]
+    assert isinstance(await attach(tmp_path / "run"), NeverStarted)
+
+
+@pytest.mark.asyncio
+async def test_disk_full_while_running(tmp_path: Path) -> None:
+    """A full disk neither stops the program nor the supervisor; with room again it heals."""
+    run_folder = tmp_path / "run"
+    code = """
+import os, sys
+for line in sys.stdin.buffer:
+    out = int(line) * b"0123456789abcde\\n"
+    while out: out = out[os.write(1, out):]
+    os.write(2, b"done\\n")
+"""
+    async with started(run_folder, python_spec(code, keep_stdin_open=True)) as execution:
+        supervisor = supervisor_pid(run_folder)
+
+        async def print_lines(count: int) -> None:
+            before = (await execution.status())["printed_bytes"]
+            await execution.write_stdin(b"%d\n" % count)
+            async with asyncio.timeout(20):
+                while (await execution.status())["printed_bytes"] < before + count * 16 + 5:
+                    await asyncio.sleep(0.01)
+
+        await print_lines(1000)
+        room_bytes = (run_folder / "out.0").stat().st_size
+        limits = resource.prlimit(supervisor, resource.RLIMIT_FSIZE)
+        resource.prlimit(supervisor, resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+        await print_lines(200_000)
+        assert (await execution.status())["failure"] == "disk_full"
+        resource.prlimit(supervisor, resource.RLIMIT_FSIZE, limits)
+        await print_lines(1000)
+        assert (await execution.status())["failure"] == ""
+        await execution.close_stdin()
+        pieces = await read_to_end(execution)
+        record = execution.exit_record()
+    assert record is not None
+    assert (record.exit_code, record.notes) == (0, [])
+    out, err = both_streams(pieces)
+    gaps = gaps_of(pieces)
+    assert {gap.reason for gap in gaps} == {"disk_full"}
+    assert len(out) + sum(gap.stdout_bytes for gap in gaps) == 202_000 * 16
+    assert len(err) + sum(gap.stderr_bytes for gap in gaps) == 15
+    assert out.endswith(b"0123456789abcde\n" * 900)
 
 
 # --- the spool's bounds --------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import node_agent.supervisor
-from node_agent.executions import Output, read_exit
+from node_agent.executions import ExitRecord, Output, read_exit
 from node_agent.process_identity import read_stat
 from node_agent.run_folder import read_record, write_record
 from node_agent.spool import SpoolReader
@@ -59,6 +59,15 @@ def run_supervisor(run_folder: Path, **options: Any) -> "subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, timeout=30, check=False, **options)
 
 
+def wait_for_exit(run_folder: Path) -> ExitRecord:
+    """Return the record of the end once there is one."""
+    deadline = time.monotonic() + 20
+    while (record := read_exit(run_folder)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return record
+
+
 @contextmanager
 def connected(run_folder: Path) -> Iterator[socket.socket]:
     """Connect to a supervisor's socket by hand."""
@@ -86,14 +95,27 @@ def test_runs_as_a_file_alone(tmp_path: Path) -> None:
     done = run_supervisor(Path("run"), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     print(f"spawn to running: {(time.monotonic() - begun) * 1000:.0f} ms")  # noqa: T201
     assert (done.returncode, done.stdout, done.stderr) == (0, b"started\n", b"")
-    deadline = time.monotonic() + 20
-    while read_exit(tmp_path / "run") is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    record = read_exit(tmp_path / "run")
-    assert record is not None
-    assert record.exit_code == 5
+    assert wait_for_exit(tmp_path / "run").exit_code == 5
     assert stream_bytes(read_rest(SpoolReader(tmp_path / "run"))) == b"hello\n"
+
+
+def test_where_waitid_is_missing(tmp_path: Path) -> None:
+    """On systems without waitid (macOS) the end of the program is learned all the same."""
+    code = """
+import os, runpy, sys
+del os.waitid
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+    for name, shell, code_and_signal in (
+        ("a", "echo x; exit 6", (6, None)),
+        ("b", "kill -15 $$", (None, 15)),
+    ):
+        write_spec(tmp_path / name, ["sh", "-c", shell])
+        command = [sys.executable, "-I", "-S", "-c", code, SUPERVISOR, str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        assert done.stdout == b"started\n"
+        record = wait_for_exit(tmp_path / name)
+        assert (record.exit_code, record.signal) == code_and_signal
 
 
 def test_without_a_spec_nothing_is_claimed(tmp_path: Path) -> None:
