@@ -320,9 +320,7 @@ async def _apply_attempt(
     body = fact.body
     if not newer or not isinstance(body, entities.Attempt):
         return
-    project_id = await follow.project_of(tx, context, source.node_id, body)
-    if project_id is None and before is not None:
-        project_id = before["project_id"]
+    project_id = await follow.project_of(tx, context, source.node_id, body, before)
     after = await _upsert_fact(tx, source, at_ms, fact, project_id=project_id)
     await follow.follow_attempt(tx, context, before, body, project_id, source.node_id)
     await sync.refresh(tx, body.id)

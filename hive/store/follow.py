@@ -70,9 +70,18 @@ def live_ids(**ids: str | None) -> dict[str, str]:
 
 
 async def project_of(
-    tx: Transaction, context: LinkContext, node_id: str, attempt: entities.Attempt
+    tx: Transaction,
+    context: LinkContext,
+    node_id: str,
+    attempt: entities.Attempt,
+    before: Row | None,
 ) -> str | None:
-    """Return the project of an attempt: its checkout's, else its repository's, made if need be."""
+    """Return the project of an attempt: its checkout's, else its repository's, made if need be.
+
+    Once known it stays: a checkout may move to another project, what ran in it does not.
+    """
+    if before is not None and before["project_id"] is not None:
+        return str(before["project_id"])
     row = await tx.fetch_one(
         _SELECT_CHECKOUT_PROJECT, {"checkout_id": attempt.checkout_id, "node_id": node_id}
     )

@@ -93,6 +93,15 @@ class SqliteIngestStore:
             await self._audit(node_id, error)
             raise
 
+    async def agreed_chunk(
+        self, node_id: str, execution_id: str, digests: Sequence[tuple[int, bytes]]
+    ) -> int:
+        try:
+            return await self._database.read(logs.agreed_chunk, node_id, execution_id, digests)
+        except RemoteProtocolError as error:
+            await self._audit(node_id, error)
+            raise
+
     async def beat(self, node_id: str, link_no: int, heartbeat: Heartbeat) -> None:
         await self._database.write(nodes.beat, node_id, link_no, heartbeat, self._clock())
 

@@ -3,6 +3,8 @@
 Owns the rows of that decision; the decision itself is `projections.choose_project`.
 """
 
+from typing import Final
+
 import msgspec
 
 from hive import projections
@@ -38,6 +40,10 @@ SELECT 1 FROM project WHERE identity = :identity AND deleted_at_ms IS NULL
 """
 
 
+#: The problem of a checkout whose project was deleted.
+PROJECT_DELETED: Final = "project_deleted"
+
+
 class LinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision about rows may depend on beside rows."""
 
@@ -61,6 +67,7 @@ async def link(
     *,
     claimed_id: str | None = None,
     recovered: bool = False,
+    may_create: bool = True,
 ) -> ProjectChoice:
     """Return the project of a repository; create it where that is allowed.
 
@@ -75,7 +82,7 @@ async def link(
         repository.identity,
         repository.name,
         known,
-        may_create=context.policy.nodes_may_create_projects,
+        may_create=may_create and context.policy.nodes_may_create_projects,
     )
     if choice.project_id is not None and repository.identity:
         await tx.execute(
@@ -148,7 +155,11 @@ async def link_checkout(
     if linked_id is not None:
         linked = await tx.fetch_one(_SELECT_PROJECT, {"id": linked_id})
     if linked is None:
-        return await link(tx, context, repository)
+        choice = await link(tx, context, repository, may_create=linked_id is None)
+        if choice.problem and linked_id is not None:
+            # Someone deleted its project: what a node says does not bring that back.
+            return ProjectChoice(project_id=linked_id, problem=PROJECT_DELETED)
+        return choice
     if linked["identity"] in {"", repository.identity} or not repository.identity:
         if repository.identity:
             await tx.execute(_ADOPT_IDENTITY, {"identity": repository.identity, "id": linked["id"]})
@@ -165,3 +176,43 @@ async def link_checkout(
         return await link(tx, context, repository)
     await tx.execute(_MOVE_IDENTITY, {"identity": repository.identity, "id": linked["id"]})
     return ProjectChoice(project_id=linked["id"])
+
+
+# --- projects that changed ------------------------------------------------------------------------
+
+_SELECT_UNLINKED = """
+SELECT id, node_id, name, identity, default_branch, project_id FROM checkout
+WHERE problem <> '' AND removed = 0
+"""
+_SET_LINK = "UPDATE checkout SET project_id = :project_id, problem = :problem WHERE id = :id"
+_FOLLOW_LINK = """
+UPDATE attempt SET project_id = :project_id WHERE checkout_id = :id AND project_id IS NULL
+"""
+_FOLLOW_TASK = """
+UPDATE task SET project_id = :project_id WHERE project_id IS NULL
+    AND (checkout_id = :id OR id IN (SELECT task_id FROM attempt WHERE checkout_id = :id))
+"""
+
+
+async def relink(tx: Transaction, context: LinkContext) -> list[str]:
+    """Link checkouts that had a problem, now that projects changed; return their nodes."""
+    moved = []
+    for row in await tx.fetch_all(_SELECT_UNLINKED):
+        repository = Repository(
+            node_id=row["node_id"],
+            identity=row["identity"],
+            name=row["name"],
+            default_branch=row["default_branch"],
+        )
+        choice = await link(tx, context, repository, may_create=False)
+        if choice.project_id is None:
+            continue
+        values = {"id": row["id"], "project_id": choice.project_id, "problem": ""}
+        await tx.execute(_SET_LINK, values)
+        await tx.execute(_FOLLOW_LINK, values)
+        await tx.execute(_FOLLOW_TASK, values)
+        tx.note(
+            Change(kind="node.changed", ids={"node": row["node_id"], "project": choice.project_id})
+        )
+        moved.append(row["node_id"])
+    return moved

@@ -137,9 +137,25 @@ async def log_marks(tx: Transaction, node_id: str, states: Sequence[LogState]) -
         if not log.belongs_to(node_id):
             raise foreign("log", state.execution_id)
         mark = log.mark()
-        agreed = await _digest_after(tx, log, state.next_chunk - 1) == state.digest
+        agreed = (
+            state.next_chunk == 1
+            or await _digest_after(tx, log, state.next_chunk - 1) == state.digest
+        )
         marks.append(msgspec.structs.replace(mark, agreed=agreed))
     return marks
+
+
+async def agreed_chunk(
+    tx: Transaction, node_id: str, execution_id: str, digests: Sequence[tuple[int, bytes]]
+) -> int:
+    """Return the newest of these chunks after which our digest is the one given; 0: none."""
+    log = await _log(tx, execution_id)
+    if not log.belongs_to(node_id):
+        raise foreign("log", execution_id)
+    for chunk_seq, theirs in sorted(digests, reverse=True):
+        if chunk_seq > 0 and await _digest_after(tx, log, chunk_seq) == theirs:
+            return chunk_seq
+    return 0
 
 
 async def _digest_after(tx: Transaction, log: _Log, chunk_seq: int) -> bytes | None:

@@ -15,7 +15,7 @@ from hive.store.links import check_link
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Need, NeedDone
 
-#: Kinds of a need.
+#: Kinds of a need. The ids of the first two are attempts', of the third executions'.
 FULL_ATTEMPT: Final = "full_attempt"
 EXECUTIONS: Final = "executions"
 LOGS: Final = "logs"
@@ -188,13 +188,13 @@ async def need_done(
 async def _set_gone(tx: Transaction, node_id: str, kind: str, entity_id: str, reason: str) -> None:
     if kind == LOGS:
         await sync.set_log_gone(tx, node_id, entity_id, reason)
-    elif kind == FULL_ATTEMPT:
+    elif kind in {FULL_ATTEMPT, EXECUTIONS}:
         await tx.execute(_SET_ATTEMPT_GONE, {"id": entity_id, "node_id": node_id, "reason": reason})
 
 
 async def _refresh(tx: Transaction, kind: str, asked: Sequence[str]) -> None:
     for entity_id in asked:
-        if kind == FULL_ATTEMPT:
+        if kind in {FULL_ATTEMPT, EXECUTIONS}:
             await sync.refresh(tx, entity_id)
-        elif kind in {LOGS, EXECUTIONS}:
+        elif kind == LOGS:
             await sync.refresh_of_execution(tx, entity_id)
