@@ -76,7 +76,9 @@ class Agent:
         self._context = _run_context(config, record, stores)
         self._runner = AttemptRunner(self._context)
         self._dispatcher = OperationDispatcher(
-            functions_of(stores, self._changes, runner=self._runner),
+            functions_of(
+                stores, self._changes, worktrees_dir=config.worktrees_dir, runner=self._runner
+            ),
             stores.ledger,
             node_id=identity.node_id,
             refused=config.refuse,

@@ -76,7 +76,9 @@ def _node(config: NodeConfig, stores: Stores) -> LocalNode:
         journal=stores.journal,
         chunks=stores.chunks,
         dispatcher=OperationDispatcher(
-            functions_of(stores, changes, runner=None), stores.ledger, node_id=record.node_id
+            functions_of(stores, changes, worktrees_dir=config.worktrees_dir, runner=None),
+            stores.ledger,
+            node_id=record.node_id,
         ),
         changes=changes,
         link=lambda: _link(record),

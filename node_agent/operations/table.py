@@ -1,12 +1,14 @@
 """The table: which function carries out which operation. One more operation is one line here."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 from node_agent.changes import Changes
 from node_agent.operations.attempts import AttemptOperations, Runner
 from node_agent.operations.dispatcher import OperationFunction
 from node_agent.operations.log import LogReading
+from node_agent.operations.work import WorkReading
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database
 
@@ -22,11 +24,16 @@ class OpenStores(Protocol):
 
 
 def functions_of(
-    stores: OpenStores, changes: Changes, *, runner: Runner | None
+    stores: OpenStores, changes: Changes, *, worktrees_dir: Path, runner: Runner | None
 ) -> Mapping[str, OperationFunction]:
     """Return the operations of this node; without a runner only those that read."""
     logs = LogReading(stores.database, stores.chunks, changes)
-    functions = {"log": OperationFunction(logs.run)}
+    work = WorkReading(stores.database, worktrees_dir)
+    functions = {
+        "log": OperationFunction(logs.run),
+        "branch_status": OperationFunction(work.branch_status),
+        "diff": OperationFunction(work.diff),
+    }
     if runner is not None:
         attempts = AttemptOperations(stores.database, runner)
         functions |= {
