@@ -321,9 +321,10 @@ class LinkSession:
             case node_effects.ChunksWanted() as wanted:
                 await self._send_chunks(machine, wanted)
             case node_effects.AnswerWanted(request_id):
-                frame = await anext(self._answers[request_id])
+                frame = machine.answer_read(await anext(self._answers[request_id]))
                 failpoint("node.link.before_send_answer")
-                await self._send(machine.answer_read(frame))
+                if frame is not None:
+                    await self._send(frame)
             case node_effects.SnapshotWanted() as wanted:
                 await self._send_snapshot(machine, wanted)
         return True

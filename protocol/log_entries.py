@@ -160,7 +160,7 @@ class _Page:
 
     def add(self, chunk: LogChunk | GapChunk) -> None:
         last = chunk.first_entry + chunk.entries - 1
-        self._newest = max(self._newest, last)
+        self._newest = last
         if isinstance(chunk, GapChunk):
             self._add_gap(chunk.first_entry, last, chunk.reason, chunk.bytes)
             return

@@ -576,10 +576,20 @@ class NodeLink:
         self._running.pop(execution_id, None)
         self._resting.pop(execution_id, None)
 
-    def answer_read(self, message: Fetched | Records | NeedDone) -> Fetched | Records | NeedDone:
-        """Take one frame of an answer; return it. `NeedDone` ends the answer."""
+    def answer_read(
+        self, message: Fetched | Records | NeedDone
+    ) -> Fetched | Records | NeedDone | None:
+        """Take one frame of an answer; return it, or None where it need not go.
+
+        `NeedDone` ends the answer. A chunk of a log that streams over this link goes there alone:
+        under way twice, it could arrive under the numbers of before and of after an adoption.
+        """
         if isinstance(message, NeedDone):
             self._needs.remove(message.request_id)
+        elif isinstance(message, Fetched) and (
+            message.chunk.execution_id in self._logs or message.chunk.execution_id in self._probing
+        ):
+            return None
         else:
             self.credit.spend(cost(message))
         return message

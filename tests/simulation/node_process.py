@@ -373,7 +373,9 @@ class NodeProcess:
                     socket.up(self.link.chunk_read(chunk))
             case node_effects.AnswerWanted(request_id):
                 frame = run_now(anext(self._answers[request_id]))  # type: ignore[arg-type]
-                socket.up(self.link.answer_read(frame))
+                allowed = self.link.answer_read(frame)
+                if allowed is not None:
+                    socket.up(allowed)
                 if type(frame).__name__ == "NeedDone":
                     del self._answers[request_id]
 
