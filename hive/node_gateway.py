@@ -28,6 +28,8 @@ from protocol.messages import (
     Draining,
     HiveMessage,
     LogMark,
+    LogProbe,
+    LogState,
     Ping,
 )
 
