@@ -67,8 +67,14 @@ class SegmentSyncing:
             return False
         if self._thread is None:
             # A daemon: a disk that hangs must not keep the supervisor from ending.
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The user has as many threads as the system allows; slower, then.
+                self._sync(segments)
+                return True
+            self._thread = thread
         self._idle.clear()
         self._wanted.put(tuple(segments))
         return True

@@ -173,11 +173,16 @@ class Supervision:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink()
         for _ in range(_EXIT_TRIES_MAX):
-            with contextlib.suppress(OSError):
+            try:
                 write_record(self._folder / EXIT, record)
                 sync_folder(self._folder)
-                break
-            time.sleep(1.0)
+            except FileNotFoundError:
+                # The folder was deleted: before, so nobody asks; or once the record was seen.
+                return
+            except OSError:
+                time.sleep(1.0)
+            else:
+                return
 
     def _begin_stdin(self, fd: int) -> None:
         if fd < 0:

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import resource
+import threading
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,23 @@ def test_failed_sync_is_never_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
     writer.finish()
     assert tries == ["out.0"]
     assert writer.failure == "sync failed: Input/output error"
+
+
+def test_sync_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is to be had the sync is made all the same."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    synced = []
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(node_agent.spool_writer, "_sync_file", synced.append)
+    writer = writer_of(tmp_path)
+    append(writer, STDOUT, b"a")
+    writer.sync(100.0)
+    assert synced == [tmp_path / "out.0"]
+    assert writer.sync_due_s(100.0) is None
+    writer.finish()
 
 
 def test_run_folder_taken_away(tmp_path: Path) -> None:

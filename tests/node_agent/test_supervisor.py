@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from typing import Any
 import pytest
 
 import node_agent.supervisor
-from node_agent.executions import ExitRecord, Output, read_exit
-from node_agent.process_identity import read_stat
+from node_agent.executions import ExitRecord, Output, read_exit, start
+from node_agent.process_identity import identify, read_stat, same_process
 from node_agent.run_folder import read_record, write_record
 from node_agent.spool import SpoolReader
 from tests.node_agent.run_folders import (
@@ -328,6 +329,22 @@ time.sleep(60)
         pid = (await execution.status())["supervisor_pid"]
         children = Path(f"/proc/{pid}/task/{pid}/children")
         await wait_until(lambda: len(children.read_text().split()) == 1)
+
+
+@pytest.mark.asyncio
+async def test_ends_in_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """With its folder deleted under it the supervisor still sees its program out, and ends."""
+    run_folder = tmp_path / "run"
+    shell = "echo up; read -r line; i=0; while [ $i -lt 99 ]; do echo $i; i=$((i+1)); done"
+    spec = spec_of(["sh", "-c", shell], keep_stdin_open=True, segment_bytes=64)
+    execution = await start(run_folder, spec)
+    assert await execution.wait_output() is Output.GREW
+    supervisor = identify((await execution.status())["supervisor_pid"])
+    shutil.rmtree(run_folder)
+    await execution.close_stdin()
+    await wait_until(lambda: not same_process(supervisor))
+    assert not same_process(execution.identity)
+    await execution.close()
 
 
 @pytest.mark.asyncio
