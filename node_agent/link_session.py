@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -80,7 +80,7 @@ class AdoptedLog(Protocol):
 class Chunks(Protocol):
     """What the link reads of the chunk store."""
 
-    async def logs_to_name(self) -> list[LogState]: ...
+    async def logs_to_name(self, without: Collection[str] = ...) -> list[LogState]: ...
 
     async def digest_at(self, execution_id: str, chunk_seq: int) -> bytes | None: ...
 
@@ -106,7 +106,11 @@ class Agent(Protocol):
 
     async def safe_moved(self, safe: Safe) -> None: ...
 
-    async def marks_moved(self, marks: Mapping[int, int]) -> None: ...
+    def marks_moved(self, marks: Mapping[int, int]) -> None: ...
+
+    def unstreamed(self) -> frozenset[str]:
+        """Return the checkouts whose logs the hive fetches itself, or never keeps."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +185,16 @@ class LinkSession:
     def status_changed(self) -> None:
         self._status_changed.set()
 
+    async def close(self) -> None:
+        """End this link; the uplink dials anew."""
+        await self._socket.close()
+
     # --- life ---------------------------------------------------------------------------------
 
     async def run(self) -> int | None:
         """Serve the link until it closes; return the close code."""
         epochs = await self._sources.journal.epochs()
-        logs = await self._sources.chunks.logs_to_name()
+        logs = await self._sources.chunks.logs_to_name(self._sources.agent.unstreamed())
         machine = node_link.NodeLink(self._caller, epochs, logs)
         self._machine = machine
         for epoch, last in self._grew.items():
@@ -256,7 +264,7 @@ class LinkSession:
                 await self._sources.chunks.acked(marks)
             case node_effects.OpsAcked(epoch, seq):
                 failpoint("node.link.ops_acked")
-                await self._sources.agent.marks_moved({epoch: seq})
+                self._sources.agent.marks_moved({epoch: seq})
             case node_effects.Received(message):
                 await self._received(message)
 

@@ -25,7 +25,7 @@ from node_agent.uplink import Dial, Uplink
 from node_agent.uplink_view import LinkView
 from protocol.errors import SkepError
 from protocol.messages import Heartbeat, Links, OutboxState, Safe
-from protocol.states import AttemptPhase
+from protocol.states import AttemptPhase, SyncPolicy
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class Membership:
         self._record = read_record(config.data_dir)
         self._changed = asyncio.Event()
         self._uplink: Uplink | None = None
+        self._unstreamed: frozenset[str] = frozenset()
+        self._marks: dict[int, int] = {}
         self._generation_kept = 0
         self._problem: SkepError | OSError | None = None
 
@@ -109,6 +111,7 @@ class Membership:
 
     async def run(self) -> None:
         """Link to the joined hive, whichever it is at the time; ends by cancellation alone."""
+        await self._read_policies()
         forget = [self._journal.listen(self._journal_grew), self._chunks.listen(self._log_grew)]
         telling = asyncio.create_task(self._run_activity(), name="activity")
         try:
@@ -172,7 +175,7 @@ class Membership:
             self._uplink.journal_grew(grew.epoch, grew.seq)
 
     def _log_grew(self, grew: LogGrew) -> None:
-        if self._uplink is not None:
+        if self._uplink is not None and grew.checkout_id not in self._unstreamed:
             self._uplink.log_grew(
                 grew.execution_id, next_chunk=grew.next_chunk, open_=not grew.closed
             )
@@ -203,6 +206,7 @@ class Membership:
         """Return what the node is doing and what it still has to send."""
         await self._keep_generation()
         activity, busy = await self._activity()
+        await self._keep_marks()
         ops = await self._journal.pending(await self._journal.marks_seen())
         chunks = await self._chunks.outbox()
         oldest = [at_ms for at_ms in (ops.oldest_ms, chunks.oldest_ms) if at_ms]
@@ -222,6 +226,9 @@ class Membership:
     async def linked(self, links: Links) -> None:
         """Keep which projects the hive made of the checkouts."""
         await self._database.write(checkouts.save_links, links.links)
+        if await self._read_policies() and self._uplink is not None:
+            # Which logs stream is said in the hello.
+            await self._uplink.redial()
         for link in links.links:
             if link.problem:
                 log.warning("the hive and checkout %s: %s", link.checkout_id, link.problem)
@@ -231,9 +238,29 @@ class Membership:
         if self._safe_moved is not None:
             await self._safe_moved(safe)
 
-    async def marks_moved(self, marks: Mapping[int, int]) -> None:
+    def marks_moved(self, marks: Mapping[int, int]) -> None:
+        """Take note how far the hive is; written down at the next heartbeat, not at each ack."""
+        self._marks.update(marks)
+
+    async def _keep_marks(self) -> None:
         """Keep how far the hive is, for people to see while it is away."""
-        await self._journal.saw_marks(marks)
+        if self._marks:
+            marks, self._marks = self._marks, {}
+            await self._journal.saw_marks(marks)
+
+    def unstreamed(self) -> frozenset[str]:
+        """Return the checkouts whose logs the hive fetches itself, or never keeps."""
+        return self._unstreamed
+
+    async def _read_policies(self) -> bool:
+        """Read how much of each checkout's logs the hive wants; True where that changed."""
+        before = self._unstreamed
+        self._unstreamed = frozenset(
+            link.checkout_id
+            for link in await self._database.read(checkouts.links)
+            if link.sync_policy != SyncPolicy.FULL
+        )
+        return self._unstreamed != before
 
     async def _keep_generation(self) -> None:
         """Keep the highest generation seen: a hive restored from a backup learns it from us."""

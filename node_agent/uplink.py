@@ -111,6 +111,12 @@ class Uplink:
         if self._session is not None:
             self._session.status_changed()
 
+    async def redial(self) -> None:
+        """End the link and dial at once: what the hello says has changed."""
+        if self._session is not None:
+            await self._session.close()
+        self.hurry()
+
     def hurry(self) -> None:
         """Dial now, whatever the backoff says."""
         self._hurry.set()
@@ -139,10 +145,10 @@ class Uplink:
         self._retry_after_s = 0.0
         self.state.next_dial_ms = _now_ms() + int(wait_s * 1000)
         log.info("dialling the hive again in %.1f s", wait_s)
-        self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._hurry.wait()
+        self._hurry.clear()
 
     async def _one_link(self) -> int | None:
         """Serve one link; return its close code, or None where it never came to one."""

@@ -4,7 +4,7 @@ The SQLite implementations stand beside this file; a simulator brings its own. O
 (`tests/contract/test_node_store.py`) holds both to it. Must not import a database.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from protocol.log_chunks import GapChunk, LogChunk
@@ -28,6 +28,7 @@ class LogGrew(NamedTuple):
     execution_id: str
     next_chunk: int
     closed: bool
+    checkout_id: str = ""
 
 
 class PendingOps(NamedTuple):
@@ -78,7 +79,7 @@ class JournalStore(Protocol):
     async def ops_after(self, epoch: int, seq: int, *, ops_max: int, bytes_max: int) -> list[Op]:
         """Return the ops that follow `seq`, at least one where there is one, within the bounds.
 
-        None where the next one is no longer kept: a later one in its place would be a lie.
+        Empty where the next one is no longer kept: a later one in its place would be a lie.
         """
 
     async def snapshot(self) -> tuple[Position, list[Record]]:
@@ -133,8 +134,11 @@ class ChunkStore(Protocol):
     async def logs_of(self, attempt_id: str) -> list[Log]:
         """Return the logs of an attempt, oldest first."""
 
-    async def logs_to_name(self) -> list[LogState]:
-        """Return the logs a hello names: open, or not fully acknowledged; oldest first."""
+    async def logs_to_name(self, without: Collection[str] = ()) -> list[LogState]:
+        """Return the logs a hello names: open, or not fully acknowledged; oldest first.
+
+        `without` names checkouts whose logs the hive fetches itself, or never keeps.
+        """
 
     async def digest_at(self, execution_id: str, chunk_seq: int) -> bytes | None:
         """Return the running digest after that chunk; None where it is not known."""

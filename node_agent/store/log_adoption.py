@@ -31,6 +31,9 @@ UPDATE log SET next_chunk = :next_chunk, next_entry = :next_entry, digest = :dig
     acked_chunk = :acked_chunk
 WHERE execution_id = :execution_id
 """
+_CHUNK_DIGEST = """
+SELECT digest FROM chunk WHERE execution_id = :execution_id AND chunk_seq = :chunk_seq
+"""
 _SET_CHUNK_DIGEST = """
 UPDATE chunk SET digest = :digest WHERE execution_id = :execution_id AND chunk_seq = :chunk_seq
 """
@@ -42,6 +45,9 @@ async def adopt(tx: Transaction, mark: LogMark, held_through: int, now_ms: int) 
     name = {"execution_id": mark.execution_id}
     # What the hive holds is not numbered a second time: nothing twice.
     unheld = await tx.fetch_one(_FIRST_UNHELD, name | {"chunk_seq": held_through + 1})
+    if unheld is not None and unheld["chunk_seq"] == mark.next_chunk and await _follows(tx, mark):
+        # Adopted before, and the link broke before the gap had arrived.
+        return log_of(row)
     gap = _gap(mark, row if unheld is None else unheld, now_ms)
     if unheld is not None:
         shift = {
@@ -51,11 +57,6 @@ async def adopt(tx: Transaction, mark: LogMark, held_through: int, now_ms: int) 
         }
         await tx.execute(_SHIFT_AWAY, name | shift)
         await tx.execute(_SHIFT_BACK, name)
-    # The two ends now agree on what lies before the gap, so a link that breaks before the gap has
-    # arrived does not find them different once more.
-    await tx.execute(
-        _SET_CHUNK_DIGEST, name | {"chunk_seq": mark.next_chunk - 1, "digest": mark.digest}
-    )
     cursor = advance(
         LogCursor(next_chunk=mark.next_chunk, next_entry=mark.next_entry, digest=mark.digest), gap
     )
@@ -73,8 +74,22 @@ async def adopt(tx: Transaction, mark: LogMark, held_through: int, now_ms: int) 
         },
     )
     adopted = log_of(await log_row(tx, mark.execution_id))
-    tx.announce(LogGrew(mark.execution_id, adopted.next_chunk, adopted.closed))
+    tx.announce(LogGrew(mark.execution_id, adopted.next_chunk, adopted.closed, adopted.checkout_id))
     return adopted
+
+
+async def _follows(tx: Transaction, mark: LogMark) -> bool:
+    """Whether our chunk at the hive's cursor was chained to what the hive holds before it."""
+    (chunk, *_) = await chunks_from(tx, mark.execution_id, mark.next_chunk, 1, 1 << 62)
+    held = await tx.fetch_one(
+        _CHUNK_DIGEST, {"execution_id": mark.execution_id, "chunk_seq": mark.next_chunk}
+    )
+    cursor = LogCursor(next_chunk=mark.next_chunk, next_entry=mark.next_entry, digest=mark.digest)
+    return (
+        held is not None
+        and check_follows(cursor, chunk) is Follows.STORED
+        and advance(cursor, chunk).digest == held["digest"]
+    )
 
 
 def _gap(mark: LogMark, ours: Row, now_ms: int) -> GapChunk:

@@ -7,7 +7,7 @@ decode chunks, and must not decide what may be deleted.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from node_agent.failpoints import failpoint
@@ -65,9 +65,9 @@ class SqliteChunkStore:
     async def logs_of(self, attempt_id: str) -> list[Log]:
         return await self._database.read(_logs_of, attempt_id)
 
-    async def logs_to_name(self) -> list[LogState]:
+    async def logs_to_name(self, without: Collection[str] = ()) -> list[LogState]:
         await self._write_acks()
-        return await self._database.read(_logs_to_name)
+        return await self._database.read(_logs_to_name, without)
 
     async def digest_at(self, execution_id: str, chunk_seq: int) -> bytes | None:
         return await self._database.read(_digest_at, execution_id, chunk_seq)
@@ -194,16 +194,17 @@ async def _logs_of(tx: Transaction, attempt_id: str) -> list[Log]:
 
 # Said as the partial index says it, so that the thousands of finished logs are not looked at.
 _UNFINISHED = """
-SELECT execution_id, next_chunk, next_entry, digest FROM log
+SELECT execution_id, checkout_id, next_chunk, next_entry, digest FROM log
 WHERE (closed = 0 OR acked_chunk < next_chunk) AND purged_at_ms IS NULL
 ORDER BY created_at_ms, execution_id
 """
 
 
-async def _logs_to_name(tx: Transaction) -> list[LogState]:
+async def _logs_to_name(tx: Transaction, without: Collection[str]) -> list[LogState]:
     return [
         LogState(row["execution_id"], row["next_chunk"], row["next_entry"], row["digest"])
         for row in await tx.fetch_all(_UNFINISHED)
+        if row["checkout_id"] not in without
     ]
 
 
@@ -216,7 +217,7 @@ WHERE execution_id = :execution_id
 async def _close_log(tx: Transaction, execution_id: str, now_ms: int) -> Log:
     await tx.execute(_CLOSE, {"execution_id": execution_id, "now_ms": now_ms})
     log = log_of(await log_row(tx, execution_id))
-    tx.announce(LogGrew(execution_id, log.next_chunk, closed=True))
+    tx.announce(LogGrew(execution_id, log.next_chunk, True, log.checkout_id))
     return log
 
 
@@ -256,7 +257,7 @@ async def _commit_to(tx: Transaction, execution_id: str, cuts: Sequence[Cut]) ->
             blob_bytes += len(chunk.blob)
             more_bytes += chunk.raw_bytes
     await _set_cursor(tx, execution_id, cursor, blob_bytes, more_bytes, cuts[-1][1])
-    tx.announce(LogGrew(execution_id, cursor.next_chunk, closed=False))
+    tx.announce(LogGrew(execution_id, cursor.next_chunk, False, row["checkout_id"]))
 
 
 async def _set_cursor(

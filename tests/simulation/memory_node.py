@@ -4,7 +4,7 @@ Every commit is one assignment, so a simulated kill falls between commits, never
 `copy` is a disk image: what a backup holds, and what a restored or cloned node starts from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -296,11 +296,12 @@ class MemoryChunks:
     async def logs_of(self, attempt_id: str) -> list[Log]:
         return [held.log for held in self._logs.values() if held.log.attempt_id == attempt_id]
 
-    async def logs_to_name(self) -> list[LogState]:
+    async def logs_to_name(self, without: Collection[str] = ()) -> list[LogState]:
         return [
             LogState(log.execution_id, log.next_chunk, log.next_entry, log.digest)
             for log in (held.log for held in self._logs.values())
             if (not log.closed or log.acked_chunk < log.next_chunk) and not log.purged
+            and log.checkout_id not in without
         ]
 
     async def digest_at(self, execution_id: str, chunk_seq: int) -> bytes | None:
@@ -424,7 +425,7 @@ class MemoryChunks:
 
     def _announce(self, log: Log) -> None:
         for listener in list(self._listeners):
-            listener(LogGrew(log.execution_id, log.next_chunk, log.closed))
+            listener(LogGrew(log.execution_id, log.next_chunk, log.closed, log.checkout_id))
 
     # --- for the simulator's judge ------------------------------------------------------------
 
