@@ -29,7 +29,7 @@ VALUES (:id, :name, :public_key, 'static', :labels, 0, :now_ms, NULL, NULL, NULL
     NULL, NULL, NULL, 'idle', 0, 0, '{}', '[]', '', '', '', 0, 0, NULL, 0, 0, 0, 0)
 """
 _REJOIN = """
-UPDATE node SET revoked_at_ms = NULL, link_no = link_no + 1 WHERE id = :id
+UPDATE node SET revoked_at_ms = NULL, joined_at_ms = :now_ms, link_no = link_no + 1 WHERE id = :id
 """
 _SELECT = "SELECT * FROM node WHERE id = :id"
 _SELECT_NAME_TAKEN = """
@@ -188,7 +188,7 @@ async def enrol(
         )
         kind = "node_joined"
     else:
-        await tx.execute(_REJOIN, {"id": node_id})
+        await tx.execute(_REJOIN, {"id": node_id, "now_ms": now_ms})
         kind = "node_joined_again"
     await _record(tx, kind, node_id, actor_kind="node", actor=node_id, now_ms=now_ms)
     return await get_node(tx, node_id)
