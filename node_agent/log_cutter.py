@@ -38,8 +38,9 @@ from protocol.log_chunks import (
 )
 
 #: Reads are redacted in pieces of this size, and chunks end between pieces: only there is it known
-#: which raw byte an emitted byte came from. A piece always fits in a chunk, even incompressible.
-_PIECE_BYTES: Final = 64 * 1024
+#: which raw byte an emitted byte came from. A piece always fits in a chunk, even incompressible;
+#: four of them fill the largest.
+_PIECE_BYTES: Final = limits.CHUNK_RAW_BYTES_MAX // 4 - SEGMENT_HEADER_BYTES
 #: An event is one entry in one segment; longer text stands elsewhere.
 EVENT_BYTES_MAX: Final = limits.LINE_SHOWN_BYTES_MAX
 #: What the spool's reasons are called in a log.

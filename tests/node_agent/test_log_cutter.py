@@ -21,6 +21,7 @@ from node_agent.terminal_style import style_after
 from protocol import limits
 from protocol.log_chunks import (
     EVENT,
+    SEGMENT_HEADER_BYTES,
     STDERR,
     STDOUT,
     STYLE_BYTES_MAX,
@@ -142,9 +143,21 @@ def test_chunks_grow_with_the_speed_of_output() -> None:
     assert chunk.raw_bytes < 70_000
     cutter.feed(STDOUT, 2, line * 10_000, (0, 1), 65_536)
     sizes = [chunk.raw_bytes for chunk, _ in cutter.take(2)]
-    assert all(size > limits.CHUNK_RAW_BYTES_MAX // 2 for size in sizes)
+    assert len(sizes) == 3
+    assert all(size > 0.9 * limits.CHUNK_RAW_BYTES_MAX for size in sizes[:2])
     assert all(size <= limits.CHUNK_RAW_BYTES_MAX for size in sizes)
     assert cutter.waiting_bytes < limits.CHUNK_RAW_BYTES_CUT
+
+
+def test_what_is_left_waits_its_own_time() -> None:
+    """After a full chunk the rest is due 250 ms after it came, not after what was before it."""
+    cutter = LogCutter("e")
+    most = limits.CHUNK_RAW_BYTES_MAX - 4 * SEGMENT_HEADER_BYTES
+    cutter.feed(STDOUT, 1, b"x\n" * (most // 2), (0, 0), 0)
+    cutter.feed(STDOUT, 100, b"y\n", (0, 1), most)
+    [(chunk, _)] = cutter.take(100)
+    assert chunk.entries == most // 2
+    assert cutter.due(100) == 250
 
 
 def test_incompressible_output_is_halved() -> None:
@@ -182,6 +195,10 @@ def test_one_segment_for_one_read() -> None:
     [(chunk, _)] = cutter.take(5, flush=True)
     assert [(s.stream, s.at_ms, len(s.data)) for s in open_chunk(chunk)] == [(1, 5, 200_000)]
     assert chunk.entries == 1
+    cutter.feed(STDOUT, 6, b"y", (0, 1), 200_000)
+    cutter.feed(STDOUT, 7, b"y", (0, 2), 200_001)
+    [(chunk, _)] = cutter.take(7, flush=True)
+    assert [(s.at_ms, len(s.data)) for s in open_chunk(chunk)] == [(6, 1), (7, 1)]
 
 
 def test_lines_and_events_are_numbered_as_they_begin() -> None:
@@ -241,6 +258,29 @@ def test_what_is_held_back_keeps_its_place_in_the_spool() -> None:
     assert (end.position, end.emitted) == ((6, 0), (15, 8))
 
 
+def test_a_read_that_is_wholly_held_back_is_where_to_go_on() -> None:
+    """The place is that of the very read, not of one before it."""
+    cutter = LogCutter("e", REDACTOR)
+    cutter.feed(STDOUT, 1, b"a s3c", (0, 0), 0)
+    cutter.feed(STDOUT, 2, b"s3cr", (1, 0), 5)
+    [(_, end)] = cutter.take(1000)
+    assert (end.position, end.emitted) == ((1, 0), (5, 0))
+
+
+def test_a_word_is_one_word_over_a_kill() -> None:
+    """What stands before the cut still decides what is a token and what the end of a word."""
+    word = b"disk-" + b"a1B2" * 12 + b"\n"
+    cutter = LogCutter("e")
+    cutter.feed(STDOUT, 1, word[:3], (0, 0), 0)
+    cuts = cutter.take(1000)
+    assert stream_of(cuts, STDOUT) == b"di"
+    end = cuts[0].spool_end
+    cutter = LogCutter("e", resume=end, content=ContentDigest.resume(chunks_of(cuts)))
+    cutter.feed(STDOUT, 1, word[:3], (0, 0), 0)
+    cutter.feed(STDOUT, 2, word[3:], (0, 1), 3)
+    assert stream_of(cuts + cutter.take(2, flush=True), STDOUT) == word
+
+
 def test_the_note_of_a_chunk_can_be_stored() -> None:
     """It comes back from the store equal, whatever is in it."""
     end = SpoolEnd((1, 2), StreamEnd(3, True, b"\xff", 4), StreamEnd(), 5, 6, b"\x1b[1m")
@@ -293,6 +333,9 @@ def test_missing_bytes_nobody_told_of_become_a_gap() -> None:
     assert isinstance(gap, GapChunk)
     assert (gap.reason, gap.bytes, gap.entries) == ("corrupt", 7, 1)
     assert b"".join(raw_stream([first, last], STDERR)) == b"onetwo\n"
+    assert cutter.waiting_bytes == 0
+    cutter.feed(STDERR, 3, b"three\n", (0, 2), 14)
+    assert cutter.due(3) == 250
 
 
 def test_known_bytes_are_skipped() -> None:

@@ -283,6 +283,12 @@ def test_a_gap_inside_a_line_names_that_line() -> None:
         assert (2, "stdout", "begin  end") in texts(page)
 
 
+def test_a_gap_in_which_nothing_begins_is_never_left_out() -> None:
+    """It is told on the page of the entry before it, also when that page is full."""
+    log = Log().write(1, b"a\n").gap(0).write(1, b"b\n")
+    assert log.read(0, 1).gaps == [EntryGap(gap=(1, 1), reason="quota", bytes=7)]
+
+
 def test_what_continues_a_lost_line_is_not_shown_as_another() -> None:
     """A line begun in a gap belongs to the gap; its end is no entry of its own."""
     log = Log().write(1, b"a\n")
