@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -177,7 +177,7 @@ async def stream_git(
     argv = _argv(args)
     async with _running(cwd, argv, stdin, env) as running:
 
-        async def pieces() -> AsyncIterator[bytes]:
+        async def pieces() -> AsyncGenerator[bytes, None]:
             try:
                 while True:
                     async with asyncio.timeout(silent_s_max):
@@ -196,7 +196,7 @@ async def stream_git(
         try:
             yield output
         finally:
-            await output.aclose()  # type: ignore[attr-defined]  # an async generator
+            await output.aclose()
 
 
 _SLOTS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()

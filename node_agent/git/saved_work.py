@@ -112,7 +112,7 @@ async def save_lost_head(repository: Repository, git_dir: Path, attempt_id: str)
 async def _snapshot(worktree: Worktree) -> str:
     """Write the worktree's files as a tree, by way of a copy of its index."""
     nested = (await untracked_paths(worktree)).nested
-    async with temporary_index(worktree) as env:
+    async with temporary_index(worktree, keep_objects=True) as env:
         await _unhide(worktree, env)
         await worktree.git(
             *DURABLE,
