@@ -21,7 +21,7 @@ from node_agent.need_answers import AnswerStore
 from node_agent.store import attempts, checkouts, settings
 from node_agent.store.contract import ChunkStore, JournalGrew, JournalStore, LogGrew
 from node_agent.store.database import Database
-from node_agent.uplink import Dial, Uplink
+from node_agent.uplink import Dial, Holder, Uplink
 from node_agent.uplink_view import LinkView
 from protocol.errors import SkepError
 from protocol.messages import Heartbeat, Links, OutboxState, Safe
@@ -53,6 +53,7 @@ class Membership:
     ) -> None:
         self._config = config
         self._identity = identity
+        self._holder = Holder(identity.instance)
         self._database = database
         self._journal = journal
         self._chunks = chunks
@@ -166,6 +167,7 @@ class Membership:
             version=self._version,
             generation_seen=self._generation_kept,
             sources=self._sources,
+            holder=self._holder,
         )
 
     # --- told by the stores -------------------------------------------------------------------

@@ -69,6 +69,17 @@ class UplinkState:
     next_dial_ms: int | None = None
 
 
+@dataclass
+class Holder:
+    """What tells this process from another holder of the node's key, for as long as it lives.
+
+    Kept over leaving and joining again: a hive that saw a number twice would see two holders.
+    """
+
+    instance: int
+    connect_no: int = 0
+
+
 class Uplink:
     """Keeps one link to the hive, from start to stop of the agent."""
 
@@ -80,14 +91,14 @@ class Uplink:
         version: str,
         generation_seen: int,
         sources: Sources,
+        holder: Holder | None = None,
     ) -> None:
         self.state = UplinkState(generation=generation_seen)
         self._identity = identity
         self._dial = dial
         self._version = version
         self._sources = sources
-        self._instance = identity.instance
-        self._connect_no = 0
+        self._holder = holder or Holder(identity.instance)
         self._session: LinkSession | None = None
         self._retry_after_s = 0.0
         self._hurry = asyncio.Event()
@@ -152,7 +163,7 @@ class Uplink:
 
     async def _one_link(self) -> int | None:
         """Serve one link; return its close code, or None where it never came to one."""
-        self._connect_no += 1
+        self._holder.connect_no += 1
         try:
             async with connect(
                 self._dial.link_url,
@@ -199,8 +210,8 @@ class Uplink:
     def _caller(self) -> node_link.Caller:
         return node_link.Caller(
             node_id=self._identity.node_id,
-            instance=self._instance,
-            connect_no=self._connect_no,
+            instance=self._holder.instance,
+            connect_no=self._holder.connect_no,
             host=self._dial.host,
             hive_id=self._dial.hive_id,
             generation_seen=self.state.generation,
@@ -231,9 +242,9 @@ class Uplink:
                 if await self._sources.journal.digest_at(fork.epoch, seq) == digest:
                     agreed = seq
                     break
-            self._instance = random.SystemRandom().getrandbits(63) or 1
-            self._connect_no = 0
-            await self._sources.journal.refork(fork.epoch, agreed, self._instance)
+            self._holder.instance = random.SystemRandom().getrandbits(63) or 1
+            self._holder.connect_no = 0
+            await self._sources.journal.refork(fork.epoch, agreed, self._holder.instance)
 
     def _closed(self, closed: ConnectionClosed) -> int | None:
         if closed.rcvd is None:

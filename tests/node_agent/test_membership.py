@@ -1,0 +1,146 @@
+"""Joining and leaving while the agent runs, and what the hive may ask over the link."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from node_agent import identity
+from protocol.entities import Attempt
+from protocol.log_chunks import LogChunk, open_chunk
+from protocol.messages import End, Opened, Part, Result
+from protocol.operations import AttemptReply, DiffRequest, LogRequest, StartRequest, StopRequest
+from tests.node_agent.hive_double import HiveDouble, hive_double
+from tests.node_agent.running_node import RunningNode, make_repository
+
+
+class Linked:
+    """A running node and the hive it may join."""
+
+    def __init__(self, node: RunningNode, hive: HiveDouble) -> None:
+        self.node = node
+        self.hive = hive
+
+    async def json(self, *args: str) -> Any:
+        """Run a command beside the hive's loop."""
+        return await asyncio.to_thread(self.node.json, *args)
+
+    async def tell(self, joined: identity.Enrolment | None) -> None:
+        """Have the running agent find another enrolment, as join and leave do."""
+        record = identity.read_record(self.node.data_dir)
+        assert record is not None
+        changed = msgspec.structs.replace(record, hive=joined)
+        identity.write_record(self.node.data_dir, changed)
+        from node_agent.config import NodeConfig
+        from node_agent.local_client import LocalClient
+
+        client = LocalClient(NodeConfig(data_dir=self.node.data_dir))
+        await asyncio.to_thread(client.send, "POST", "enrolment/changed")
+
+    async def join(self) -> None:
+        """Join, and wait for the link."""
+        self.hive.node_key = identity.open_identity(self.node.data_dir).public_key
+        await self.tell(self.hive.enrolment)
+        await asyncio.wait_for(self.hive.connected.wait(), 20)
+
+
+@pytest_asyncio.fixture
+async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
+    """A node that runs alone, with a checkout, and a hive beside it."""
+    node = RunningNode(tmp_path / "node")
+    node.data_dir.mkdir()
+    repository = make_repository(tmp_path / "project")
+    await asyncio.to_thread(node.start)
+    await asyncio.to_thread(node.json, "checkout", "add", str(repository))
+    async with hive_double() as hive:
+        yield Linked(node, hive)
+        await asyncio.to_thread(node.close)
+
+
+def reply_of(frames: list[Any]) -> AttemptReply:
+    """Return the attempt a call answered."""
+    (result,) = frames
+    assert isinstance(result, Result)
+    assert result.error is None, result.error
+    return msgspec.msgpack.decode(result.body, type=AttemptReply)
+
+
+def stream_of(frames: list[Any]) -> Any:
+    """Return the JSON a stream carried."""
+    opened, *parts, end = frames
+    assert isinstance(opened, Opened)
+    assert end == End(call_id=opened.call_id)
+    return msgspec.json.decode(b"".join(part.data for part in parts if isinstance(part, Part)))
+
+
+@pytest.mark.asyncio
+async def test_joining_and_leaving_while_the_agent_runs(linked: Linked) -> None:
+    """A running agent dials the hive it is joined to, and hangs up when it leaves."""
+    assert (await linked.json("status"))["hive"] is None
+    await linked.join()
+    hive = linked.hive
+    await hive.wait(lambda: hive.ops and hive.heartbeats)
+    status = await linked.json("status")
+    assert status["hive"]["connected"]
+    assert status["hive"]["url"] == hive.enrolment.url
+    assert {"node", "checkout"} <= {op.kind for op in hive.ops}
+    assert hive.heartbeats[-1].slots_total == 2
+    await linked.tell(None)
+    await hive.wait(lambda: not hive.connected.is_set())
+    assert (await linked.json("status"))["hive"] is None
+    # And again: the same process is a higher connect_no, not another holder.
+    await linked.join()
+    assert [hello.instance for hello in hive.hellos] == [hive.hellos[0].instance] * 2
+    assert hive.hellos[1].connect_no > hive.hellos[0].connect_no
+
+
+@pytest.mark.asyncio
+async def test_a_run_asked_by_the_hive(linked: Linked) -> None:
+    """Start, log, diff and stop work over the link; ops and chunks follow; slots are told."""
+    await linked.join()
+    hive = linked.hive
+    command = "sh -c 'echo hello; echo x > made; while :; do sleep 0.1; done'"
+    request = StartRequest(project="project", task_id="task-1", task_title="T", command=command)
+    attempt = reply_of(await hive.call("start", request, idempotency_key="k1")).attempt
+    assert (attempt.task_id, attempt.start_key) == ("task-1", "k1")
+    again = reply_of(await hive.call("start", request, idempotency_key="k1")).attempt
+    assert again.id == attempt.id
+    await hive.wait(lambda: any(beat.slots_busy == 1 for beat in hive.heartbeats))
+    chunk = await hive.wait(lambda: hive.chunks and hive.chunks[0])
+    assert isinstance(chunk, LogChunk)
+    assert b"".join(bytes(segment.data) for segment in open_chunk(chunk)) == b"hello\n"
+    log = LogRequest(execution_id=chunk.execution_id)
+    page = stream_of(await hive.call("log", log, attempt_id=attempt.id))
+    assert [entry["text"] for entry in page["entries"]] == ["hello"]
+    diff = stream_of(await hive.call("diff", DiffRequest(), attempt_id=attempt.id))
+    assert [file["path"] for file in diff["files"]] == ["made"]
+    stop = StopRequest(grace_s=0.2)
+    reply_of(await hive.call("stop", stop, attempt_id=attempt.id, idempotency_key="k2"))
+
+    def ended() -> bool:
+        states = [
+            msgspec.msgpack.decode(op.body, type=Attempt) for op in hive.ops if op.kind == "attempt"
+        ]
+        return bool(states) and states[-1].outcome == "stopped"
+
+    await hive.wait(ended)
+    await hive.wait(lambda: hive.heartbeats[-1].slots_busy == 0)
+    kinds = [op.kind for op in hive.ops]
+    assert kinds.count("operation") == 2
+    assert "log_end" in kinds
+
+
+@pytest.mark.asyncio
+async def test_what_the_hive_may_not(linked: Linked) -> None:
+    """Too low a role is refused by the node itself, and the link stays up."""
+    await linked.join()
+    request = StartRequest(project="project", command="true")
+    (refused,) = await linked.hive.call("start", request, role="viewer", idempotency_key="k")
+    assert isinstance(refused, Result)
+    assert (refused.error and refused.error.code) == "forbidden"
+    assert (await linked.json("attempts"))["items"] == []
+    assert linked.hive.connected.is_set()
