@@ -4,12 +4,12 @@ Whether a node is reachable is not stored: `NodeRegistry` knows. Everything here
 """
 
 import json
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from hive.store.backend import Lacking, Row, Transaction
-from hive.store.logs import LogHead
+from hive.store.executions import ExecutionRow, of_attempt
 from hive.store.sync import lacking_of
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptOutcome, AttemptPhase, SyncPolicy
@@ -22,23 +22,11 @@ JOIN node ON node.id = attempt.node_id
 LEFT JOIN project ON project.id = attempt.project_id
 """
 _SELECT = f"{_COLUMNS} WHERE attempt.id = :id"
+_SELECT_ID = "SELECT 1 FROM attempt WHERE id = :id"
 _SELECT_NEWEST = f"""
 {_COLUMNS} WHERE attempt.task_id = :task_id
 ORDER BY attempt.created_at_ms DESC, attempt.id DESC LIMIT 1
 """
-_SELECT_EXECUTIONS = """
-SELECT execution.*, log.execution_id, log.next_chunk, log.next_entry, log.raw_bytes,
-    log.blob_bytes, log.gap_bytes, log.last_ms, log.end_chunks, log.end_entries, log.end_bytes,
-    log.gone_reason, attempt.project_id
-FROM execution
-LEFT JOIN log ON log.execution_id = execution.id
-LEFT JOIN attempt ON attempt.id = execution.attempt_id
-"""
-_OF_ATTEMPT = f"""
-{_SELECT_EXECUTIONS} WHERE execution.attempt_id = :attempt_id
-ORDER BY execution.started_at_ms, execution.id
-"""
-_OF_ID = f"{_SELECT_EXECUTIONS} WHERE execution.id = :id"
 #: Filters of a list, by name: the condition each adds.
 _FILTERS: Final = {
     "task_id": "attempt.task_id = :task_id",
@@ -51,29 +39,6 @@ _STATUSES: Final = {
     **{phase.value: "attempt.phase = :status" for phase in AttemptPhase},
     **{outcome.value: "attempt.outcome = :status" for outcome in AttemptOutcome},
 }
-
-
-class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One process run inside an attempt, and how far its log is held."""
-
-    id: str
-    node_id: str
-    attempt_id: str
-    project_id: str | None
-    kind: str
-    argv: list[str]
-    process: dict[str, Any] | None
-    head_before: str | None
-    head_after: str | None
-    status: str
-    exit_code: int | None
-    signal: int | None
-    reason: str | None
-    started_at_ms: int
-    ended_at_ms: int | None
-    at_ms: int
-    forgotten_at_ms: int | None
-    log: LogHead
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +91,11 @@ async def get_attempt(tx: Transaction, attempt_id: str) -> AttemptRow:
     return await _attempt(tx, row)
 
 
+async def exists(tx: Transaction, attempt_id: str) -> bool:
+    """Whether an attempt is known here."""
+    return await tx.fetch_one(_SELECT_ID, {"id": attempt_id}) is not None
+
+
 async def newest_attempt(tx: Transaction, task_id: str) -> AttemptRow | None:
     """Return a task's newest attempt; None where it has none."""
     row = await tx.fetch_one(_SELECT_NEWEST, {"task_id": task_id})
@@ -175,20 +145,6 @@ async def list_attempts(
     return [await _attempt(tx, row) for row in rows]
 
 
-async def get_execution(tx: Transaction, execution_id: str) -> ExecutionRow:
-    """Return one execution. Raises NOT_FOUND."""
-    row = await tx.fetch_one(_OF_ID, {"id": execution_id})
-    if row is None:
-        raise OperationError(ErrorCode.NOT_FOUND, f"there is no execution {execution_id}")
-    return _execution(row)
-
-
-async def executions_of(tx: Transaction, attempt_id: str) -> list[ExecutionRow]:
-    """Return the executions that are known of an attempt, in the order they started."""
-    rows = await tx.fetch_all(_OF_ATTEMPT, {"attempt_id": attempt_id})
-    return [_execution(row) for row in rows]
-
-
 async def lack_of(tx: Transaction, attempt_id: str) -> tuple[str, Lacking] | None:
     """Return an attempt's node and what is not held of it, whatever the project's policy.
 
@@ -205,7 +161,7 @@ async def lack_of(tx: Transaction, attempt_id: str) -> tuple[str, Lacking] | Non
 
 
 async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
-    executions = await executions_of(tx, row["id"])
+    executions = await of_attempt(tx, row["id"])
     heard = [row["at_ms"]]
     heard += [max(execution.at_ms, execution.log.last_ms) for execution in executions]
     taken = {"execution_ids", "executions", "superseded", "synced_through_ms", "sync_policy"}
@@ -217,35 +173,4 @@ async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
         superseded=bool(row["superseded"]),
         synced_through_ms=max(heard),
         sync_policy=row["sync_policy"] or "full",
-    )
-
-
-def _execution(row: Row) -> ExecutionRow:
-    taken = {"argv", "process", "log"}
-    values = {name: row[name] for name in ExecutionRow.__struct_fields__ if name not in taken}
-    process = row["process"]
-    return ExecutionRow(
-        **values,
-        argv=json.loads(row["argv"]),
-        process=None if process is None else json.loads(process),
-        log=_log(row),
-    )
-
-
-def _log(row: Row) -> LogHead:
-    held = row["execution_id"] is not None
-    return LogHead(
-        execution_id=row["id"],
-        node_id=row["node_id"],
-        next_chunk=row["next_chunk"] if held else 1,
-        next_entry=row["next_entry"] if held else 1,
-        raw_bytes=row["raw_bytes"] or 0,
-        blob_bytes=row["blob_bytes"] or 0,
-        gap_bytes=row["gap_bytes"] or 0,
-        last_ms=row["last_ms"] or 0,
-        closed=row["end_chunks"] is not None,
-        end_chunks=row["end_chunks"],
-        end_entries=row["end_entries"],
-        end_bytes=row["end_bytes"],
-        gone_reason=row["gone_reason"],
     )

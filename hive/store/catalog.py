@@ -14,7 +14,7 @@ from hive.projections import EventDraft
 from hive.store import events, linking, sync
 from hive.store.backend import Change, Row, Transaction
 from hive.store.ids import new_id
-from hive.store.linking import PROJECT_DELETED, LinkContext
+from hive.store.linking import PROJECT_DELETED
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import SyncPolicy
 
@@ -145,26 +145,33 @@ async def get_project(tx: Transaction, project_id: str) -> ProjectRow:
 async def list_projects(
     tx: Transaction,
     *,
-    after: tuple[str, str] = ("", ""),
+    after: tuple[str, str] | None = None,
     limit: int = 50,
     archived: bool = False,
 ) -> list[ProjectRow]:
     """Return projects by name; `after` is name and id of the last one of the page before."""
+    name, project_id = after or ("", "")
     rows = await tx.fetch_all(
         _SELECT_PAGE,
-        {"name": after[0], "id": after[1], "limit": limit, "archived": int(archived)},
+        {"name": name, "id": project_id, "limit": limit, "archived": int(archived)},
     )
     return [_project(row) for row in rows]
 
 
-async def list_checkouts(
-    tx: Transaction, *, project_id: str | None = None, node_id: str | None = None
+async def checkouts_of(
+    tx: Transaction, project_id: str | None = None, *, node_id: str | None = None
 ) -> list[CheckoutRow]:
     """Return the checkouts of a project, or of a node with those that belong to no project."""
     rows = await tx.fetch_all(_SELECT_CHECKOUTS, {"project_id": project_id, "node_id": node_id})
     return [
         CheckoutRow(**{name: row[name] for name in CheckoutRow.__struct_fields__}) for row in rows
     ]
+
+
+async def project_policy(tx: Transaction, project_id: str | None) -> SyncPolicy:
+    """Return how much of a project's logs the hive holds; all, where the project is not known."""
+    row = await tx.fetch_one(_SELECT, {"id": project_id})
+    return SyncPolicy.FULL if row is None else SyncPolicy(row["sync_policy"])
 
 
 async def nodes_of_project(tx: Transaction, project_id: str) -> list[str]:
@@ -203,26 +210,26 @@ def _values(settings: ProjectSettings) -> dict[str, Any]:
 
 
 async def create_project(
-    tx: Transaction, context: LinkContext, settings: ProjectSettings, *, actor: str
+    tx: Transaction, settings: ProjectSettings, *, actor: str, now_ms: int
 ) -> ProjectRow:
     """Make a project; checkouts of its name that belong nowhere become its. Raises EXISTS."""
     check_settings(settings)
-    project_id = new_id(context.now_ms)
+    project_id = new_id(now_ms)
     await _check_name(tx, settings.name, project_id)
-    values = {**_values(settings), "id": project_id, "now_ms": context.now_ms}
+    values = {**_values(settings), "id": project_id, "now_ms": now_ms}
     await tx.execute(_INSERT, values)
-    await _changed(tx, context, "project_created", project_id, settings.name, actor)
-    await linking.relink(tx, context)
+    await _changed(tx, "project_created", project_id, settings.name, actor, now_ms)
+    await linking.relink(tx, now_ms)
     return await get_project(tx, project_id)
 
 
 async def edit_project(
     tx: Transaction,
-    context: LinkContext,
     project_id: str,
     changes: dict[str, Any],
     *,
     actor: str,
+    now_ms: int,
     version: int | None = None,
 ) -> ProjectRow:
     """Change settings of a project. `version`: raise CONFLICT where it has been edited since."""
@@ -238,19 +245,17 @@ async def edit_project(
     if settings.name != before.name:
         await _check_name(tx, settings.name, project_id)
     values = {**_values(settings), "id": project_id, "version": before.version}
-    await tx.execute(_UPDATE, {**values, "now_ms": context.now_ms})
+    await tx.execute(_UPDATE, {**values, "now_ms": now_ms})
     if settings.sync_policy != before.sync_policy:
         await sync.refresh_project(tx, project_id)
     if settings.name != before.name:
-        await linking.relink(tx, context)
+        await linking.relink(tx, now_ms)
     edited = ", ".join(sorted(changes))
-    await _changed(tx, context, "project_edited", project_id, settings.name, actor, edited)
+    await _changed(tx, "project_edited", project_id, settings.name, actor, now_ms, edited)
     return await get_project(tx, project_id)
 
 
-async def delete_project(
-    tx: Transaction, context: LinkContext, project_id: str, *, actor: str
-) -> None:
+async def delete_project(tx: Transaction, project_id: str, *, actor: str, now_ms: int) -> None:
     """Take a project off all lists. What ran in it stays to be read by id.
 
     Raises CONFLICT while an attempt of it has not ended.
@@ -262,9 +267,9 @@ async def delete_project(
             f"attempts of {project.name} are still running",
             hint="Stop them first, or archive the project instead.",
         )
-    await tx.execute(_DELETE, {"id": project_id, "now_ms": context.now_ms})
+    await tx.execute(_DELETE, {"id": project_id, "now_ms": now_ms})
     await tx.execute(_UNLINK, {"id": project_id, "problem": PROJECT_DELETED})
-    await _changed(tx, context, "project_deleted", project_id, project.name, actor)
+    await _changed(tx, "project_deleted", project_id, project.name, actor, now_ms)
 
 
 async def _check_name(tx: Transaction, name: str, project_id: str) -> None:
@@ -288,11 +293,11 @@ def _edited_since(what: str, entity_id: str, version: int) -> OperationError:
 
 async def _changed(
     tx: Transaction,
-    context: LinkContext,
     kind: str,
     project_id: str,
     name: str,
     actor: str,
+    now_ms: int,
     why: str = "",
 ) -> None:
     draft = EventDraft(
@@ -306,7 +311,7 @@ async def _changed(
         actor=actor,
         project_id=project_id,
     )
-    await events.record(tx, draft, context.now_ms)
+    await events.record(tx, draft, now_ms)
     tx.note(Change(kind="project.changed", ids={"project": project_id}))
 
 

@@ -194,8 +194,9 @@ UPDATE task SET project_id = :project_id WHERE project_id IS NULL
 """
 
 
-async def relink(tx: Transaction, context: LinkContext) -> list[str]:
+async def relink(tx: Transaction, now_ms: int) -> list[str]:
     """Link checkouts that had a problem, now that projects changed; return their nodes."""
+    context = LinkContext(now_ms=now_ms, policy=IngestPolicy(nodes_may_create_projects=False))
     moved = []
     for row in await tx.fetch_all(_SELECT_UNLINKED):
         repository = Repository(
@@ -204,7 +205,7 @@ async def relink(tx: Transaction, context: LinkContext) -> list[str]:
             name=row["name"],
             default_branch=row["default_branch"],
         )
-        choice = await link(tx, context, repository, may_create=False)
+        choice = await link(tx, context, repository)
         if choice.project_id is None:
             continue
         values = {"id": row["id"], "project_id": choice.project_id, "problem": ""}

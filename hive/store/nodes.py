@@ -126,14 +126,15 @@ async def get_node(tx: Transaction, node_id: str) -> NodeRow:
 async def list_nodes(
     tx: Transaction,
     *,
-    after: tuple[str, str] = ("", ""),
+    after: tuple[str, str] | None = None,
     limit: int = 50,
     revoked: bool = False,
 ) -> list[NodeRow]:
     """Return nodes by name; `after` is name and id of the last one of the page before."""
+    name, node_id = after or ("", "")
     rows = await tx.fetch_all(
         _SELECT_PAGE,
-        {"name": after[0], "id": after[1], "limit": limit, "revoked": int(revoked)},
+        {"name": name, "id": node_id, "limit": limit, "revoked": int(revoked)},
     )
     return [_node(row) for row in rows]
 

@@ -1,14 +1,13 @@
-"""How much the hive holds, in numbers: for the status and the metrics.
-
-Sums of cursors, not counts of rows: cheap however long the journals and logs are.
-"""
+"""Totals of what the hive holds, for its status and metrics. Read only, and cheap at any size."""
 
 import msgspec
 
 from hive.store.backend import Transaction
 
-_TOTALS = """
-SELECT (SELECT count(*) FROM node WHERE revoked_at_ms IS NULL) AS nodes,
+# Ops and chunks are counted by their marks and cursors: their tables are the large ones.
+_SELECT = """
+SELECT
+    (SELECT count(*) FROM node WHERE revoked_at_ms IS NULL) AS nodes,
     (SELECT count(*) FROM attempt) AS attempts,
     (SELECT coalesce(sum(mark), 0) FROM epoch) AS ops,
     (SELECT count(*) FROM dead_op) + (SELECT count(*) FROM unknown_op) AS ops_aside,
@@ -19,7 +18,7 @@ SELECT (SELECT count(*) FROM node WHERE revoked_at_ms IS NULL) AS nodes,
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held in all."""
+    """How much there is. `log_bytes` are as stored, `nodes` those not revoked."""
 
     nodes: int
     attempts: int
@@ -31,8 +30,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def totals(tx: Transaction) -> Totals:
-    """Return what is held in all."""
-    row = await tx.fetch_one(_TOTALS)
+    """Return the totals."""
+    row = await tx.fetch_one(_SELECT)
     if row is None:
         raise LookupError("the hive's own row is missing")
     return Totals(**{name: row[name] for name in Totals.__struct_fields__})

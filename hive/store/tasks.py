@@ -238,7 +238,8 @@ async def edit_task(
 ) -> TaskRow:
     """Change a task. `version`: raise CONFLICT where it has been edited since.
 
-    Of a node's local task only `archived` is the hive's to change.
+    `changes` may name any of `TaskSettings`, and `status`. Of a node's local task only `archived`
+    is the hive's to change.
     """
     before = await get_task(tx, task_id)
     if version is not None and version != before.version:
@@ -249,13 +250,20 @@ async def edit_task(
             id=task_id,
             version=before.version,
         )
+    changes = dict(changes)
+    status = changes.pop("status", None)
+    if status is not None and before.node_id is None:
+        await set_status(tx, task_id, TaskStatus(status), actor=actor, now_ms=now_ms)
+        if not changes:
+            return await get_task(tx, task_id)
+        before = await get_task(tx, task_id)
     unknown = sorted(set(changes) - set(TaskSettings.__struct_fields__))
     if unknown:
         raise _invalid(unknown[0], "a task has no such setting")
     present = {name: getattr(before, name) for name in TaskSettings.__struct_fields__}
     settings = TaskSettings(**{**present, **changes})
     if before.node_id is not None:
-        if set(changes) - {"archived"}:
+        if status is not None or set(changes) - {"archived"}:
             raise OperationError(
                 ErrorCode.CONFLICT,
                 "the task is its node's own; it is edited there",
