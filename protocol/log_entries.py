@@ -189,9 +189,11 @@ class _Page:
             if last > self._after and not self.full:
                 self._gaps.append(EntryGap(gap=(first, last), reason=reason, bytes=size))
                 self._last = last
-        elif last > self._after:
-            # Nothing begins in it: it took bytes from the entry before.
-            self._gaps.append(EntryGap(gap=(last, last), reason=reason, bytes=size))
+            return
+        # Nothing begins in it: it took bytes from the entry before, if there is one.
+        damaged = max(last, 1)
+        if damaged > self._after:
+            self._gaps.append(EntryGap(gap=(damaged, damaged), reason=reason, bytes=size))
 
     def _add_output(self, payload: bytes, span: Span, n: int) -> int:
         """Take in a segment of a pipe; `n` numbers the first line begun in it. Returns the next."""

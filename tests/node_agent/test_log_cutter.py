@@ -514,6 +514,12 @@ def test_style_follows_codes_and_resets(style: bytes, content: bytes, after: byt
     assert style_after(style, content) == after
 
 
+def test_too_many_codes_lose_the_oldest() -> None:
+    """Whole codes are dropped, oldest first, until the rest fits."""
+    codes = [b"\x1b[38;5;%dm" % n for n in range(100, 140)]
+    assert style_after(b"", b"x".join(codes)) == b"".join(codes[-(STYLE_BYTES_MAX // 11) :])
+
+
 @given(st.lists(st.sampled_from([b"\x1b[%dm" % n for n in range(40)] + [b"x"]), max_size=80))
 def test_style_is_bounded_and_whole(codes: list[bytes]) -> None:
     """However many codes there are, whole ones are kept, the newest first, within the limit."""

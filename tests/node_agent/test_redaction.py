@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from node_agent import byte_search
 from node_agent.byte_search import contains
 from node_agent.redaction import Redactor, Rules
 from node_agent.secret_forms import FORM_BYTES_MAX, forms_of
-from node_agent.secret_patterns import DEFAULT
+from node_agent.secret_patterns import DEFAULT, Pattern, Some
 
 SECRET = b"s3cr3t-Value+with/odd=chars"
 VALUES = [SECRET, b"abcabc", b"hunter2hunter2", b"A1b2C3d4E5f6G7h8I9j0K1l2M3n4"]
@@ -375,6 +376,24 @@ def test_the_fast_search_answers_as_in_does(text: bytes, sought: bytes, at: int)
     planted = text[:at] + sought + text[at:]
     assert contains(planted, sought)
     assert contains(text, sought) == (sought in text)
+
+
+@pytest.mark.parametrize("names", [{}, {"CS_GNU_LIBC_VERSION": 2}])
+def test_without_a_fast_search_there_is_a_plain_one(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, int]
+) -> None:
+    """Another C library, or one without the function, costs speed and nothing else."""
+    monkeypatch.setattr(byte_search.os, "confstr_names", names)
+    monkeypatch.setattr(byte_search.ctypes, "PyDLL", lambda _: object())
+    search = byte_search._fastest()
+    assert search(b"x" * 5000 + b"needle", b"needle")
+    assert not search(b"x" * 5000, b"needle")
+
+
+def test_a_pattern_begins_with_a_text() -> None:
+    """A pattern without an anchor could not be searched for, and says so where it is written."""
+    with pytest.raises(TypeError, match="odd"):
+        Pattern("odd", Some(b"a-z", 1, 2))
 
 
 def test_how_fast_clean_output_passes() -> None:

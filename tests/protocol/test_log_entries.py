@@ -265,6 +265,7 @@ def test_gaps_stand_in_the_page() -> None:
         (14, "stdout", "b"),
     ]
     assert page.gaps == [EntryGap(gap=(3, 12), reason="quota", bytes=7)]
+    assert b"".join(raw_stream(log.chunks, STDOUT)) == b"a\nhalfrest\nb\n"
     assert not page.entries[1].open
 
 
@@ -287,6 +288,16 @@ def test_a_gap_in_which_nothing_begins_is_never_left_out() -> None:
     """It is told on the page of the entry before it, also when that page is full."""
     log = Log().write(1, b"a\n").gap(0).write(1, b"b\n")
     assert log.read(0, 1).gaps == [EntryGap(gap=(1, 1), reason="quota", bytes=7)]
+    assert Log().gap(0).read().gaps == [EntryGap(gap=(1, 1), reason="quota", bytes=7)]
+    assert log.gap(0).read(2).gaps == []
+
+
+def test_a_page_that_is_full_tells_of_no_later_gap() -> None:
+    """A gap behind a full page is told on the next one, though the page looks past its end."""
+    log = Log().write(1, b"half").gap(3).write(1, b"b\n")
+    first = log.read(0, 1)
+    assert (texts(first), first.gaps) == ([(1, "stdout", "half")], [])
+    assert log.read(first.next, 1).gaps == [EntryGap(gap=(2, 4), reason="quota", bytes=7)]
 
 
 def test_what_continues_a_lost_line_is_not_shown_as_another() -> None:
@@ -349,6 +360,14 @@ def test_only_matching_lines_are_kept(match: bytes | re.Pattern[bytes]) -> None:
     first = log.read(0, 2, match=match)
     assert [e.n for e in first.entries] == [1, 3]
     assert [e.n for e in log.read(first.next, 2, match=match).entries] == [9]
+
+
+def test_a_search_stops_in_the_middle_of_a_segment() -> None:
+    """A full page leaves later matches of the same read to the next page."""
+    log = Log().write(1, b"x1\ny\nx2\nx3\nx4")
+    first = log.read(0, 2, match=b"x")
+    assert (texts(first), first.next) == ([(1, "stdout", "x1"), (3, "stdout", "x2")], 3)
+    assert [e.n for e in log.read(first.next, 2, match=b"x").entries] == [4, 5]
 
 
 def test_a_search_without_hits_ends() -> None:
