@@ -14,7 +14,7 @@ from hive.store.backend import Change, Row, Transaction
 from hive.store.linking import LinkContext, Repository
 from hive.store.links import foreign
 from protocol import entities
-from protocol.errors import SkepError
+from protocol.errors import RemoteProtocolError, SkepError
 from protocol.ops import Op, OpKind
 
 _KEEP_UNKNOWN = """
@@ -124,6 +124,39 @@ async def apply(tx: Transaction, context: LinkContext, source: Source, op: Op) -
     except Exception as error:  # noqa: BLE001  a poisonous op must not stop its stream
         reason = f"it cannot be applied: {type(error).__name__}: {error}"
         await _keep_dead(tx, context, source, op, reason)
+
+
+_SELECT_UNKNOWN = """
+SELECT unknown_op.*, epoch.rank FROM unknown_op
+JOIN epoch ON epoch.node_id = unknown_op.node_id AND epoch.epoch = unknown_op.epoch
+ORDER BY unknown_op.node_id, epoch.rank, unknown_op.seq
+"""
+_FORGET_UNKNOWN = """
+DELETE FROM unknown_op WHERE node_id = :node_id AND kind = :kind AND entity_id = :entity_id
+    AND epoch = :epoch AND seq = :seq
+"""
+
+
+async def apply_unknown(tx: Transaction, context: LinkContext) -> int:
+    """After an upgrade: apply what was kept because its kind was unknown; return how many.
+
+    Called at a start of the hive, before any link.
+    """
+    applied = 0
+    for row in await tx.fetch_all(_SELECT_UNKNOWN):
+        if row["kind"] not in set(OpKind):
+            continue
+        source = Source(
+            node_id=row["node_id"], epoch=row["epoch"], rank=row["rank"], seq=row["seq"]
+        )
+        op = Op(row["kind"], row["entity_id"], row["at_ms"], bytes(row["body"]))
+        await tx.execute(_FORGET_UNKNOWN, _kept(source, op))
+        try:
+            await apply(tx, context, source, op)
+        except RemoteProtocolError as error:
+            await _keep_dead(tx, context, source, op, error.message)
+        applied += 1
+    return applied
 
 
 def _kept(source: Source, op: Op) -> dict[str, Any]:
