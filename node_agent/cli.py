@@ -5,7 +5,8 @@ every call answers at once.
 """
 
 import importlib
-from typing import Any, Final
+import sys
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -52,7 +53,9 @@ def _print_version(ctx: click.Context, _option: click.Parameter, asked: Any) -> 
         ctx.exit()
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    name="node-agent", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -61,8 +64,40 @@ def _print_version(ctx: click.Context, _option: click.Parameter, asked: Any) -> 
     callback=_print_version,
     help="Print the version and exit.",
 )
-def main() -> None:
+def root() -> None:
     """Run coding agents on this machine, alone or for a hive."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; exit 0 on success, 1 on failure, 2 on wrong use."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        outcome = root.main(arguments, prog_name="node-agent", standalone_mode=False)
+    except click.UsageError as error:
+        if "--json" in arguments:
+            from node_agent.commands.invocation import complain
+            from protocol.errors import ErrorBody
+
+            body = ErrorBody(code="usage", message=error.format_message())
+            complain(body, as_json=True)
+        else:
+            error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not complain at its exit.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return outcome if isinstance(outcome, int) else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from node_agent.config import NodeConfig
-from node_agent.identity import write_private
+from node_agent.private_files import write_private
 from protocol.errors import ErrorCode, SkepError
 
 LOCK_FILE: Final = "agent.lock"

@@ -7,7 +7,6 @@ sign; nothing here speaks to the hive.
 import contextlib
 import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from node_agent.private_files import private_temporary, sync_folder, write_private
 from protocol.errors import ErrorCode, SkepError
 from protocol.ids import node_id_of
 
@@ -117,39 +117,6 @@ def write_record(data_dir: Path, record: NodeRecord) -> None:
     write_private(data_dir / NODE_FILE, text + b"\n")
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file that only its owner may read; synced before it takes the name."""
-    temporary = _private_temporary(path, content)
-    try:
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _private_temporary(path: Path, content: bytes) -> Path:
-    # mkstemp makes it 0600 whatever the umask is.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _open_key(path: Path, *, made_before: bool) -> Ed25519PrivateKey:
     if not path.exists():
         if made_before:
@@ -178,11 +145,11 @@ def _make_key(path: Path) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    temporary = _private_temporary(path, content)
+    temporary = private_temporary(path, content)
     try:
         # A link fails where another process made the key first; its key is then used.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)

@@ -24,9 +24,9 @@ from node_agent.identity import (
     NodeIdentity,
     NodeRecord,
     read_record,
-    write_private,
     write_record,
 )
+from node_agent.private_files import write_private
 from protocol.errors import ErrorBody, ErrorCode, SkepError, operation_error
 from protocol.tokens import enrol_bytes
 

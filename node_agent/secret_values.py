@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from node_agent.identity import IdentityError, write_private
+from node_agent.identity import IdentityError
+from node_agent.private_files import write_private
 from protocol.errors import ErrorCode, SkepError
 
 #: Names can stand in an environment, so that profiles and scripts refer to them there.

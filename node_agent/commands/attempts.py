@@ -75,7 +75,8 @@ def wait(invocation: Invocation, attempt: str, timeout_s: float) -> None:
             raise OperationError(
                 ErrorCode.DEADLINE_PASSED,
                 f"the attempt has not ended within {timeout_s:g} s; it is {answer['phase']}",
-                hint="It goes on. Wait longer with --timeout, or follow it: node-agent logs A -f.",
+                hint="It goes on. Wait longer with --timeout, or follow it: "
+                + invocation.command_line("logs", answer["id"][-8:], "-f"),
                 attempt_id=answer["id"],
                 phase=answer["phase"],
             )

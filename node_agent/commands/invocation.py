@@ -4,6 +4,7 @@ Owns how a command speaks: JSON alone on stdout with --json, else tables and col
 """
 
 import functools
+import shlex
 import sys
 import time
 import uuid
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from node_agent.local_client import LocalClient
 
 _FAILED: Final = 1
-_INTERRUPTED: Final = 130
 #: How each phase and outcome of an attempt is drawn.
 _COLOURS: Final = {
     "succeeded": "green",
@@ -57,6 +57,11 @@ class Invocation:
         from node_agent import config
 
         return config.load(self._data_dir, flags=flags)
+
+    def command_line(self, *words: str) -> str:
+        """Return a command to try next, for the same node."""
+        named = ["--data", str(self._data_dir)] if self._data_dir is not None else []
+        return shlex.join(["node-agent", *words, *named])
 
     @property
     def client(self) -> "LocalClient":
@@ -144,13 +149,10 @@ def _errors_in_shape(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except SkepError as error:
-        _complain(error.body(), as_json=as_json)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; Python would complain once more at exit.
-        sys.stderr.close()
+        complain(error.body(), as_json=as_json)
         sys.exit(_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         body = ErrorBody(
@@ -158,21 +160,22 @@ def _errors_in_shape(*, as_json: bool) -> Iterator[None]:
             message=f"{error.strerror or error}{where}",
             hint="Check that the data folder is yours and that its disk has room.",
         )
-        _complain(body, as_json=as_json)
+        complain(body, as_json=as_json)
+        sys.exit(_FAILED)
 
 
-def _complain(body: ErrorBody, *, as_json: bool) -> None:
+def complain(body: ErrorBody, *, as_json: bool) -> None:
+    """Write an error to stderr: in its one shape, or for people."""
     if as_json:
         sys.stderr.write(msgspec.json.encode({"error": body}).decode() + "\n")
-    else:
-        from rich.console import Console
-        from rich.markup import escape
+        return
+    from rich.console import Console
+    from rich.markup import escape
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[bold red]error[/] {escape(body.message)} [dim]({body.code})[/]")
-        if body.hint:
-            console.print(f"[bold]hint[/]  {escape(body.hint)}")
-    sys.exit(_FAILED)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error[/] {escape(body.message)} [dim]({body.code})[/]")
+    if body.hint:
+        console.print(f"[bold]hint[/]  {escape(body.hint)}")
 
 
 # --- how values are written for people ------------------------------------------------------------

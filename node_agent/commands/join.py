@@ -56,7 +56,7 @@ def join(
         if running:
             invocation.say("The running agent connects now.")
         else:
-            invocation.say(f"Next: node-agent run --data {plain(config.data_dir)}")
+            invocation.say(f"Next: {plain(invocation.command_line('run'))}")
 
     invocation.reply(answer, show)
 

@@ -53,7 +53,7 @@ def start(
                 ("Id", plain(attempt["id"])),
                 ("Phase", coloured(attempt["phase"])),
                 ("Worktree", plain(attempt["worktree"])),
-                ("Log", f"node-agent logs {short} -f"),
+                ("Log", plain(invocation.command_line("logs", short, "-f"))),
             ]
         )
 

@@ -38,7 +38,7 @@ def status(invocation: Invocation) -> None:
             ]
         )
         if not node["running"]:
-            invocation.say(f"[dim]Start it: node-agent run --data {invocation.config.data_dir}[/]")
+            invocation.say(f"[dim]Start it: {plain(invocation.command_line('run'))}[/]")
 
     invocation.reply(answer, show)
 
