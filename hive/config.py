@@ -122,6 +122,10 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.data_dir / "hive.key"
 
     @property
+    def lock(self) -> Path:
+        return self.data_dir / "hive.lock"
+
+    @property
     def revocations(self) -> Path:
         return self.data_dir / "revocations.log"
 

@@ -4,7 +4,7 @@ Must not do anything itself.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,12 +45,10 @@ class HiveContext:
     proxy: OperationProxy
     tokens: TokenCache
     enrol_failures: FailureLimit
-    #: Tells a node which projects its checkouts belong to.
-    push_links: Callable[[str], Awaitable[None]]
     #: The address to tell others; known once the port is.
     url: str = ""
-    #: Attempts started through this process whose first op may still be on its way.
-    started: dict[str, Attempt] = field(default_factory=dict)
+    #: Attempts started through this process whose first op may still be on its way, with nodes.
+    started: dict[str, tuple[str, Attempt]] = field(default_factory=dict)
     started_at_ms: int = field(default_factory=now_ms)
     ready: bool = False
     stopping: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from protocol.errors import ErrorBody
 from protocol.log_entries import Entry, EntryGap
 
 T = TypeVar("T")
@@ -308,7 +309,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     head_after: str | None
     created_at_ms: int
     settled_at_ms: int | None
-    error: dict[str, Any] | None = None
+    error: ErrorBody | None = None
     reply: Any = None
 
 
@@ -328,3 +329,30 @@ class MadeToken(Token, frozen=True, kw_only=True):
     """A token just made; `token` is the secret, shown this once."""
 
     token: str
+
+
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"from_state": "from", "to_state": "to"},
+):
+    """One entry of the activity feed and the audit log: what happened, who did it, why, when."""
+
+    no: int
+    at_ms: int
+    kind: str
+    audit: bool
+    actor_kind: str
+    actor: str
+    what: str
+    what_id: str
+    from_state: str | None
+    to_state: str | None
+    why: str
+    level: str
+    node_id: str | None
+    project_id: str | None
+    task_id: str | None
+    attempt_id: str | None
+    details: dict[str, Any]

@@ -29,8 +29,8 @@ def _render(page: dict[str, Any]) -> Iterable[Any]:
         (
             (
                 when(event["at_ms"]),
-                event.get("actor"),
-                event["what"],
+                event["actor"][-20:],
+                event["kind"].replace("_", " "),
                 event.get("from"),
                 event.get("to"),
                 _about(event),

@@ -10,7 +10,6 @@ from hive.commands.calling import (
     NounGroup,
     client_command,
     given_only,
-    key_option,
     page_options,
 )
 from hive.commands.terminal import Terminal, facts, more, short, table, when
@@ -39,11 +38,10 @@ def list_projects(
 @click.option("--name", required=True)
 @click.option("--repo-url", help="Where the repository is; checkouts of it are linked.")
 @click.option("--sync-policy", type=POLICIES, help="How much of its logs the hive keeps.")
-@key_option
 @client_command
-def create(hive: HiveClient, terminal: Terminal, key: str, **given: Any) -> None:
+def create(hive: HiveClient, terminal: Terminal, **given: Any) -> None:
     """Make a project."""
-    terminal.show(hive.post("projects", given_only(**given), key=key), _render_one)
+    terminal.show(hive.post("projects", given_only(**given)), _render_one)
 
 
 @projects.command()
@@ -81,7 +79,7 @@ def archive(hive: HiveClient, terminal: Terminal, project: str, *, undo: bool) -
 @click.argument("project")
 @client_command
 def delete(hive: HiveClient, terminal: Terminal, project: str) -> None:
-    """Delete a project that has no tasks and no attempts."""
+    """Delete a project of which nothing runs; what ran stays to be read."""
     deleted = hive.request("DELETE", f"projects/{path_of(project)}")
     terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
 

@@ -63,19 +63,17 @@ def list_tasks(
 @click.option("--target-branch")
 @click.option("--label", "labels", multiple=True)
 @click.option("--draft", is_flag=True, default=None, help="Save it to the backlog.")
-@key_option
 @client_command
 def create(
     hive: HiveClient,
     terminal: Terminal,
-    key: str,
     type_: str | None,
     labels: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Make a task."""
     body = given_only(type=type_, labels=list(labels) or None, **given)
-    terminal.show(hive.post("tasks", body, key=key), _render_one)
+    terminal.show(hive.post("tasks", body), _render_one)
 
 
 @tasks.command()
@@ -116,7 +114,7 @@ def archive(hive: HiveClient, terminal: Terminal, task: str, *, undo: bool) -> N
 @click.argument("task")
 @client_command
 def delete(hive: HiveClient, terminal: Terminal, task: str) -> None:
-    """Delete a task that has no attempts."""
+    """Delete a task of which nothing runs; what ran stays to be read."""
     deleted = hive.request("DELETE", f"tasks/{path_of(task)}")
     terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
 

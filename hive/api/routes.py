@@ -1,0 +1,339 @@
+"""The whole API on one screen: what is called how, what it takes, what it answers.
+
+Roles stand in `hive.access`; a route without one there is refused.
+"""
+
+import msgspec
+from aiohttp import web
+
+from hive.api import (
+    attempts,
+    enrol,
+    events,
+    executions,
+    nodes,
+    operations,
+    projects,
+    replies,
+    starting,
+    streams,
+    system,
+    tasks,
+    tokens,
+)
+from hive.api.middleware import Handler
+from hive.api.openapi import Route, describe, docs_handlers
+from hive.api.paging import PageQuery
+from protocol.operations import OPERATIONS, AttemptReply, Operation
+
+_V1 = "/api/v1"
+_START = OPERATIONS["start"]
+
+
+def api_routes() -> list[Route]:
+    """Return every route of the API, in the order the docs show them."""
+    return [*_own_routes(), *_operation_routes()]
+
+
+def _own_routes() -> list[Route]:
+    r = replies
+    return [
+        Route("GET", f"{_V1}/status", system.status, "How the hive is", reply=r.Status),
+        Route("GET", f"{_V1}/me", system.me, "Who the caller is", reply=r.Me),
+        *_node_routes(),
+        *_catalog_routes(),
+        Route(
+            "GET",
+            f"{_V1}/attempts",
+            attempts.list_,
+            "The attempts, newest first",
+            attempts.AttemptsQuery,
+            reply=r.Page[r.Attempt],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/attempts/{{attempt}}",
+            attempts.show,
+            "One attempt",
+            attempts.AttemptQuery,
+            reply=r.Attempt,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/attempts/{{attempt}}/stream-connection-info",
+            attempts.connection_info,
+            "Where its streams are to be had",
+            reply=r.ConnectionInfo,
+        ),
+        Route(
+            "POST",
+            f"{_V1}/attempts/{{attempt}}/backfill",
+            attempts.backfill,
+            "Fetch what the hive lacks of it",
+            reply=r.Attempt,
+            status=202,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/executions",
+            executions.list_,
+            "The executions of an attempt",
+            executions.ExecutionsQuery,
+            reply=r.Page[r.Execution],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/executions/{{execution}}",
+            executions.show,
+            "One execution",
+            reply=r.Execution,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/executions/{{execution}}/log",
+            executions.log,
+            "A page of its log",
+            executions.LogQuery,
+            reply=r.LogPage,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/stream",
+            streams.stream,
+            "Live events, as Server-Sent Events or over a WebSocket",
+            streams.StreamQuery,
+            media_type="text/event-stream",
+        ),
+        Route(
+            "GET",
+            f"{_V1}/operations",
+            operations.list_,
+            "Changing requests, newest first",
+            operations.OperationsQuery,
+            reply=r.Page[r.Operation],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/operations/{{key}}",
+            operations.show,
+            "What became of a changing request",
+            reply=r.Operation,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/events",
+            events.list_,
+            "What happened, and who did it",
+            events.EventsQuery,
+            reply=r.Page[r.Event],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/tokens",
+            tokens.list_,
+            "Who may call the hive",
+            PageQuery,
+            reply=r.Page[r.Token],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/tokens",
+            tokens.create,
+            "Make a token",
+            body=tokens.NewToken,
+            reply=r.MadeToken,
+            status=201,
+        ),
+        Route("DELETE", f"{_V1}/tokens/{{token}}", tokens.revoke, "Revoke a token", reply=r.Token),
+    ]
+
+
+def _node_routes() -> list[Route]:
+    r = replies
+    return [
+        Route(
+            "GET",
+            f"{_V1}/nodes",
+            nodes.list_,
+            "The nodes, by name",
+            nodes.NodesQuery,
+            reply=r.Page[r.Node],
+        ),
+        Route("GET", f"{_V1}/nodes/{{node}}", nodes.show, "One node", reply=r.Node),
+        Route(
+            "PATCH",
+            f"{_V1}/nodes/{{node}}",
+            nodes.edit,
+            "Drain a node, or label it",
+            body=nodes.EditNode,
+            reply=r.Node,
+        ),
+        Route(
+            "POST", f"{_V1}/nodes/{{node}}/revoke", nodes.revoke, "Shut a node out", reply=r.Node
+        ),
+        Route(
+            "POST",
+            f"{_V1}/nodes/{{node}}/release",
+            nodes.release,
+            "Let one holder of a quarantined identity on",
+            body=nodes.ReleaseNode,
+            reply=r.Node,
+        ),
+        Route(
+            "POST",
+            f"{_V1}/join-tokens",
+            tokens.create_join_token,
+            "Make a one-time token that lets a machine join",
+            body=tokens.NewJoinToken,
+            reply=r.JoinToken,
+            status=201,
+        ),
+        Route(
+            "POST",
+            "/v1/enrol",
+            enrol.enrol,
+            "Join as a node",
+            body=enrol.Enrolment,
+            reply=r.Enrolled,
+        ),
+    ]
+
+
+def _catalog_routes() -> list[Route]:
+    r = replies
+    project, task = f"{_V1}/projects/{{project}}", f"{_V1}/tasks/{{task}}"
+    return [
+        Route(
+            "GET",
+            f"{_V1}/projects",
+            projects.list_,
+            "The projects, by name",
+            projects.ProjectsQuery,
+            reply=r.Page[r.Project],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/projects",
+            projects.create,
+            "Make a project",
+            body=projects.NewProject,
+            reply=r.Project,
+            status=201,
+        ),
+        Route("GET", project, projects.show, "One project", reply=r.Project),
+        Route(
+            "PATCH",
+            project,
+            projects.edit,
+            "Change a project",
+            body=projects.EditProject,
+            reply=r.Project,
+        ),
+        Route("DELETE", project, projects.delete, "Delete a project", reply=r.Deleted),
+        Route(
+            "GET",
+            f"{project}/nodes",
+            projects.nodes,
+            "The nodes that have a checkout of it",
+            reply=r.Page[r.Node],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/tasks",
+            tasks.list_,
+            "The tasks, newest first",
+            tasks.TasksQuery,
+            reply=r.Page[r.Task],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/tasks",
+            tasks.create,
+            "Make a task",
+            body=tasks.NewTask,
+            reply=r.Task,
+            status=201,
+        ),
+        Route("GET", task, tasks.show, "One task", reply=r.Task),
+        Route("PATCH", task, tasks.edit, "Change a task", body=tasks.EditTask, reply=r.Task),
+        Route("DELETE", task, tasks.delete, "Delete a task", reply=r.Deleted),
+        Route(
+            "GET",
+            f"{task}/available-nodes",
+            starting.available_nodes,
+            "Where it can run, and why not elsewhere",
+            starting.AvailableQuery,
+            reply=r.Page[r.AvailableNode],
+        ),
+        Route(
+            "GET",
+            f"{task}/stream-connection-info",
+            attempts.task_connection_info,
+            "Where the streams of its newest attempt are to be had",
+            reply=r.ConnectionInfo,
+        ),
+        Route(
+            "POST",
+            f"{task}/attempts",
+            starting.start,
+            _START.summary,
+            body=starting.StartAttempt,
+            reply=r.Attempt,
+            status=201,
+            changing=True,
+            errors=_START.errors,
+        ),
+    ]
+
+
+def _operation_routes() -> list[Route]:
+    routes = []
+    for operation in OPERATIONS.values():
+        if operation.path.startswith(("tasks/", "executions/")):
+            # Those have handlers of their own above.
+            continue
+        for root, make in (
+            (f"{_V1}/attempts/{{attempt}}", operations.attempt_handler),
+            (f"{_V1}/tasks/{{task}}/attempt", operations.task_handler),
+        ):
+            routes.append(_operation_route(operation, f"{root}/{operation.path}", make(operation)))
+    return routes
+
+
+def _operation_route(operation: Operation, path: str, handler: Handler) -> Route:
+    reply = replies.Attempt if operation.reply is AttemptReply else operation.reply
+    return Route(
+        operation.method,
+        path,
+        handler,
+        operation.summary,
+        query=operation.request if operation.method == "GET" else None,
+        body=None if operation.method == "GET" else operation.request,
+        reply=None if operation.streamed else reply,
+        media_type="application/octet-stream" if operation.streamed else "application/json",
+        changing=operation.changing,
+        errors=operation.errors,
+    )
+
+
+def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[Route]:
+    """Put every route on `app`; return those that the description describes."""
+    routes = api_routes()
+    for route in routes:
+        # A file's path has slashes of its own.
+        path = route.path.replace("{path}", "{path:.+}")
+        app.router.add_route(route.method, path, route.handler)
+    document = msgspec.json.encode(describe(routes, server_url=server_url))
+    description, page, file = docs_handlers(document)
+    for path, handler in (
+        ("/openapi.json", description),
+        (f"{_V1}/openapi.json", description),
+        ("/api/docs", page),
+        ("/api/docs/{file}", file),
+        ("/healthz", system.healthz),
+        ("/readyz", system.readyz),
+        ("/metrics", system.metrics),
+        ("/v1/link", link),
+    ):
+        app.router.add_get(path, handler)
+    return routes

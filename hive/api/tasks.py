@@ -1,0 +1,174 @@
+"""`/api/v1/tasks`: the wanted work, and the start of its runs."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from hive.api import replies
+from hive.api.context import CONTEXT, HiveContext, now_ms
+from hive.api.decoding import InvalidInput, body_of, query_of
+from hive.api.middleware import json_response, principal_of
+from hive.api.paging import PageQuery, pack, unpack
+from hive.store import catalog, tasks
+from hive.store.backend import Transaction
+from hive.store.tasks import TaskRow, TaskSettings
+from protocol.states import TaskStatus
+
+Title = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+Description = Annotated[str, msgspec.Meta(max_length=32_768)]
+Branch = Annotated[str, msgspec.Meta(min_length=1, max_length=181)]
+Type = Literal["feature", "bugfix", "test", "docs"]
+Priority = Literal["high", "normal", "low"]
+Size = Literal["small", "medium", "large"]
+Labels = Annotated[
+    list[Annotated[str, msgspec.Meta(min_length=1, max_length=100)]], msgspec.Meta(max_length=50)
+]
+
+
+class TasksQuery(PageQuery, frozen=True, kw_only=True):
+    """Narrows the list; `archived` lists also those put away."""
+
+    project: str | None = None
+    status: TaskStatus | None = None
+    archived: bool = False
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task. `draft` saves it to the backlog."""
+
+    project: str
+    title: Title
+    description: Description = ""
+    type: Type = "feature"
+    priority: Priority = "normal"
+    size: Size | None = None
+    base_branch: Branch | None = None
+    target_branch: Branch | None = None
+    labels: Labels = []
+    draft: bool = False
+
+
+class EditTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What to change; what is not named stays. `version` refuses where another was faster."""
+
+    title: Title | msgspec.UnsetType = msgspec.UNSET
+    description: Description | msgspec.UnsetType = msgspec.UNSET
+    type: Type | msgspec.UnsetType = msgspec.UNSET
+    priority: Priority | msgspec.UnsetType = msgspec.UNSET
+    size: Size | msgspec.UnsetType | None = msgspec.UNSET
+    status: TaskStatus | msgspec.UnsetType = msgspec.UNSET
+    base_branch: Branch | msgspec.UnsetType | None = msgspec.UNSET
+    target_branch: Branch | msgspec.UnsetType | None = msgspec.UNSET
+    labels: Labels | msgspec.UnsetType = msgspec.UNSET
+    archived: bool | msgspec.UnsetType = msgspec.UNSET
+    version: int | None = None
+
+
+def task_reply(row: TaskRow) -> replies.Task:
+    """Return a task as the API shows it."""
+    return msgspec.convert(row, replies.Task, from_attributes=True)
+
+
+async def task_id_of(request: web.Request) -> str:
+    """Return the id of the task the path names."""
+    return await request.app[CONTEXT].database.read(
+        catalog.resolve, "task", request.match_info["task"]
+    )
+
+
+async def list_(request: web.Request) -> web.Response:
+    """List the tasks, newest first."""
+    context = request.app[CONTEXT]
+    query = query_of(request, TasksQuery)
+    project_id = None
+    if query.project is not None:
+        project_id = await context.database.read(catalog.resolve, "project", query.project)
+    before = unpack(query.cursor, tuple[int, str])
+
+    async def read(tx: Transaction) -> list[TaskRow]:
+        return await tasks.list_tasks(
+            tx,
+            before=before,
+            limit=query.limit + 1,
+            project_id=project_id,
+            status=None if query.status is None else query.status.value,
+            archived=query.archived,
+        )
+
+    rows = await context.database.read(read)
+    page = rows[: query.limit]
+    following = pack(page[-1].created_at_ms, page[-1].id) if len(rows) > query.limit else None
+    return json_response(replies.Page(items=[task_reply(row) for row in page], next=following))
+
+
+async def create(request: web.Request) -> web.Response:
+    """Make a task."""
+    context = request.app[CONTEXT]
+    asked = await body_of(request, NewTask)
+    _check_title(asked.title)
+    project_id = await context.database.read(catalog.resolve, "project", asked.project)
+    values = msgspec.structs.asdict(asked)
+    del values["project"]
+    draft = values.pop("draft")
+    row = await context.database.write(
+        tasks.create_task,
+        project_id,
+        TaskSettings(**values),
+        draft=draft,
+        actor=principal_of(request).name,
+        now_ms=now_ms(),
+    )
+    return json_response(task_reply(row), status=201)
+
+
+async def show(request: web.Request) -> web.Response:
+    """Show one task."""
+    return await _show(request.app[CONTEXT], await task_id_of(request))
+
+
+async def _show(context: HiveContext, task_id: str) -> web.Response:
+    return json_response(task_reply(await context.database.read(tasks.get_task, task_id)))
+
+
+async def edit(request: web.Request) -> web.Response:
+    """Change a task."""
+    context = request.app[CONTEXT]
+    task_id = await task_id_of(request)
+    asked = await body_of(request, EditTask)
+    changes: dict[str, Any] = {
+        name: value.value if isinstance(value, TaskStatus) else value
+        for name, value in msgspec.structs.asdict(asked).items()
+        if value is not msgspec.UNSET and name != "version"
+    }
+    if "title" in changes:
+        _check_title(changes["title"])
+    if changes:
+        await context.database.write(
+            tasks.edit_task,
+            task_id,
+            changes,
+            version=asked.version,
+            actor=principal_of(request).name,
+            now_ms=now_ms(),
+        )
+    return await _show(context, task_id)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a task of which nothing runs; what ran stays to be read."""
+    context = request.app[CONTEXT]
+    task_id = await task_id_of(request)
+    await context.database.write(
+        tasks.delete_task, task_id, actor=principal_of(request).name, now_ms=now_ms()
+    )
+    return json_response(replies.Deleted(id=task_id))
+
+
+def _check_title(title: str) -> None:
+    if not title.strip() or not title.isprintable():
+        raise InvalidInput(
+            "title: one line of printable characters",
+            field="title",
+            hint="The rest goes into the description.",
+        )

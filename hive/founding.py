@@ -1,0 +1,67 @@
+"""Founding a hive: its folder, its id, its signing key and the first admin's token.
+
+Must not run with a hive in the same folder; `server` takes over from here.
+"""
+
+import uuid
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hive.api.context import now_ms
+from hive.config import HiveConfig
+from hive.store.credentials import create_token
+from hive.store.identity import found_hive
+from hive.store.ids import new_id
+from hive.store.signing_key import load_or_make_signing_key
+from hive.store.sqlite import SqliteDatabase
+from protocol.errors import ErrorCode, SkepError
+from protocol.operations import Role
+
+ADMIN: Final = "admin"
+
+
+class Founded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a founder has to keep."""
+
+    hive_id: str
+    admin_token: str
+
+
+async def found(config: HiveConfig) -> Founded:
+    """Found a hive in the data folder. Raises EXISTS where there is one, INVALID where not."""
+    if config.database.exists():
+        raise SkepError(
+            ErrorCode.EXISTS,
+            f"there is a hive in {config.data_dir} already",
+            hint="hive serve starts it; another --data makes another.",
+            data_dir=str(config.data_dir),
+        )
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made under another name: a founding that fails half-way leaves no half a hive.
+        fresh = config.database.with_name(f".founding-{uuid.uuid4().hex}.db")
+        load_or_make_signing_key(config.signing_key)
+        founded = await _founded(fresh)
+        fresh.rename(config.database)
+    except OSError as error:
+        raise SkepError(
+            ErrorCode.INVALID,
+            f"cannot make a hive in {config.data_dir}: {error}",
+            hint="Give a folder you may write to, by --data.",
+        ) from error
+    return founded
+
+
+async def _founded(path: Path) -> Founded:
+    database = await SqliteDatabase.open(path)
+    try:
+        now = now_ms()
+        row = await database.write(found_hive, new_id(now), now)
+        secret, _ = await database.write(
+            create_token, name=ADMIN, role=Role.ADMIN, actor=ADMIN, ttl_ms=None, now_ms=now
+        )
+    finally:
+        await database.close()
+    return Founded(hive_id=row.hive_id, admin_token=secret)
