@@ -19,12 +19,14 @@ from node_agent.failpoints import failpoint
 from node_agent.git.refs import attempt_branch, check_ref_name
 from node_agent.git.repository import default_branch, open_repository, resolve_base
 from node_agent.git.worktrees import check_root
+from node_agent.log_ends import say_log_end_again
 from node_agent.run_context import RunContext
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, checkouts, operations, plans, tasks
+from node_agent.store.contract import LogGrew
 from node_agent.store.transaction import Transaction
 from protocol.entities import Attempt, Checkout, LocalTask, OperationRecord
-from protocol.errors import ErrorCode, OperationError
+from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.operations import AttemptReply, StartRequest
 from protocol.states import AttemptPhase
 
@@ -64,6 +66,8 @@ class AttemptRunner:
         self._runs: dict[str, AttemptRun] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
+        self._upkeep: set[asyncio.Task[None]] = set()
+        self._stop_listening = context.chunks.listen(self._log_grew)
 
     # --- for callers --------------------------------------------------------------------------
 
@@ -128,9 +132,11 @@ class AttemptRunner:
     async def close(self) -> None:
         """Let go of all attempts. Their processes go on; the next start takes them up."""
         self._closing = True
-        for task in self._tasks.values():
+        self._stop_listening()
+        tasks = [*self._tasks.values(), *self._upkeep]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -144,6 +150,19 @@ class AttemptRunner:
         finally:
             self._runs.pop(run.attempt_id, None)
             self._tasks.pop(run.attempt_id, None)
+
+    def _log_grew(self, grew: LogGrew) -> None:
+        """Say a log's end anew where a closed log grew: it was numbered on from the hive's."""
+        if grew.closed and not self._closing:
+            task = asyncio.create_task(self._say_log_end_again(grew.execution_id))
+            self._upkeep.add(task)
+            task.add_done_callback(self._upkeep.discard)
+
+    async def _say_log_end_again(self, execution_id: str) -> None:
+        try:
+            await say_log_end_again(self._context.database, self._context.chunks, execution_id)
+        except SkepError as error:
+            LOG.warning("the end of log %s was not said anew: %s", execution_id, error)
 
     async def _checkout(self, request: StartRequest) -> Checkout:
         return await self._context.database.read(_find_checkout, request)

@@ -127,7 +127,12 @@ class Database:
         It is called on the event loop, before the submitters' results, and must not block.
         """
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def stop() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return stop
 
     async def _run_writer(self) -> None:
         while (first := await self._queue.get()) is not None:

@@ -229,6 +229,9 @@ ORDER BY seq LIMIT :ops_max
 async def _ops_after(
     tx: Transaction, epoch: int, seq: int, ops_max: int, bytes_max: int
 ) -> list[Op]:
+    held = await tx.fetch_one(_EPOCH, {"epoch": epoch})
+    if held is None or seq + 1 < held["first_kept"]:
+        return []
     left = bytes_max
 
     def full(row: Row) -> bool:

@@ -1,0 +1,28 @@
+"""What the whole log of an ended execution is, said anew where the log was renumbered since."""
+
+import msgspec
+
+from node_agent.stamps import now_ms
+from node_agent.store import attempts
+from node_agent.store.contract import ChunkStore
+from node_agent.store.database import Database
+from node_agent.store.transaction import Transaction
+from protocol.entities import LogEnd
+
+
+async def say_log_end_again(database: Database, chunks: ChunkStore, execution_id: str) -> bool:
+    """Write the log's end with the numbers it has now; False where it was right already."""
+    log = await chunks.log(execution_id)
+    if log is None or not log.closed or log.purged:
+        return False
+    return await database.write(_say_again, execution_id, log.next_chunk - 1, log.next_entry - 1)
+
+
+async def _say_again(tx: Transaction, execution_id: str, chunks: int, entries: int) -> bool:
+    said = await attempts.log_end_of(tx, execution_id)
+    if said is None or (said.chunks, said.entries) == (chunks, entries):
+        return False
+    # The hive holds chunks this node does not know: nobody can say the digest of the whole.
+    end: LogEnd = msgspec.structs.replace(said, chunks=chunks, entries=entries, digest=b"")
+    await attempts.save_log_end(tx, end, now_ms())
+    return True
