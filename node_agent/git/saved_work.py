@@ -1,7 +1,7 @@
 """Uncommitted work kept safe: a commit under `refs/skep/saved/` that holds a worktree as it is.
 
 Neither the worktree, nor its index, nor its branch is touched. Ignored files are not kept: they are
-what a build makes again.
+what a build makes again; nor are files we copied in, which the user's checkout has.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ async def save_lost_head(repository: Repository, git_dir: Path, attempt_id: str)
 
 async def _snapshot(worktree: Worktree) -> str:
     """Write the worktree's files as a tree, by way of a copy of its index."""
-    nested = (await untracked_paths(worktree)).nested
+    untracked = await untracked_paths(worktree)
     async with temporary_index(worktree, keep_objects=True) as env:
         await _unhide(worktree, env)
         await worktree.git(
@@ -119,7 +119,7 @@ async def _snapshot(worktree: Worktree) -> str:
             "add",
             "--all",
             *ALL_BUT,
-            stdin=all_but(nested),
+            stdin=all_but([*untracked.nested, *untracked.copied]),
             env=env | EXCLUDING,
             timeout_s=LONG_TIMEOUT_S,
         )

@@ -74,6 +74,5 @@ def copied_paths(worktree: Worktree) -> frozenset[bytes]:
 
 
 def note_copied(worktree: Worktree, paths: frozenset[bytes]) -> None:
-    """Add to the paths noted as copied into the worktree."""
-    noted = copied_paths(worktree) | paths
-    write_whole(worktree.git_dir / COPIED_FILE, b"".join(path + b"\0" for path in sorted(noted)))
+    """Write down which paths were copied into the worktree, in place of what was noted."""
+    write_whole(worktree.git_dir / COPIED_FILE, b"".join(path + b"\0" for path in sorted(paths)))
