@@ -81,11 +81,11 @@ def write_workload(path: Path, *, seed: int, lines: int) -> Workload:
 
 def _line(rng: random.Random, number: int) -> str:
     kind = rng.random()
-    words = " ".join(rng.choices(_WORDS, k=rng.randint(8, 16)))
+    words = " ".join(rng.choices(_WORDS, k=rng.randint(11, 20)))
     if kind < 0.5:
         return f"{number:>7} {words}\n"
     if kind < 0.75:
-        event = {"n": number, "level": rng.choice(("info", "debug", "warn")), "msg": words[:80]}
+        event = {"n": number, "level": rng.choice(("info", "debug", "warn")), "msg": words[:95]}
         return json.dumps(event) + "\n"
     colour = rng.randint(31, 36)
-    return f"\x1b[{colour}m{rng.choice(_PATHS)}:{rng.randint(1, 900)}\x1b[0m {words[:90]}\n"
+    return f"\x1b[{colour}m{rng.choice(_PATHS)}:{rng.randint(1, 900)}\x1b[0m {words[:105]}\n"
