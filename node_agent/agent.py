@@ -128,10 +128,12 @@ class Agent:
         finally:
             for task in (*loops, stopping):
                 task.cancel()
-            await asyncio.gather(*loops, stopping, return_exceptions=True)
+            # A call of the hive that is being carried out is given a while, and settled later.
+            await asyncio.wait((*loops, stopping), timeout=self._config.drain_s)
         if broken.done():
             raise broken.result()
         for task in loops:
+            # A loop ends by cancellation alone: whatever else it ended by is a bug to be seen.
             if task in done:
                 task.result()
 

@@ -193,3 +193,46 @@ def test_a_very_long_data_path(tmp_path: Path) -> None:
         assert node.json("status")["running"]
     finally:
         node.stop()
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["node.operation.after_intent", "node.operation.before_result", "node.operation.after_result"],
+)
+def test_a_stop_cut_short_is_settled(node: RunningNode, tmp_path: Path, point: str) -> None:
+    """Killed between INTENT and RESULT of a stop, the next start settles it, once."""
+    gate = tmp_path / "gate"
+    node.start()
+    attempt = str(begin(node, WAITING.format(gate=gate))["id"])
+    wait_until(lambda: len(node.lines("logs", attempt)) == 2, what="two lines")
+    node.stop()
+    node.environment["SKEP_FAILPOINT"] = f"{point}:kill9"
+    node.start()
+    stop = ["attempt", "stop", attempt, "--grace-s", "0.2", "--idempotency-key", "stop-1"]
+    error = node.refused(*stop)
+    assert error["code"] == "unknown"
+    assert error["details"]["key"] == "stop-1"
+    assert node.process is not None
+    assert node.process.wait(10) == -signal.SIGKILL
+    del node.environment["SKEP_FAILPOINT"]
+    node.start()
+    assert node.json("attempts", "wait", attempt)["outcome"] == "stopped"
+    assert node.json(*stop)["id"] == attempt
+    assert not gate.exists()
+
+
+def test_a_start_cut_short_is_one_attempt(node: RunningNode) -> None:
+    """Killed right after a start's commit, the attempt runs after the restart, and only once."""
+    node.environment["SKEP_FAILPOINT"] = "node.start.committed:kill9"
+    node.start()
+    wanted = ["--project", "project", "--title", "T", "--command", "echo once"]
+    start = ["start", *wanted, "--idempotency-key", "start-1"]
+    assert node.refused(*start)["code"] == "unknown"
+    assert node.process is not None
+    assert node.process.wait(10) == -signal.SIGKILL
+    del node.environment["SKEP_FAILPOINT"]
+    node.start()
+    attempt = str(node.json(*start)["id"])
+    assert node.json("attempts", "wait", attempt)["outcome"] == "succeeded"
+    assert [one["id"] for one in node.json("attempts")["items"]] == [attempt]
+    assert [line["text"] for line in node.lines("logs", attempt)] == ["once"]

@@ -1,0 +1,46 @@
+"""The agent's own log: lines for people, objects for collectors."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from node_agent import own_log
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    """Put the root logger back as the tests found it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line has time, level and message; a warning says where it comes from."""
+    own_log.set_up("info", as_json=False)
+    logging.getLogger("x.y").info("ready: %s", "bee")
+    logging.getLogger("x.y").warning("careful")
+    logging.getLogger("x.y").debug("not shown")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("info    ready: bee")
+    assert second.endswith("careful [x.y]")
+
+
+def test_objects_for_collectors(capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON line holds what was given beside the message, and the traceback of an error."""
+    own_log.set_up("debug", as_json=True)
+    log = logging.getLogger("x.y")
+    log.info("took %d", 2, extra={"attempt_id": "a1"})
+    try:
+        int("two\nlines")
+    except ValueError:
+        log.exception("failed")
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["message"], first["level"], first["attempt_id"]) == ("took 2", "info", "a1")
+    assert first["at_ms"] > 0
+    assert "ValueError" in second["traceback"]
+    assert len(second["traceback"].splitlines()) > 1
