@@ -104,9 +104,11 @@ class SqliteDatabase:
                 opened.append(reader)
                 await _on_thread(reader, _prepare_reader)
                 database._readers.put_nowait(reader)
-        except BaseException:
+        except BaseException as error:
             for connection in reversed(opened):
                 await connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise StoreBroken(f"{path} cannot be opened: {error}") from error
             raise
         database._writer = asyncio.create_task(database._run_writer(), name="store writer")
         return database
