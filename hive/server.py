@@ -273,35 +273,13 @@ async def _serve(config: HiveConfig, exposure: str) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tls = None
-    if config.tls_cert is not None and config.tls_key is not None:
-        tls = server_context(config.tls_cert, config.tls_key)
-    async with opened(config, fatal) as hive:
-        runner = web.AppRunner(
-            hive.application(),
-            access_log=None,
-            max_line_size=_HEADER_BYTES_MAX,
-            max_field_size=_HEADER_BYTES_MAX,
-            # A request under way when the hive stops has this long.
-            shutdown_timeout=config.drain_s,
-        )
-        await runner.setup()
-        owned = [
-            asyncio.create_task(hive.backfill.run(), name="backfill"),
-            asyncio.create_task(hive.briefing.run(), name="briefing"),
-            asyncio.create_task(hive.run_seen(), name="seen"),
-        ]
+    async with opened(config, fatal) as hive, served(hive) as (port, owned):
+        _say_listening(config, port, exposure)
         waiting = [
             asyncio.create_task(stop.wait(), name="stop"),
             asyncio.create_task(fatal.wait(), name="fatal"),
         ]
         try:
-            port = await _listen(config, runner, tls)
-            hive.context.url = (
-                config.public_urls[0] if config.public_urls else (config.listening_url(port))
-            )
-            hive.context.ready = True
-            _say_listening(config, port, exposure)
             done, _ = await asyncio.wait([*owned, *waiting], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 # A task of ours that ends has failed: better to start anew than to limp.
@@ -309,11 +287,49 @@ async def _serve(config: HiveConfig, exposure: str) -> bool:
             if not fatal.is_set():
                 await _drain(hive)
         finally:
-            for task in [*owned, *waiting]:
-                task.cancel()
-            await asyncio.gather(*owned, *waiting, return_exceptions=True)
-            await runner.cleanup()
+            await _cancelled(waiting)
     return not fatal.is_set()
+
+
+@contextlib.asynccontextmanager
+async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]]]]:
+    """Listen; yield the port and the hive's own tasks, and end them after."""
+    config = hive.config
+    tls = None
+    if config.tls_cert is not None and config.tls_key is not None:
+        tls = server_context(config.tls_cert, config.tls_key)
+    runner = web.AppRunner(
+        hive.application(),
+        access_log=None,
+        max_line_size=_HEADER_BYTES_MAX,
+        max_field_size=_HEADER_BYTES_MAX,
+        # A request under way when the hive stops has this long.
+        shutdown_timeout=config.drain_s,
+    )
+    await runner.setup()
+    owned = [
+        asyncio.create_task(hive.backfill.run(), name="backfill"),
+        asyncio.create_task(hive.briefing.run(), name="briefing"),
+        asyncio.create_task(hive.run_seen(), name="seen"),
+    ]
+    try:
+        port = await _listen(config, runner, tls)
+        hive.context.url = (
+            config.public_urls[0] if config.public_urls else config.listening_url(port)
+        )
+        hive.context.ready = True
+        yield port, owned
+    finally:
+        hive.context.stopping = True
+        hive.feed.close()
+        await runner.cleanup()
+        await _cancelled(owned)
+
+
+async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _listen(config: HiveConfig, runner: web.AppRunner, tls: Any) -> int:

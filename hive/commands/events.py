@@ -29,7 +29,7 @@ def _render(page: dict[str, Any]) -> Iterable[Any]:
         (
             (
                 when(event["at_ms"]),
-                event["actor"][-20:],
+                _who(event),
                 event["kind"].replace("_", " "),
                 event.get("from"),
                 event.get("to"),
@@ -41,7 +41,16 @@ def _render(page: dict[str, Any]) -> Iterable[Any]:
     yield from more(page)
 
 
+def _who(event: dict[str, Any]) -> str:
+    if event["actor_kind"] == "node":
+        return f"node {event['actor'][-8:]}"
+    return event["actor"] or str(event["actor_kind"])
+
+
 def _about(event: dict[str, Any]) -> str:
-    words = ("attempt", "task", "project", "node")
-    named = [f"{word} {event[f'{word}_id'][-8:]}" for word in words if event.get(f"{word}_id")]
-    return ", ".join(named)
+    # The nearest thing says most: an attempt has a task, a task a project.
+    for word in ("attempt", "task", "project", "node"):
+        identifier = event.get(f"{word}_id")
+        if identifier:
+            return f"{word} {identifier[-8:]}"
+    return f"{event['what']} {event['what_id'][-8:]}"

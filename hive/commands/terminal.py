@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_WIDTH_PIPED: Final = 240
 #: State -> shape and colour. Shape and word differ too, for those who see no colours.
 _LOOKS: Final[dict[str, tuple[str, str]]] = {
     "online": ("●", "green"),
@@ -99,7 +100,8 @@ def stdout_console() -> "Console":
     """Return the console for people; rich is imported only here, since it takes its time."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # What is read by a file or another program is not folded to the width of a screen.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_PIPED)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
@@ -119,7 +121,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         made.add_column(
             name.removeprefix(">"),
             justify="right" if name.startswith(">") else "left",
-            no_wrap=name in {"id", ">entries", "when", "status", "phase"},
+            min_width=len(name.removeprefix(">")),
+            no_wrap=name in {"id", "when", "status", "activity", "last seen", "took"},
             overflow="fold",
         )
     for row in rows:
