@@ -98,7 +98,7 @@ class LogTotals(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Output that waits to be cut, with what is true once it is."""
+    """Output that waits to be cut, with what is true once it is. Without content only that."""
 
     stream: int
     at_ms: int
@@ -127,6 +127,8 @@ class _Stream:
         self.stream = stream
         self.redactor = redactor.another(RedactorState(end.raw, end.before, end.covered))
         self.mid_line = end.mid_line
+        #: Its end as of the last piece made of it.
+        self.noted = end
         #: Raw bytes fed so far.
         self.fed = end.raw
         # Where reads began that are not wholly consumed: (raw offset, place in the spool).
@@ -152,6 +154,7 @@ class _Stream:
         self.fed += raw_bytes
         self.redactor = self.redactor.another(RedactorState(self.fed))
         self.mid_line = False
+        self.noted = self.end()
 
     def end(self) -> StreamEnd:
         raw, before, covered = self.redactor.state
@@ -268,7 +271,7 @@ class LogCutter:
                 # What was held back for bytes that will not come is all there is.
                 self._wait_for_output(source, at_ms, source.flush())
                 source.lose(lost_bytes)
-                ends[source.stream] = source.end()
+                ends[source.stream] = source.noted
         gap = _Gap(
             _GAP_REASONS.get(reason, reason),
             at_ms,
@@ -281,13 +284,17 @@ class LogCutter:
         self._wait(gap, at_ms, 0)
 
     def _wait_for_output(self, source: _Stream, at_ms: int, content: bytes) -> None:
-        if not content:
-            return
         continued = source.mid_line
+        if content:
+            source.mid_line = content[-1] != 0x0A
+        end = source.end()
+        # The rest of a secret whose marker is out comes to nothing, and yet it is consumed: a
+        # restart would begin in the wrong place without a note of that.
+        if end == source.noted:
+            return
+        source.noted = end
         entries = entries_begun(content, 0, len(content), continued=continued)
-        source.mid_line = content[-1] != 0x0A
-        position = self._restart()
-        piece = _Piece(source.stream, at_ms, content, continued, entries, source.end(), position)
+        piece = _Piece(source.stream, at_ms, content, continued, entries, end, self._restart())
         self._wait(piece, at_ms, len(content))
 
     def _wait(self, waiting: _Piece | _Gap, at_ms: int, size: int) -> None:
@@ -361,7 +368,10 @@ class LogCutter:
         return pieces
 
     def _cut(self, pieces: Sequence[_Piece]) -> list[CutChunk]:
-        segments = _segments(pieces)
+        segments = _segments([piece for piece in pieces if piece.content or piece.stream == EVENT])
+        if not segments:
+            self._note(pieces)
+            return []
         entries = sum(piece.entries for piece in pieces)
         try:
             chunk = seal(
@@ -382,10 +392,13 @@ class LogCutter:
             self._content.update(content)
             if segment.stream != EVENT:
                 self._style = style_after(self._style, content)
+        self._note(pieces)
+        return [self._committed(chunk, entries, pieces[-1].position)]
+
+    def _note(self, pieces: Sequence[_Piece]) -> None:
         for piece in pieces:
             if piece.stream != EVENT:
                 self._ends[piece.stream] = piece.end
-        return [self._committed(chunk, entries, pieces[-1].position)]
 
     def _cut_gap(self, gap: _Gap) -> CutChunk:
         self._waiting.popleft()

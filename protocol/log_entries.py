@@ -146,12 +146,16 @@ class _Page:
         self._gaps: list[EntryGap] = []
         # The line each stream is in the middle of, where it began on this page.
         self._unfinished: dict[int, _Line] = {}
+        self._full = False
         self._last = after
         self._newest = 0
 
     @property
     def full(self) -> bool:
-        return len(self._lines) + len(self._gaps) >= self._limit
+        # For good: a line that then does not match makes no room behind those left out.
+        if len(self._lines) + len(self._gaps) >= self._limit:
+            self._full = True
+        return self._full
 
     def may_change_with(self, chunk: LogChunk | GapChunk) -> bool:
         """Whether a chunk after a full page still says something about its entries."""

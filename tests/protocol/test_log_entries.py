@@ -370,6 +370,14 @@ def test_a_search_stops_in_the_middle_of_a_segment() -> None:
     assert [e.n for e in log.read(first.next, 2, match=b"x").entries] == [4, 5]
 
 
+def test_a_full_page_stays_full() -> None:
+    """A line that fills the page and then does not match leaves nothing out behind it."""
+    log = Log().write(1, b"a\nb").write(2, b"a").write(1, b"\na")
+    first = log.read(0, 2, match=b"a")
+    assert ([e.n for e in first.entries], first.next) == ([1], 2)
+    assert [e.n for e in log.read(first.next, 2, match=b"a").entries] == [3, 4]
+
+
 def test_a_search_without_hits_ends() -> None:
     """Pages that match nothing move on, in steps of as many chunks as the caller allows."""
     log = Log()
