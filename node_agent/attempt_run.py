@@ -20,6 +20,7 @@ from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
 from node_agent.failpoints import failpoint
 from node_agent.git.commit_identity import CommitIdentity, commit_identity
+from node_agent.git.copied_files import copy_files
 from node_agent.git.leftovers import commit_all
 from node_agent.git.repository import Repository, open_repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
@@ -111,6 +112,7 @@ class AttemptRun:
                 branch=attempt.branch,
                 base=attempt.base_commit,
             )
+            await self._copy_files(standing, repository, worktree)
         except (SkepError, OSError) as error:
             await self._decide(Verdict(AttemptOutcome.FAILED, f"worktree: {_words(error)}"))
             return
@@ -313,6 +315,16 @@ class AttemptRun:
         except (SkepError, OSError) as error:
             LOG.warning("the head of %s cannot be read: %s", self.attempt_id, error)
             return None
+
+    async def _copy_files(
+        self, standing: Standing, repository: Repository, worktree: Worktree
+    ) -> None:
+        patterns = standing.plan.request.copy_files
+        if not patterns or any(one.kind is ExecutionKind.SETUP for one in standing.executions):
+            return
+        copied = await copy_files(repository, worktree, patterns)
+        for path, why in copied.skipped:
+            LOG.warning("attempt %s: %s was not copied: %s", self.attempt_id, path, why)
 
     async def _commit_leftovers(self, standing: Standing, worktree: Worktree) -> None:
         message = (

@@ -5,6 +5,7 @@ Owns the slots and who works on which attempt. Must not know how an attempt's st
 """
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, checkouts, operations, plans, tasks
 from node_agent.store.contract import LogGrew
 from node_agent.store.transaction import Transaction
+from node_agent.upkeep import DiskFull, check_room
 from protocol.entities import Attempt, Checkout, LocalTask, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.operations import AttemptReply, StartRequest
@@ -76,14 +78,15 @@ class AttemptRunner:
     ) -> AttemptReply:
         """Begin an attempt; it, its task, the key and this answer are one commit.
 
-        Raises NoCheckout, ExecutorUnavailable, NodeFull, NoCommits, BranchMissing and INVALID
-        before anything of the attempt exists.
+        Raises NoCheckout, ExecutorUnavailable, NodeFull, DiskFull, NoCommits, BranchMissing and
+        INVALID before anything of the attempt exists.
         """
         executor_named(request.executor).launch(
             Wish(command=request.command, prompt=request.prompt)
         )
         _check_sizes(request)
         check_environment(request.environment)
+        await self._check_room()
         checkout = await self._checkout(request)
         attempt = await self._planned(request, checkout, key.key, fence)
         reply, begun = await self._context.database.write(
@@ -163,6 +166,16 @@ class AttemptRunner:
             await say_log_end_again(self._context.database, self._context.chunks, execution_id)
         except SkepError as error:
             LOG.warning("the end of log %s was not said anew: %s", execution_id, error)
+
+    async def _check_room(self) -> None:
+        try:
+            check_room(self._context.database.path.parent)
+        except DiskFull as error:
+            with contextlib.suppress(SkepError):
+                await self._context.notices.tell(
+                    "error", "disk_full", error.message, hint=error.hint
+                )
+            raise
 
     async def _checkout(self, request: StartRequest) -> Checkout:
         return await self._context.database.read(_find_checkout, request)

@@ -157,6 +157,10 @@ class SqliteJournal:
     async def saw_marks(self, marks: Mapping[int, int]) -> None:
         await self._database.write(_saw_marks, marks)
 
+    async def older_than(self, epoch: int, at_ms: int) -> int:
+        """Return the last op of the run of ops, from the first kept on, that are older."""
+        return await self._database.read(_older_than, epoch, at_ms)
+
     async def marks_seen(self) -> dict[int, int]:
         return await self._database.read(_marks_seen)
 
@@ -291,6 +295,17 @@ async def _prune(tx: Transaction, epoch: int, through: int) -> int:
     await tx.execute(_SET_PRUNED, {"epoch": epoch, "through": through, "digest": running})
     failpoint("node.journal.pruned")
     return deleted
+
+
+_FIRST_NEWER = "SELECT min(seq) AS seq FROM op WHERE epoch = :epoch AND at_ms >= :at_ms"
+
+
+async def _older_than(tx: Transaction, epoch: int, at_ms: int) -> int:
+    newer = await tx.fetch_one(_FIRST_NEWER, {"epoch": epoch, "at_ms": at_ms})
+    if newer is not None and newer["seq"] is not None:
+        return int(newer["seq"]) - 1
+    held = await tx.fetch_one(_EPOCH, {"epoch": epoch})
+    return 0 if held is None else int(held["last"])
 
 
 _OPS_ABOVE = """

@@ -117,10 +117,16 @@ class SqliteChunkStore:
         """Return the logs whose purge was begun and broken off."""
         return await self._database.read(log_purge.half_purged)
 
-    async def closed_logs(self, *, limit: int) -> list[log_purge.ClosedLog]:
-        """Return logs that are closed and not purged, oldest first."""
+    async def closed_logs(
+        self, after: tuple[int, str] = (-1, ""), *, limit: int
+    ) -> list[log_purge.ClosedLog]:
+        """Return logs that are closed and not purged, oldest first, from behind (time, id)."""
         await self._write_acks()
-        return await self._database.read(log_purge.closed_logs, limit)
+        return await self._database.read(log_purge.closed_logs, after, limit)
+
+    async def set_safe(self, execution_ids: Sequence[str]) -> None:
+        """Note that every verified backup of the hive has all of these logs."""
+        await self._database.write(log_purge.set_safe, execution_ids)
 
     async def blob_bytes(self) -> int:
         """Return the bytes of all blobs that are kept."""

@@ -3,6 +3,7 @@
 Must not decide which: `retention` does. Works inside units of the chunk store.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from node_agent.store.log_rows import log_row
@@ -17,9 +18,11 @@ class ClosedLog(NamedTuple):
     """A log that may be a candidate for deletion."""
 
     execution_id: str
+    checkout_id: str
     closed_at_ms: int
     blob_bytes: int
     acknowledged: bool
+    safe: bool
 
 
 _PLAN_PURGE = """
@@ -70,20 +73,38 @@ async def half_purged(tx: Transaction) -> list[str]:
 
 
 _CLOSED_LOGS = """
-SELECT execution_id, closed_at_ms, blob_bytes, acked_chunk >= next_chunk AS acknowledged
-FROM log
-WHERE closed = 1 AND purged_at_ms IS NULL ORDER BY closed_at_ms, execution_id LIMIT :limit
+SELECT execution_id, checkout_id, closed_at_ms, blob_bytes, safe,
+    acked_chunk >= next_chunk AS acknowledged
+FROM log WHERE closed = 1 AND purged_at_ms IS NULL
+    AND (closed_at_ms, execution_id) > (:after_ms, :after_id)
+ORDER BY closed_at_ms, execution_id LIMIT :limit
 """
 
 
-async def closed_logs(tx: Transaction, limit: int) -> list[ClosedLog]:
-    """Return logs that are closed and not purged, oldest first."""
+async def closed_logs(tx: Transaction, after: tuple[int, str], limit: int) -> list[ClosedLog]:
+    """Return logs that are closed and not purged, oldest first, from behind (time, id)."""
+    rows = await tx.fetch_all(
+        _CLOSED_LOGS, {"after_ms": after[0], "after_id": after[1], "limit": limit}
+    )
     return [
         ClosedLog(
-            row["execution_id"], row["closed_at_ms"], row["blob_bytes"], bool(row["acknowledged"])
+            row["execution_id"],
+            row["checkout_id"],
+            row["closed_at_ms"],
+            row["blob_bytes"],
+            bool(row["acknowledged"]),
+            bool(row["safe"]),
         )
-        for row in await tx.fetch_all(_CLOSED_LOGS, {"limit": limit})
+        for row in rows
     ]
+
+
+_SET_SAFE = "UPDATE log SET safe = 1 WHERE execution_id = :execution_id AND closed = 1"
+
+
+async def set_safe(tx: Transaction, execution_ids: Sequence[str]) -> None:
+    """Note that every verified backup of the hive has all of these logs."""
+    await tx.executemany(_SET_SAFE, [{"execution_id": name} for name in execution_ids])
 
 
 _BLOB_BYTES = "SELECT coalesce(sum(blob_bytes), 0) AS bytes FROM log"

@@ -18,6 +18,8 @@ CREATE TABLE log (
     closed INTEGER NOT NULL,
     -- The hive holds the chunks before this one.
     acked_chunk BIGINT NOT NULL,
+    -- Whether every verified backup of the hive has all of it.
+    safe INTEGER NOT NULL DEFAULT 0,
     spool_end BLOB,
     created_at_ms BIGINT NOT NULL,
     closed_at_ms BIGINT,
