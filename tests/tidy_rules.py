@@ -164,7 +164,9 @@ class Module:
 def read_modules(root: Path) -> dict[str, Module]:
     """Every Python file of the packages, the tests and the scripts, by name."""
     paths = [path for folder in (*PACKAGES, "tests") for path in (root / folder).rglob("*.py")]
-    for path in (root / "scripts").iterdir():
+    for path in (root / "scripts").rglob("*"):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
         with path.open("rb") as script:
             if path.suffix == ".py" or re.match(rb"#!.*python", script.readline(200)):
                 paths.append(path)
