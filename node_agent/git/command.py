@@ -35,6 +35,8 @@ PROCESSES_MAX: Final = 16
 _READ_BYTES: Final = 64 * 1024
 #: Between the kill and the exit of a process stands only the kernel, and a disk that hangs.
 _REAP_S: Final = 10.0
+#: For what is left in the pipes of a process that is gone.
+_DRAIN_S: Final = 1.0
 
 #: Options of every call, each against something a repository or a user could have set.
 OPTIONS: Final = (
@@ -248,14 +250,23 @@ class _Running:
             # Filters and transports that git started are in its process group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        # The process counts as ended once its pipes are, and a pipe nobody reads never is.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await asyncio.gather(self._drop_output(), *self._tasks, return_exceptions=True)
+                await self._process.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A grandchild in a session of its own may hold the pipes open; we close our ends.
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  no public way
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_S):
                 await self._process.wait()
-        # A grandchild in a session of its own may hold the pipes open; we close our ends.
-        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  no public way
+
+    async def _drop_output(self) -> None:
+        while await self.read():
+            pass
 
     async def _keep_errors(self) -> None:
         assert self._process.stderr is not None  # noqa: S101  asked for at the start

@@ -6,10 +6,14 @@ from node_agent.git.sources import Source
 
 
 async def target_commit(source: Source, target_branch: str | None) -> str | None:
-    """Return the commit of the target: the local branch, else the origin's; None without one."""
+    """Return the commit of the target: the local branch, else a remote one; None without one."""
     if not target_branch:
         return None
-    for ref in (branch_ref(target_branch), f"refs/remotes/origin/{target_branch}"):
+    for ref in (
+        branch_ref(target_branch),
+        f"refs/remotes/{target_branch}",
+        f"refs/remotes/origin/{target_branch}",
+    ):
         commit = await source.repository.commit_of(ref)
         if commit is not None:
             return commit

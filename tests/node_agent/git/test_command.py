@@ -196,6 +196,29 @@ async def test_leaving_a_stream_early_ends_git(sample: Sample, tmp_path: Path) -
 
 
 @pytest.mark.asyncio
+async def test_leaving_a_finished_git_unread_takes_no_time(sample: Sample) -> None:
+    """Output that nobody reads to its end does not hold up the end of the process."""
+    sample.write("big", b"x" * 400_000)
+    oid = sample.git("hash-object", "-w", "big")
+    began = asyncio.get_running_loop().time()
+    for _ in range(20):
+        async with stream_git(sample.path, "cat-file", "blob", oid) as pieces:
+            await anext(pieces)
+            await asyncio.sleep(0.01)
+    assert asyncio.get_running_loop().time() - began < 5
+
+
+@pytest.mark.asyncio
+async def test_grandchild_that_holds_the_pipe_is_left_behind(sample: Sample) -> None:
+    """A process that left git's group and keeps its output open does not hold us for ever."""
+    sample.git("config", "alias.talk", "!setsid sleep 20 & echo a; exec sleep 20")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(GitTimedOut):
+        await run_git(sample.path, "talk", timeout_s=0.5)
+    assert asyncio.get_running_loop().time() - began < 10
+
+
+@pytest.mark.asyncio
 async def test_silent_stream_times_out(sample: Sample) -> None:
     """Git that stops talking is ended; the time a slow reader takes does not count."""
     sample.git("config", "alias.talk", "!echo a; exec sleep 60")

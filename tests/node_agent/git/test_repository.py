@@ -1,9 +1,11 @@
 """Opening checkouts of every kind, and what their names mean."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from node_agent.git.commit_identity import commit_identity
 from node_agent.git.errors import BranchMissing, InvalidRefName, NoCommits, NotARepository
 from node_agent.git.repository import (
     default_branch,
@@ -163,6 +165,35 @@ async def test_base_that_is_not_there(sample: Sample) -> None:
     with pytest.raises(InvalidRefName) as refused:
         await resolve_base(repository, "--upload-pack=x")
     assert refused.value.field == "base_branch"
+
+
+@pytest.mark.asyncio
+async def test_repository_of_another_user_is_refused_with_a_way_out(sample: Sample) -> None:
+    """Git's own protection holds for us too, and the hint names the setting that lifts it."""
+    if os.getuid() != 0:
+        pytest.skip("could not get a second user: only root can give a folder away")
+    for path in [sample.path, *sample.path.rglob("*")]:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(NotARepository) as raised:
+        await open_repository(sample.path)
+    assert "safe.directory" in raised.value.hint
+
+
+@pytest.mark.parametrize("home", [None, "", "/nonexistent"])
+@pytest.mark.asyncio
+async def test_no_home_folder(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    """A service without a home folder works with its repositories all the same."""
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    repository = await open_repository(sample.path)
+    assert await repository_identity(repository) == f"root:{repository.head}"
+    found = await commit_identity(repository, setting=None, node_name="bee")
+    assert found.name == "Skep on bee"
+    await repository.git("commit", "--allow-empty", "-m", "x", env=found.environment)
 
 
 @pytest.mark.asyncio

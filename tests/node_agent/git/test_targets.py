@@ -40,5 +40,8 @@ async def test_base_stands_in_for_a_target_that_is_gone(sample: Sample, root: Pa
         assert found == began
     found = await diff_base(source, against="target", target_branch="other", base_commit=None)
     assert found == other
+    sample.git("update-ref", "refs/remotes/up/side", began)
+    found = await diff_base(source, against="target", target_branch="up/side", base_commit=None)
+    assert found == began
     with pytest.raises(BranchMissing):
         await diff_base(source, against="target", target_branch="nowhere", base_commit="1" * 40)
