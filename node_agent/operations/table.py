@@ -33,6 +33,8 @@ def functions_of(
         "log": OperationFunction(logs.run),
         "branch_status": OperationFunction(work.branch_status),
         "diff": OperationFunction(work.diff),
+        "list_files": OperationFunction(work.list_files),
+        "read_file": OperationFunction(work.read_file),
     }
     if runner is not None:
         attempts = AttemptOperations(stores.database, runner)

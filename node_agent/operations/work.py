@@ -1,13 +1,15 @@
-"""`branch_status`, `diff`: what an attempt did to its branch and files, as git has it.
+"""`branch_status`, `diff`, `list_files`, `read_file`: what an attempt did, as git and disk have it.
 
 Reads the worktree, or what is left of it, and writes nothing. Must not know who asks.
 """
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from node_agent.git.diff import diff_pieces
 from node_agent.git.errors import WorktreeGone
+from node_agent.git.files import list_files, read_file
 from node_agent.git.repository import open_repository
 from node_agent.git.sources import Source, find_source
 from node_agent.git.status import branch_status
@@ -17,12 +19,25 @@ from node_agent.operations.attempts import attempt_of
 from node_agent.operations.diff_document import DiffDocument
 from node_agent.store import checkouts
 from node_agent.store.database import Database
+from protocol import limits
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import BranchStatusReply, DiffRequest, StreamHead
+from protocol.operations import (
+    BranchStatusReply,
+    DiffRequest,
+    ListFilesReply,
+    ListFilesRequest,
+    ReadFileRequest,
+    StreamHead,
+)
 from protocol.states import AttemptPhase
 
 _NOT_YET: Final = frozenset({AttemptPhase.CREATED, AttemptPhase.PREPARING})
+#: What a file's reply says of it beside its bytes.
+FILE_SIZE_HEADER: Final = "Skep-File-Size"
+FIRST_BYTE_HEADER: Final = "Skep-First-Byte"
+SOURCE_HEADER: Final = "Skep-Source"
+COMMIT_HEADER: Final = "Skep-Commit"
 _AGAINST: Final = ("target", "base")
 
 
@@ -63,6 +78,36 @@ class WorkReading:
         document = await DiffDocument.open(found)
         return Streamed(StreamHead(media_type="application/json"), document)
 
+    async def list_files(self, asking: Asking) -> ListFilesReply:
+        """Answer a page of a folder."""
+        request = asking.request
+        assert isinstance(request, ListFilesRequest)  # noqa: S101  the table's own pairing
+        _, source = await self.source(asking)
+        return await list_files(source, path=request.path, after=request.after, limit=request.limit)
+
+    async def read_file(self, asking: Asking) -> Streamed:
+        """Answer a file's bytes, with what they are in the head."""
+        request = asking.request
+        assert isinstance(request, ReadFileRequest)  # noqa: S101  the table's own pairing
+        _, source = await self.source(asking)
+        found = await read_file(
+            source,
+            path=request.path,
+            first_byte=request.first_byte,
+            bytes_max=request.bytes_max,
+        )
+        told = {
+            FILE_SIZE_HEADER: str(found.size),
+            FIRST_BYTE_HEADER: str(found.first_byte),
+            SOURCE_HEADER: found.source,
+        }
+        if found.commit is not None:
+            told[COMMIT_HEADER] = found.commit
+        head = StreamHead(
+            media_type=found.media_type, headers=told, details={"binary": found.binary}
+        )
+        return Streamed(head, _pieces(found.content))
+
     async def source(self, asking: Asking) -> tuple[Attempt, Source]:
         """Return the attempt, and the best place to read its work from."""
         attempt = await attempt_of(self._database, asking)
@@ -91,3 +136,9 @@ class WorkReading:
                 phase=attempt.phase.value,
             ) from error
         return attempt, source
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(content)
+    for start in range(0, len(content), limits.PART_BYTES_MAX):
+        yield bytes(view[start : start + limits.PART_BYTES_MAX])

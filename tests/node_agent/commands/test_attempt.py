@@ -73,6 +73,11 @@ def test_work(node: RunningNode, attempt: str) -> None:
     status = node.json("attempt", "branch-status", attempt)
     assert (status["target_branch"], status["untracked"]) == ("main", 1)
     assert "1 new" in node.command("attempt", "branch-status", attempt).stdout
+    files = node.json("attempt", "files", attempt)
+    assert [one["name"] for one in files["entries"]] == ["README.md", "made.txt"]
+    assert "made.txt" in node.command("attempt", "files", attempt).stdout
+    assert node.command("attempt", "cat", attempt, "made.txt").stdout == "made\n"
+    assert node.refused("attempt", "cat", attempt, "../made.txt")["code"] == "outside"
 
 
 def test_the_same_without_an_agent(node: RunningNode, attempt: str) -> None:

@@ -1,13 +1,14 @@
-"""`branch_status` and `diff` as operations: from the attempt's own rows to git and back."""
+"""What an attempt did, as operations: from the attempt's own rows to git and disk, and back."""
 
 import msgspec
 import pytest
 
 from node_agent.git.repository import open_repository
 from node_agent.git.worktrees import create_worktree
+from node_agent.operations.asking import Streamed
 from node_agent.operations.work import WorkReading
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import DiffRequest
+from protocol.operations import DiffRequest, ListFilesRequest, ReadFileRequest
 from protocol.states import AttemptPhase
 from tests.node_agent.operations.conftest import StoredNode, whole
 
@@ -109,3 +110,64 @@ async def test_a_diff_that_is_left_ends_its_git(stored: StoredNode) -> None:
     await answer.pieces.aclose()  # type: ignore[attr-defined]
     assert [piece async for piece in answer.pieces] == []
     assert msgspec.json.decode(first + b"]}")["files"] == []
+
+
+async def content(answer: Streamed) -> bytes:
+    """Return the bytes of a streamed file."""
+    return b"".join([piece async for piece in answer.pieces])
+
+
+@pytest.mark.asyncio
+async def test_files_of_a_worktree(stored: StoredNode) -> None:
+    """A folder is listed in pages, and a file's bytes come with what they are."""
+    reading = await working(stored)
+    page = await reading.list_files(stored.asking("list_files", ListFilesRequest(limit=2)))
+    assert [entry.name for entry in page.entries] == ["README", "new.txt"]
+    following = ListFilesRequest(after=page.next)
+    page = await reading.list_files(stored.asking("list_files", following))
+    assert [(entry.name, entry.kind) for entry in page.entries] == [("src", "directory")]
+    asked = stored.asking("read_file", ReadFileRequest(path="README"))
+    answer = await reading.read_file(asked)
+    assert await content(answer) == b"hello\nthere\n"
+    assert answer.head.media_type.startswith("text/plain")
+    assert answer.head.headers == {
+        "Skep-File-Size": "12",
+        "Skep-First-Byte": "0",
+        "Skep-Source": "worktree",
+    }
+    part = ReadFileRequest(path="README", first_byte=6, bytes_max=3)
+    assert await content(await reading.read_file(stored.asking("read_file", part))) == b"the"
+
+
+@pytest.mark.asyncio
+async def test_files_of_a_branch(stored: StoredNode) -> None:
+    """Without the worktree files are read from the branch, and the reply names the commit."""
+    reading = WorkReading(stored.stores.database, stored.worktrees_dir)
+    stored.sample.git("branch", stored.attempt.branch)
+    asked = stored.asking("read_file", ReadFileRequest(path="README"))
+    answer = await reading.read_file(asked)
+    assert await content(answer) == b"hello\n"
+    assert answer.head.headers["Skep-Commit"] == stored.sample.head
+    page = await reading.list_files(stored.asking("list_files"))
+    assert page.source == "branch"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("../project/README", ErrorCode.OUTSIDE),
+        ("/etc/passwd", ErrorCode.OUTSIDE),
+        (".git", ErrorCode.OUTSIDE),
+        ("out", ErrorCode.OUTSIDE),
+        ("none", ErrorCode.NOT_FOUND),
+    ],
+)
+async def test_files_outside_the_worktree(stored: StoredNode, path: str, code: ErrorCode) -> None:
+    """Nothing outside the worktree is read, by whatever name or link."""
+    reading = await working(stored)
+    assert stored.attempt.worktree is not None
+    (stored.worktrees_dir / stored.attempt.id / "out").symlink_to("/etc/passwd")
+    with pytest.raises(OperationError) as caught:
+        await reading.read_file(stored.asking("read_file", ReadFileRequest(path=path)))
+    assert caught.value.code is code
