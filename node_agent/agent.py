@@ -33,6 +33,7 @@ from node_agent.self_description import name_of, node_state, slots_of, version
 from node_agent.stamps import now_ms
 from node_agent.store import node_states
 from node_agent.stores import Stores, open_stores
+from node_agent.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,18 @@ class Agent:
             node_id=identity.node_id,
             refused=config.refuse,
         )
+        self._upkeep = Upkeep(
+            database=stores.database,
+            logs=stores.logs,
+            journal=stores.journal,
+            chunks=stores.chunks,
+            ledger=stores.ledger,
+            notices=self._context.notices,
+            joined=lambda: self._membership.record.hive is not None,
+            kept_days=config.logs_kept_days,
+            kept_bytes=config.logs_kept_bytes,
+            keys_kept_days=config.operation_keys_kept_days,
+        )
         self._membership = Membership(
             config,
             identity,
@@ -94,6 +107,7 @@ class Agent:
             changes=self._changes,
             version=version(),
             slots=self._slots,
+            safe_moved=self._upkeep.safe_moved,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,7 +133,10 @@ class Agent:
             log.info("stopping; what runs goes on without the agent")
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        loops = [asyncio.create_task(self._membership.run(), name="membership")]
+        loops = [
+            asyncio.create_task(self._membership.run(), name="membership"),
+            asyncio.create_task(self._upkeep.run(), name="upkeep"),
+        ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
         waited: list[asyncio.Future[Any]] = [*loops, stopping, broken]

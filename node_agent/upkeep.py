@@ -12,6 +12,7 @@ from typing import Final
 
 from node_agent.notices import Notices
 from node_agent.stamps import now_ms
+from node_agent.store import checkouts
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal
 from node_agent.store.log_chunks import SqliteChunkStore
@@ -19,6 +20,7 @@ from node_agent.store.operations import SqliteKeyLedger
 from node_agent.store.retention import Standing, logs_to_purge, ops_to_prune
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.messages import Safe
+from protocol.states import SyncPolicy
 
 LOG: Final = logging.getLogger(__name__)
 INTERVAL_S: Final = 600.0
@@ -66,7 +68,6 @@ class Upkeep:
         ledger: SqliteKeyLedger,
         notices: Notices,
         joined: Callable[[], bool],
-        unstreamed: Callable[[], frozenset[str]],
         kept_days: float,
         kept_bytes: int,
         keys_kept_days: float,
@@ -78,7 +79,6 @@ class Upkeep:
         self._ledger = ledger
         self._notices = notices
         self._joined = joined
-        self._unstreamed = unstreamed
         self._kept_days = kept_days
         self._kept_bytes = kept_bytes
         self._keys_kept_days = keys_kept_days
@@ -103,6 +103,9 @@ class Upkeep:
             except SkepError as error:
                 # A full disk is why rooms are cleared; what could not be now is next time.
                 LOG.warning("upkeep broke off: %s", error)
+            except Exception:
+                # No reason to end the agent: attempts do not need it.
+                LOG.exception("upkeep broke off")
             try:
                 await asyncio.wait_for(self._wake.wait(), INTERVAL_S)
             except TimeoutError:
@@ -121,12 +124,16 @@ class Upkeep:
             await self._watch_wal(database)
 
     async def _standing(self) -> Standing:
+        links = await self._database.read(checkouts.links)
         return Standing(
             joined=self._joined(),
             backups=self._backups,
             safe=self._safe,
             marks=await self._journal.marks_seen(),
-            unstreamed=self._unstreamed(),
+            # Of policy `lazy` the hive may still want a log; until it has it, it is the only copy.
+            unstreamed=frozenset(
+                link.checkout_id for link in links if link.sync_policy == SyncPolicy.METADATA
+            ),
         )
 
     async def _prune_ops(self, standing: Standing) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from node_agent import upkeep as upkeep_module
 from node_agent.notices import Notices
+from node_agent.store import checkouts, log_purge
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal, append
 from node_agent.store.log_chunks import SqliteChunkStore
@@ -17,7 +18,7 @@ from node_agent.store.operations import SqliteKeyLedger
 from node_agent.upkeep import DiskFull, Upkeep, check_room
 from protocol.entities import OperationRecord
 from protocol.log_chunks import STDOUT, Segment, seal
-from protocol.messages import LogMark, Safe
+from protocol.messages import LogMark, ProjectLink, Safe
 from protocol.ops import OpKind
 from tests.node_agent.workshop import make_repository, open_workshop
 
@@ -91,7 +92,6 @@ async def open_house(
         ledger=ledger,
         notices=Notices(database),
         joined=lambda: joined,
-        unstreamed=frozenset,
         **wanted,
     )
     try:
@@ -148,12 +148,22 @@ async def test_the_oldest_go_beyond_the_size(tmp_path: Path, clock: dict[str, in
 
 
 @pytest.mark.asyncio
+async def test_logs_the_hive_never_keeps_go_by_age(tmp_path: Path, clock: dict[str, int]):
+    """Policy metadata: nobody will ever acknowledge them. Policy lazy: the hive may yet ask."""
+    async with open_house(tmp_path, clock, joined=True) as house:
+        await house.log("a", clock, NOW_MS - 20 * DAY_MS)
+        for policy, purged in (("lazy", False), ("metadata", True)):
+            link = ProjectLink(checkout_id="c", project_id="p", sync_policy=policy)
+            await house.database.write(checkouts.save_links, [link])
+            await house.upkeep.round()
+            assert await house.purged("a") == [purged]
+
+
+@pytest.mark.asyncio
 async def test_a_purge_that_broke_off_is_finished(tmp_path: Path, clock: dict[str, int]):
     """Planned and not done, as after a crash: the next round does it."""
     async with open_house(tmp_path, clock, joined=True) as house:
         await house.log("a", clock, NOW_MS)
-        from node_agent.store import log_purge
-
         await house.chunks._database.write(log_purge.plan_purge, "a", NOW_MS)
         assert await house.chunks.purges_to_finish() == ["a"]
         await house.upkeep.round()
