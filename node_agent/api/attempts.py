@@ -89,19 +89,22 @@ async def _page(
     found: list[Attempt] = []
     looked_at = 0
     more = True
-    while more and len(found) < limit and looked_at < _LOOKED_AT_MAX:
-        page = await stored.page(tx, limit=limit, before=before, task_id=task_id, phase=phase)
-        more = len(page) == limit
-        for number, attempt in enumerate(page, 1):
-            looked_at += 1
-            before = (attempt.created_at_ms, attempt.id)
-            if outcome is None or attempt.outcome == outcome:
-                found.append(attempt)
-            if len(found) == limit:
-                more = more or number < len(page)
-                break
+    # One more than is shown, so that a last page knows that it is the last.
+    while more and len(found) <= limit and looked_at < _LOOKED_AT_MAX:
+        page = await stored.page(tx, limit=limit + 1, before=before, task_id=task_id, phase=phase)
+        more = len(page) > limit
+        looked_at += len(page)
+        found += [attempt for attempt in page if outcome is None or attempt.outcome == outcome]
+        before = _place(page[-1]) if page else before
+    if len(found) > limit:
+        found, before, more = found[:limit], _place(found[limit - 1]), True
     following = f"{before[0]}.{before[1]}" if more and before else None
     return [(attempt, await stored.executions_of(tx, attempt.id)) for attempt in found], following
+
+
+def _place(attempt: Attempt) -> tuple[int, str]:
+    """Return where an attempt stands in the list."""
+    return attempt.created_at_ms, attempt.id
 
 
 def _status(text: str | None) -> tuple[str | None, str | None]:

@@ -1,0 +1,63 @@
+"""Every route answers in one shape, and does what its row of the table says."""
+
+import pytest
+
+from node_agent.api.routes import ROUTES, writes
+from node_agent.local_node import LocalNode
+from protocol.errors import ErrorCode, OperationError
+from protocol.operations import OPERATIONS
+from tests.node_agent.api.conftest import Ask
+from tests.node_agent.operations.conftest import EXECUTION, StoredNode
+
+UNKNOWN = "01920000-0000-7000-8000-0000cafef00d"
+
+
+def filled(path: str) -> str:
+    """A route's path with ids that nothing has."""
+    for name in ("attempt_id", "execution_id", "task_id", "checkout"):
+        path = path.replace(f"{{{name}}}", UNKNOWN).replace(f"{{{name}:rest}}", UNKNOWN)
+    return path.replace("{path:rest}", "a/b")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_errors_have_one_shape(ask: Ask, route: object) -> None:
+    """A route that is asked for what is not there, or with nonsense, answers the one shape."""
+    for body in (None, {"nonsense": 1}):
+        status, answer = await ask(route.method, filled(route.path), body)
+        if status >= 400:
+            assert set(answer) == {"error"}
+            assert set(answer["error"]) == {"code", "message", "hint", "retryable", "details"}
+    if "{" in route.path and "tasks/" not in route.path:
+        assert status in {404, 409, 422}
+
+
+def test_every_operation_has_its_route() -> None:
+    """The routes of operations come from the protocol's table, each once."""
+    paths = [(route.method, route.path.replace(":rest", "")) for route in ROUTES]
+    assert len(set(paths)) == len(paths)
+    for row in OPERATIONS.values():
+        own = row.path.startswith(("tasks/", "executions/"))
+        path = row.path if own else f"attempts/{{attempt_id}}/{row.path}"
+        assert (row.method, path) in paths
+
+
+@pytest.mark.asyncio
+async def test_what_needs_an_agent(ask: Ask, node: LocalNode, stored: StoredNode) -> None:
+    """With no agent what reads is answered, and what changes an attempt says what to do."""
+    node.running = False
+    status, answer = await ask("POST", f"attempts/{stored.attempt.id}/stop")
+    assert (status, answer["error"]["code"]) == (503, "node_offline")
+    assert "node-agent run" in answer["error"]["hint"]
+    status, _ = await ask("GET", f"executions/{EXECUTION}/log", wait_ms=20_000)
+    assert status == 200
+    assert (await ask("GET", "status"))[1]["running"] is False
+
+
+def test_what_writes() -> None:
+    """Only what appends to the journal begins an epoch when it is answered alone."""
+    assert writes("POST", "/api/v1/checkouts")
+    assert not writes("GET", "/api/v1/checkouts")
+    with pytest.raises(OperationError) as caught:
+        writes("GET", "/api/v1/nothing")
+    assert caught.value.code is ErrorCode.NOT_FOUND
