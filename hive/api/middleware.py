@@ -26,8 +26,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Finds the holder of a token; None where there is no such token, or no more.
 Authenticate = Callable[[str], Awaitable[Principal | None]]
 
-PRINCIPAL: Final = "skep.principal"
-REQUEST_ID: Final = "skep.request_id"
+#: Who is calling; not there where nobody had to say.
+PRINCIPAL: Final = web.RequestKey("PRINCIPAL", Principal)
+REQUEST_ID: Final = web.RequestKey("REQUEST_ID", str)
 _ENCODER: Final = msgspec.json.Encoder()
 
 CONTENT_SECURITY_POLICY: Final = (
@@ -56,8 +57,10 @@ _CODES_OF_STATUS: Final = {
 
 
 def principal_of(request: web.Request) -> Principal:
-    """Return who is calling; routes that need nobody have none."""
-    principal: Principal = request[PRINCIPAL]
+    """Return who is calling. Raises UNAUTHENTICATED on a route that let nobody in particular in."""
+    principal: Principal | None = request.get(PRINCIPAL)
+    if principal is None:
+        raise _unauthenticated(given=False)
     return principal
 
 
@@ -280,7 +283,8 @@ def guard(config: HiveConfig, tokens: TokenCache) -> Any:
                 hint="An admin can give you a token with that role: hive tokens create --role.",
                 role=principal.role.name.lower() if principal else "",
             )
-        request[PRINCIPAL] = principal
+        if principal is not None:
+            request[PRINCIPAL] = principal
         return await handler(request)
 
     return check

@@ -64,7 +64,7 @@ async def metrics(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     address = caller_address(request, behind_proxy=context.config.behind_proxy)
     near = is_loopback(address) and "X-Forwarded-For" not in request.headers
-    if request[PRINCIPAL] is None and not near:
+    if PRINCIPAL not in request and not near:
         raise SkepError(
             ErrorCode.UNAUTHENTICATED,
             "a token is needed from another machine",

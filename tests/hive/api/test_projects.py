@@ -1,0 +1,46 @@
+"""Projects over HTTP."""
+
+import pytest
+
+from tests.hive.api.running import RunningHive
+
+
+@pytest.mark.asyncio
+async def test_a_project_is_made_changed_put_away_and_deleted(running: RunningHive):
+    """The whole life of a project, each step as the list shows it."""
+    made = await running.post("projects", {"name": "shop", "repo_url": "https://git.example/shop"})
+    assert made.status == 201
+    assert made.json["checkouts"] == []
+    again = await running.post("projects", {"name": "shop"})
+    assert (again.status, again.error["code"]) == (409, "exists")
+    changed = await running.ask(
+        "PATCH", "projects/shop", body={"name": "store", "sync_policy": "lazy"}
+    )
+    assert (changed.json["name"], changed.json["sync_policy"]) == ("store", "lazy")
+    assert changed.json["repo_url"] == "https://git.example/shop"
+    await running.ask("PATCH", "projects/store", body={"archived": True})
+    assert (await running.get("projects")).json["items"] == []
+    assert len((await running.get("projects", archived="1")).json["items"]) == 1
+    deleted = await running.ask("DELETE", "projects/store")
+    assert deleted.json == {"id": made.json["id"]}
+    assert (await running.get("projects/store")).status == 404
+
+
+@pytest.mark.asyncio
+async def test_two_who_edit_do_not_overwrite_each_other(running: RunningHive):
+    """With the version one read, an edit in between is told."""
+    made = (await running.post("projects", {"name": "shop"})).json
+    await running.ask("PATCH", "projects/shop", body={"review": "off", "version": made["version"]})
+    late = await running.ask(
+        "PATCH", "projects/shop", body={"review": "on", "version": made["version"]}
+    )
+    assert (late.status, late.error["code"]) == (409, "conflict")
+
+
+@pytest.mark.asyncio
+async def test_a_projects_nodes_are_those_with_a_checkout(running: RunningHive):
+    """A node without a checkout is not among them."""
+    node = await running.node("one")
+    await running.node("two", checkout=False)
+    listed = (await running.get("projects/shop/nodes")).json["items"]
+    assert [item["id"] for item in listed] == [node.id]
