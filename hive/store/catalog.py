@@ -318,8 +318,15 @@ async def _changed(
 # --- finding --------------------------------------------------------------------------------------
 
 #: Tables a person may name rows of: their word, and the column of a name where there is one.
-_NAMED: Final = {"node": "name", "project": "name", "task": None, "attempt": None}
-_NAMED_TOO: Final = {"execution": None, "checkout": None}
+_NAMED: Final = {
+    "node": "name",
+    "project": "name",
+    "token": "name",
+    "task": None,
+    "attempt": None,
+    "execution": None,
+    "checkout": None,
+}
 _STANDING: Final = {
     "node": "",
     "project": "AND deleted_at_ms IS NULL",
@@ -335,8 +342,7 @@ async def resolve(tx: Transaction, table: str, text: str) -> str:
     Digits count from either end: people see the last eight. Raises NOT_FOUND; INVALID where more
     than one row fits.
     """
-    columns = {**_NAMED, **_NAMED_TOO}
-    name_column = columns[table]
+    name_column = _NAMED[table]
     standing = _STANDING.get(table, "")
     row = await tx.fetch_one(
         f"SELECT id FROM {table} WHERE id = :text {standing}",  # noqa: S608  our own names
@@ -387,7 +393,7 @@ def _only(table: str, text: str, rows: list[Row]) -> str:
 
 
 def _not_found(table: str, text: str) -> OperationError:
-    names = " or name" if _NAMED.get(table) else ""
+    names = " or name" if _NAMED[table] else ""
     return OperationError(
         ErrorCode.NOT_FOUND,
         f"there is no {table} {text!r}",

@@ -15,6 +15,7 @@ import msgspec
 from hive.projections import EventDraft
 from hive.store import events, nodes
 from hive.store.backend import Database, Row, Transaction
+from hive.store.catalog import resolve
 from hive.store.ids import new_id
 from hive.store.nodes import NodeRow
 from protocol.errors import ErrorCode, OperationError, SkepError
@@ -39,9 +40,6 @@ _SELECT_PAGE = """
 SELECT * FROM token
 WHERE created_at_ms < :created_at_ms OR (created_at_ms = :created_at_ms AND id < :id)
 ORDER BY created_at_ms DESC, id DESC LIMIT :limit
-"""
-_FIND = """
-SELECT id FROM token WHERE id = :text OR name = :text OR id LIKE :prefix OR id LIKE :suffix LIMIT 3
 """
 _REVOKE = """
 UPDATE token SET revoked_at_ms = :now_ms WHERE id = :id AND revoked_at_ms IS NULL
@@ -147,25 +145,7 @@ async def list_tokens(
 
 async def resolve_token(tx: Transaction, text: str) -> str:
     """Return the id of the token named by id, part of an id, or name."""
-    plain = text.replace("%", "").replace("_", "")
-    long_enough = len(plain) >= 8
-    found = await tx.fetch_all(
-        _FIND,
-        {
-            "text": text,
-            "prefix": f"{plain}%" if long_enough else text,
-            "suffix": f"%{plain}" if long_enough else text,
-        },
-    )
-    if len(found) == 1:
-        return str(found[0]["id"])
-    if found:
-        raise OperationError(
-            ErrorCode.INVALID, f"{text!r} is more than one token", hint="Give its whole id."
-        )
-    raise OperationError(
-        ErrorCode.NOT_FOUND, f"there is no token {text!r}", hint="hive tokens list shows them."
-    )
+    return await resolve(tx, "token", text)
 
 
 # --- joining --------------------------------------------------------------------------------------

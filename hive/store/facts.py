@@ -355,6 +355,8 @@ async def _apply_attempt(
         return
     project_id = await follow.project_of(tx, context, source.node_id, body, before)
     after = await _upsert_fact(tx, source, at_ms, fact, project_id=project_id)
+    if before is not None and before["executions"] != after["executions"]:
+        await sync.executions_grew(tx, source.node_id, body.id)
     await follow.follow_attempt(tx, context, before, body, project_id, source.node_id)
     await sync.refresh(tx, body.id)
     await _record_all(tx, context, source, projections.attempt_events(before, after))

@@ -33,6 +33,14 @@ SELECT need_item.outcome, need.status FROM need_item
 JOIN need ON need.request_id = need_item.request_id
 WHERE need_item.node_id = :node_id AND need_item.id = :id
 """
+_NOT_GONE = """
+UPDATE attempt SET gone_reason = NULL
+WHERE id = :id AND node_id = :node_id AND gone_reason IS NOT NULL
+"""
+_MAY_ASK_AGAIN = """
+UPDATE need_item SET outcome = 'sent'
+WHERE node_id = :node_id AND id = :id AND outcome IN ('gone', 'unknown')
+"""
 _SET_STATE = "UPDATE attempt SET sync_state = :state WHERE id = :id"
 _SELECT_NOT_COMPLETE = """
 SELECT attempt.id FROM attempt LEFT JOIN project ON project.id = attempt.project_id
@@ -86,6 +94,13 @@ async def _derive(tx: Transaction, attempt_id: str, attempt: Row) -> SyncState:
 
 def _held(row: Row) -> LogHeld:
     return LogHeld(row["next_chunk"] or 1, row["end_chunks"], row["gone_reason"] is not None)
+
+
+async def executions_grew(tx: Transaction, node_id: str, attempt_id: str) -> None:
+    """An attempt names other executions than before: what was gone is not all there is any more."""
+    values = {"id": attempt_id, "node_id": node_id}
+    if await tx.execute(_NOT_GONE, values):
+        await tx.execute(_MAY_ASK_AGAIN, values)
 
 
 async def refresh_of_execution(tx: Transaction, execution_id: str) -> None:
