@@ -59,6 +59,7 @@ class AttemptRun:
         self._current: ExecutionRun | None = None
         self._stop_asked = False
         self._stop_grace_s: float | None = None
+        self._opened: Repository | None = None
         #: Set once it is known what became of a process that ran when this was taken up.
         self.settled = asyncio.Event()
 
@@ -291,9 +292,12 @@ class AttemptRun:
     # --- git ----------------------------------------------------------------------------------
 
     async def _repository(self, standing: Standing) -> Repository:
-        if standing.checkout is None:
-            raise checkouts.NoCheckout(standing.attempt.project_name, [])
-        return await open_repository(Path(standing.checkout.path))
+        """Return the checkout's repository, opened once: opening it asks git many questions."""
+        if self._opened is None:
+            if standing.checkout is None:
+                raise checkouts.NoCheckout(standing.attempt.project_name, [])
+            self._opened = await open_repository(Path(standing.checkout.path))
+        return self._opened
 
     async def _worktree(self, standing: Standing) -> Worktree | None:
         try:

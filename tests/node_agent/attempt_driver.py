@@ -1,6 +1,6 @@
 """A small process that runs attempts as a node agent does, for tests that kill it.
 
-`python -m tests.node_agent.attempt_driver FOLDER INSTANCE TODO...` does one of
+`python -m tests.node_agent.attempt_driver FOLDER INSTANCE WORDS` does one of
 
 - `start REQUEST`: start an attempt of this request (JSON) and wait for its end,
 - `recover`: take up what is there and wait for all ends,
