@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from node_agent.byte_search import contains
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
 from node_agent.secret_forms import forms_of
-from node_agent.secret_patterns import DEFAULT, RUN_BYTES, RUN_LEAD_BYTES, Pattern
+from node_agent.secret_patterns import DEFAULT, Pattern
 
 VALUE_MARKER: Final = b"***"
 
@@ -25,19 +26,11 @@ _COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]{0,32}m")
 _COLOUR_BEGUN: Final = re.compile(rb"\x1b(?:\[[0-9;:]{0,32})?\Z")
 _COLOUR_BYTES_MAX: Final = 35
 _NEWLINE: Final = 0x0A
-#: How far from its end a text is searched for the anchors of patterns that `in_run` or `gate`
-#: would otherwise have ruled out: none of those patterns is longer.
+#: How far from its end a text is searched for the anchors of patterns that a `gate` would
+#: otherwise have ruled out: none of those patterns is longer.
 _TAIL_BYTES: Final = 512
-#: Below this one expression for everything is cheaper than one search for each.
-_SMALL_BYTES: Final = 512
-#: Runs closer together than this on average are not worth cutting out.
-_DENSE_BYTES: Final = 128
-
-_RUN_TABLE: Final = bytes(
-    0x77 if chr(i).isascii() and chr(i).isalnum() else 0x20 for i in range(256)
-)
-_RUN: Final = b"w" * RUN_BYTES
-_LONGEST_RUN: Final = re.compile(rb"[A-Za-z0-9]+")
+#: Up to about so many at a time are sought with the processor's vector instructions.
+_SOUGHT_TOGETHER_MAX: Final = 32
 
 
 class RedactorState(NamedTuple):
@@ -66,17 +59,12 @@ class Rules:
     def __init__(self, values: Iterable[bytes], patterns: Sequence[Pattern]) -> None:
         self._forms = forms_of(values)
         self._patterns = tuple(patterns)
-        self._cored: list[tuple[bytes, bytes]] = []
-        self._plain: list[bytes] = []
-        for form in self._forms:
-            core = max(_LONGEST_RUN.findall(form), key=len, default=b"")
-            if len(core) >= RUN_BYTES:
-                self._cored.append((core, form))
-            else:
-                self._plain.append(form)
-        # One expression is slow by the byte and cheap by the call: right for a line on its own.
-        sought = {*self._forms, *(pattern.anchor for pattern in self._patterns)}
-        self._any = re.compile(b"|".join(map(re.escape, sorted(sought))) or rb"(?!)")
+        sought = sorted({*self._forms, *(pattern.anchor for pattern in self._patterns)})
+        self._searches = [
+            (group, BytesAhoCorasick(group, matchkind=MatchKind.LeftmostFirst))
+            for group in _grouped(sought)
+        ]
+        self._hidden_by = {one: _hidden_by(one, sought) for one in sought}
         # What may stand unfinished at the end of a text, by its first two bytes.
         self._beginnings: dict[bytes, list[bytes]] = {}
         for one in sought:
@@ -111,21 +99,26 @@ class Rules:
 
     def _present(self, text: bytes) -> tuple[list[bytes], list[Pattern]]:
         """Return the forms and patterns that can have a place in the text; others cannot."""
-        if len(text) < _SMALL_BYTES and not self._any.search(text):
+        sought = self._sought_in(text)
+        if not sought:
             return [], []
         # At an open end a pattern may have begun that does not yet show what else it must have.
         tail = b"" if text.endswith(b"\n") else text[-_TAIL_BYTES:]
-        runs = text if len(text) < _SMALL_BYTES else _runs(text)
-        forms = [form for form in self._plain if contains(text, form)]
-        forms += [form for core, form in self._cored if contains(runs, core)]
-        patterns = []
-        for pattern in self._patterns:
-            where = runs if pattern.in_run else text
-            if pattern.gate and pattern.gate not in text:
-                where = b""
-            if contains(where, pattern.anchor) or pattern.anchor in tail:
-                patterns.append(pattern)
-        return forms, patterns
+        patterns = [
+            pattern
+            for pattern in self._patterns
+            if pattern.anchor in sought and (pattern.gate in text or pattern.anchor in tail)
+        ]
+        return [form for form in self._forms if form in sought], patterns
+
+    def _sought_in(self, text: bytes) -> set[bytes]:
+        found: set[bytes] = set()
+        for group, search in self._searches:
+            found.update(group[index] for index, _, _ in search.find_matches_as_indexes(text))
+        # The search goes on behind what it finds, so what begins inside that is looked for apart.
+        for one in list(found):
+            found.update(other for other in self._hidden_by[one] if other in text)
+        return found
 
     def _unfinished(self, text: bytes) -> int:
         """Return where something sought begins that the end of the text cuts off, else the end."""
@@ -155,26 +148,22 @@ def _occurrences(text: bytes, sought: bytes) -> Iterator[int]:
         position = text.find(sought, position + 1)
 
 
-def _runs(text: bytes) -> bytes:
-    """Return the long runs of letters and digits, with what leads to them, as one text.
+def _grouped(sought: Sequence[bytes]) -> list[list[bytes]]:
+    starts = range(0, len(sought), _SOUGHT_TOGETHER_MAX)
+    return [list(sought[start : start + _SOUGHT_TOGETHER_MAX]) for start in starts]
 
-    Nearly all tokens are one; ordinary text has few. All of them are then sought in what is left,
-    which is a small part, or nothing.
-    """
-    shape = text.translate(_RUN_TABLE)
-    if not contains(shape, _RUN):
-        return b""
-    pieces: list[bytes] = []
-    most = len(text) // _DENSE_BYTES
-    position = shape.find(_RUN)
-    while position >= 0:
-        if len(pieces) > most:
-            return text
-        end = shape.find(b" ", position + RUN_BYTES)
-        end = len(text) if end < 0 else end
-        pieces.append(text[max(position - RUN_LEAD_BYTES, 0) : end])
-        position = shape.find(_RUN, end)
-    return b"\n".join(pieces)
+
+def _hidden_by(one: bytes, sought: Iterable[bytes]) -> list[bytes]:
+    """Return what may begin inside `one`: a search that finds `one` there does not tell of it."""
+    return [
+        other
+        for other in sought
+        if other != one
+        and any(
+            one[place:].startswith(other) or other.startswith(one[place:])
+            for place in range(len(one))
+        )
+    ]
 
 
 class _Alignment:

@@ -97,8 +97,7 @@ class Pattern:
     """A kind of secret known by its looks.
 
     `anchor`: the bytes every match begins with, searched for first. `gate`: a byte every match
-    has, far cheaper to look for than the anchor. `in_run`: a match has `RUN_BYTES` or more letters
-    and digits in a row, the first of them at most `RUN_LEAD_BYTES` behind the match's start.
+    has and ordinary text with the anchor often has not.
     `apart`: a match is not the tail of a longer word. `lines`: a match may span lines.
     """
 
@@ -107,7 +106,6 @@ class Pattern:
         name: str,
         *parts: Part,
         gate: bytes = b"",
-        in_run: bool = False,
         apart: bool = True,
         lines: bool = False,
     ) -> None:
@@ -117,7 +115,6 @@ class Pattern:
         self.name = name
         self.anchor = first.value
         self.gate = gate
-        self.in_run = in_run
         self.apart = apart
         self.lines = lines
         self.whole = re.compile(whole(parts))
@@ -125,11 +122,6 @@ class Pattern:
         # A pattern that hides all of itself says what was there; one that hides a part shows it.
         self.marker = b"***" if self.whole.groups else b"[redacted:%s]" % name.encode()
 
-
-#: Letters and digits in a row that ordinary text hardly ever has: one search finds whether any
-#: token of that kind can be there at all.
-RUN_BYTES: Final = 20
-RUN_LEAD_BYTES: Final = 12
 
 _ALNUM: Final = b"A-Za-z0-9"
 _WORD: Final = b"A-Za-z0-9_-"
@@ -142,7 +134,7 @@ _NO_USERINFO: Final = rb"\s/@:\"'<>"
 #: Markers are no longer than the shortest match, so that hiding never makes a chunk outgrow.
 DEFAULT: Final = (
     *(
-        Pattern("github-token", Text(prefix), Some(_ALNUM, 36, 255), in_run=True)
+        Pattern("github-token", Text(prefix), Some(_ALNUM, 36, 255))
         for prefix in (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")
     ),
     Pattern(
@@ -150,7 +142,6 @@ DEFAULT: Final = (
         Text(b"github_pat_"),
         Some(_ALNUM, 20, 24),
         Some(b"A-Za-z0-9_", 0, 255),
-        in_run=True,
     ),
     Pattern(
         "api-key",
@@ -165,10 +156,7 @@ DEFAULT: Final = (
             )
         ),
     ),
-    *(
-        Pattern("aws-key", Text(prefix), Some(b"A-Z0-9", 16, 16), in_run=True)
-        for prefix in (b"AKIA", b"ASIA")
-    ),
+    *(Pattern("aws-key", Text(prefix), Some(b"A-Z0-9", 16, 16)) for prefix in (b"AKIA", b"ASIA")),
     Pattern(
         "slack", Text(b"xox"), Some(b"abeoprs", 1, 1), Text(b"-"), Some(b"A-Za-z0-9-", 11, 250)
     ),

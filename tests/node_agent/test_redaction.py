@@ -11,8 +11,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from node_agent import byte_search
-from node_agent.byte_search import contains
 from node_agent.redaction import Redactor, Rules
 from node_agent.secret_forms import FORM_BYTES_MAX, forms_of
 from node_agent.secret_patterns import DEFAULT, Pattern, Some
@@ -369,25 +367,12 @@ def test_a_text_of_its_own_leaves_the_stream_alone() -> None:
     assert redactor.feed(b"abc\n") == b"***\n"
 
 
-@given(st.binary(max_size=3000), st.binary(min_size=1, max_size=8), st.integers(0, 3000))
-def test_the_fast_search_answers_as_in_does(text: bytes, sought: bytes, at: int) -> None:
-    """Whatever the C library offers, the answer is that of `in`."""
-    text += bytes(2100)
-    planted = text[:at] + sought + text[at:]
-    assert contains(planted, sought)
-    assert contains(text, sought) == (sought in text)
-
-
-@pytest.mark.parametrize("names", [{}, {"CS_GNU_LIBC_VERSION": 2}])
-def test_without_a_fast_search_there_is_a_plain_one(
-    monkeypatch: pytest.MonkeyPatch, names: dict[str, int]
-) -> None:
-    """Another C library, or one without the function, costs speed and nothing else."""
-    monkeypatch.setattr(byte_search.os, "confstr_names", names)
-    monkeypatch.setattr(byte_search.ctypes, "PyDLL", lambda _: object())
-    search = byte_search._fastest()
-    assert search(b"x" * 5000 + b"needle", b"needle")
-    assert not search(b"x" * 5000, b"needle")
+@given(st.text("ab", max_size=60), st.lists(st.text("ab", min_size=6, max_size=9), max_size=5))
+def test_one_search_finds_all_that_is_there(text: str, values: list[str]) -> None:
+    """What begins inside of something else sought is found as well."""
+    rules = Rules([value.encode() for value in values], ())
+    forms, _ = rules._present(text.encode())
+    assert sorted(forms) == sorted(form for form in rules._forms if form in text.encode())
 
 
 def test_a_pattern_begins_with_a_text() -> None:
