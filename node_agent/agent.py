@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from node_agent import config as node_config
@@ -72,7 +73,6 @@ class Agent:
         self._identity = identity
         self._stores = stores
         self._record = record
-        self._slots = slots_of(config, record)
         self._changes = Changes()
         self._context = _run_context(config, record, stores)
         self._runner = AttemptRunner(self._context)
@@ -100,13 +100,14 @@ class Agent:
             config,
             identity,
             database=stores.database,
+            logs=stores.logs,
             journal=stores.journal,
             chunks=stores.chunks,
             answers=stores.answers,
             dispatcher=self._dispatcher,
             changes=self._changes,
             version=version(),
-            slots=self._slots,
+            slots=lambda: slots_of(config, self._record),
             safe_moved=self._upkeep.safe_moved,
         )
 
@@ -118,8 +119,7 @@ class Agent:
                 closing.callback(undo)
             closing.push_async_callback(self._runner.close)
             await stores.journal.open_epoch(self._identity.instance)
-            said = node_state(self._config, self._record, list(EXECUTORS))
-            await stores.database.write(node_states.tell, said, now_ms())
+            await self._describe()
             # Before anything is reported: what the hive hears of running work must be so.
             await recover(self._context, self._runner)
             await self._dispatcher.settle_unsettled()
@@ -128,7 +128,10 @@ class Agent:
             api = LocalApi(path, self._answer)
             await api.start()
             closing.push_async_callback(api.close)
-            log.info("ready: node %s (%s) at %s", said.name, said.id, path)
+            # Whoever joined before the socket was there could not tell us.
+            await self._enrolment_changed()
+            name = name_of(self._config, self._record)
+            log.info("ready: node %s (%s) at %s", name, self._identity.node_id, path)
             await self._serve(stop)
             log.info("stopping; what runs goes on without the agent")
 
@@ -154,6 +157,26 @@ class Agent:
             if task in done:
                 task.result()
 
+    async def _enrolment_changed(self) -> None:
+        """Take up that the operator joined or left: another hive, perhaps another name."""
+        record = read_record(self._config.data_dir)
+        if record is None or record == self._record:
+            return
+        self._record = record
+        self._context = replace(
+            self._context,
+            node_name=name_of(self._config, record),
+            slots=slots_of(self._config, record),
+        )
+        self._runner.take(self._context)
+        await self._describe()
+        self._membership.enrolment_changed(record)
+
+    async def _describe(self) -> None:
+        """Have the journal tell what this node is, where that changed."""
+        said = node_state(self._config, self._record, list(EXECUTORS))
+        await self._stores.database.write(node_states.tell, said, now_ms())
+
     def _wake_watchers(self) -> list[Callable[[], None]]:
         changes = self._changes
         return [
@@ -164,9 +187,9 @@ class Agent:
     async def _answer(self, method: str, path: str, asked: ApiRequest) -> ApiReply:
         node = LocalNode(
             config=self._config,
-            record=lambda: self._membership.record,
-            name=name_of(self._config, self._membership.record),
-            slots=self._slots,
+            record=lambda: self._record,
+            name=name_of(self._config, self._record),
+            slots=slots_of(self._config, self._record),
             database=self._stores.database,
             journal=self._stores.journal,
             chunks=self._stores.chunks,
@@ -174,7 +197,8 @@ class Agent:
             running=True,
             changes=self._changes,
             link=self._membership.view,
-            enrolment_changed=self._membership.enrolment_changed,
+            marks=self._membership.marks,
+            enrolment_changed=self._enrolment_changed,
         )
         return await answer(node, method, path, asked)
 

@@ -128,6 +128,10 @@ class AttemptRunner:
         """Return how many slots are taken."""
         return await self._context.database.read(attempts.busy_slots)
 
+    def take(self, context: RunContext) -> None:
+        """Begin attempts in other surroundings from now on: a new name of the node, other slots."""
+        self._context = context
+
     @property
     def slots(self) -> int:
         return self._context.slots

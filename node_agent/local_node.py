@@ -34,4 +34,10 @@ class LocalNode:
     running: bool = False
     changes: Changes = field(default_factory=Changes)
     link: Callable[[], LinkView | None] = lambda: None
+    #: How far the hive is with each epoch, where someone knows better than the store.
+    marks: Callable[[], Awaitable[dict[int, int]]] | None = None
     enrolment_changed: Callable[[], Awaitable[None]] | None = None
+
+    async def hive_marks(self) -> dict[int, int]:
+        """Return how far the hive is with each epoch."""
+        return await (self.marks or self.journal.marks_seen)()

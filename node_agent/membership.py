@@ -18,7 +18,7 @@ from node_agent.link_calls import Dispatcher
 from node_agent.link_session import Sources
 from node_agent.local_node import JOURNAL
 from node_agent.need_answers import AnswerStore
-from node_agent.store import attempts, checkouts, settings
+from node_agent.store import attempts, checkouts, hive_change, settings
 from node_agent.store.contract import ChunkStore, JournalGrew, JournalStore, LogGrew
 from node_agent.store.database import Database
 from node_agent.uplink import Dial, Holder, Uplink
@@ -42,19 +42,21 @@ class Membership:
         identity: NodeIdentity,
         *,
         database: Database,
+        logs: Database,
         journal: JournalStore,
         chunks: ChunkStore,
         answers: AnswerStore,
         dispatcher: Dispatcher,
         changes: Changes,
         version: str,
-        slots: int,
-        safe_moved: Callable[[Safe], Awaitable[None]] | None = None,
+        slots: Callable[[], int],
+        safe_moved: Callable[[Safe], Awaitable[None]],
     ) -> None:
         self._config = config
         self._identity = identity
         self._holder = Holder(identity.instance)
         self._database = database
+        self._logs = logs
         self._journal = journal
         self._chunks = chunks
         self._sources = Sources(
@@ -103,9 +105,13 @@ class Membership:
             next_dial_ms=None if state.connected else state.next_dial_ms,
         )
 
-    async def enrolment_changed(self) -> None:
-        """Look at `node.json` anew: the operator has joined or left."""
-        self._record = read_record(self._config.data_dir)
+    async def marks(self) -> dict[int, int]:
+        """Return how far the hive is with each epoch, as of its last word."""
+        return {**await self._journal.marks_seen(), **self._marks}
+
+    def enrolment_changed(self, record: NodeRecord) -> None:
+        """Take what `node.json` says now: the operator has joined or left."""
+        self._record = record
         self._changed.set()
 
     # --- life ---------------------------------------------------------------------------------
@@ -132,6 +138,7 @@ class Membership:
 
     async def _link_until_changed(self, enrolment: Enrolment) -> None:
         try:
+            await self._forget_other_hive(enrolment)
             uplink = await self._made(enrolment)
         except (SkepError, OSError) as error:
             self._problem = error
@@ -152,6 +159,23 @@ class Membership:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _forget_other_hive(self, enrolment: Enrolment) -> None:
+        """Where marks and acknowledgements are another hive's, begin with none."""
+        known = await self._database.read(hive_change.hive_of_marks)
+        if known == enrolment.hive_id:
+            return
+        self._marks.clear()
+        if known is not None:
+            log.info("another hive than before is joined; it is told everything")
+            # Nothing is in its backups yet, so nothing may be deleted on the word of the other.
+            await self._safe_moved(Safe(epochs=[], logs=[], backups=True))
+            # Also writes down what is still to be written of the other's acknowledgements.
+            await self._chunks.outbox()
+            await self._logs.write(hive_change.forget_acknowledgements)
+        # Last: a crash before this one begins again.
+        await self._database.write(hive_change.take_marks_of, enrolment.hive_id)
+        await self._read_policies()
 
     async def _made(self, enrolment: Enrolment) -> Uplink:
         kept = await self._database.read(settings.get, _generation_name(enrolment))
@@ -215,7 +239,7 @@ class Membership:
         return Heartbeat(
             n=n,
             activity=activity,
-            slots_total=self._slots,
+            slots_total=self._slots(),
             slots_busy=busy,
             outbox=OutboxState(
                 ops=ops.ops,
@@ -237,8 +261,7 @@ class Membership:
 
     async def safe_moved(self, safe: Safe) -> None:
         """Let what is in every backup of the hive be deleted here."""
-        if self._safe_moved is not None:
-            await self._safe_moved(safe)
+        await self._safe_moved(safe)
 
     def marks_moved(self, marks: Mapping[int, int]) -> None:
         """Take note how far the hive is; written down at the next heartbeat, not at each ack."""

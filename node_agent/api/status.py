@@ -40,7 +40,7 @@ async def show_outbox(node: LocalNode, _: ApiRequest) -> ApiReply:
     """Answer what is unsent, piece by piece, and why."""
     counts = await outbox_counts(node)
     items = []
-    marks = await node.journal.marks_seen()
+    marks = await node.hive_marks()
     for epoch in await node.journal.epochs():
         waiting = epoch.last - max(marks.get(epoch.epoch, 0), epoch.first_kept - 1)
         if waiting > 0:
@@ -63,7 +63,7 @@ async def enrolment_changed(node: LocalNode, _: ApiRequest) -> ApiReply:
 
 async def outbox_counts(node: LocalNode) -> dict[str, Any]:
     """Return what the hive has not made safe: ops, chunks, their bytes, the oldest's time."""
-    ops = await node.journal.pending(await node.journal.marks_seen())
+    ops = await node.journal.pending(await node.hive_marks())
     chunks = await node.chunks.outbox()
     oldest = [at_ms for at_ms in (ops.oldest_ms, chunks.oldest_ms) if at_ms]
     return {

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from node_agent import identity
-from protocol.entities import Attempt
+from protocol.entities import Attempt, NodeState
 from protocol.log_chunks import LogChunk, open_chunk
 from protocol.messages import End, Opened, Part, Result
 from protocol.operations import AttemptReply, DiffRequest, LogRequest, StartRequest, StopRequest
@@ -29,11 +29,11 @@ class Linked:
         """Run a command beside the hive's loop."""
         return await asyncio.to_thread(self.node.json, *args)
 
-    async def tell(self, joined: identity.Enrolment | None) -> None:
+    async def tell(self, joined: identity.Enrolment | None, **more: Any) -> None:
         """Have the running agent find another enrolment, as join and leave do."""
         record = identity.read_record(self.node.data_dir)
         assert record is not None
-        changed = msgspec.structs.replace(record, hive=joined)
+        changed = msgspec.structs.replace(record, hive=joined, **more)
         identity.write_record(self.node.data_dir, changed)
         from node_agent.config import NodeConfig
         from node_agent.local_client import LocalClient
@@ -41,11 +41,12 @@ class Linked:
         client = LocalClient(NodeConfig(data_dir=self.node.data_dir))
         await asyncio.to_thread(client.send, "POST", "enrolment/changed")
 
-    async def join(self) -> None:
+    async def join(self, hive: HiveDouble | None = None, **more: Any) -> None:
         """Join, and wait for the link."""
-        self.hive.node_key = identity.open_identity(self.node.data_dir).public_key
-        await self.tell(self.hive.enrolment)
-        await asyncio.wait_for(self.hive.connected.wait(), 20)
+        hive = hive or self.hive
+        hive.node_key = identity.open_identity(self.node.data_dir).public_key
+        await self.tell(hive.enrolment, **more)
+        await asyncio.wait_for(hive.connected.wait(), 20)
 
 
 @pytest_asyncio.fixture
@@ -132,6 +133,50 @@ async def test_a_run_asked_by_the_hive(linked: Linked) -> None:
     kinds = [op.kind for op in hive.ops]
     assert kinds.count("operation") == 2
     assert "log_end" in kinds
+
+
+@pytest.mark.asyncio
+async def test_another_hive_is_told_everything(linked: Linked) -> None:
+    """A node that moves to another hive sends that one all it has, acknowledged before or not."""
+    await linked.join()
+    first = linked.hive
+    request = StartRequest(project="project", command="echo hello")
+    attempt = reply_of(await first.call("start", request, idempotency_key="k1")).attempt
+    await linked.json("attempts", "wait", attempt.id)
+    await first.wait(lambda: any(op.kind == "log_end" for op in first.ops) and first.chunks)
+    await linked.tell(None)
+    async with hive_double() as second:
+        second.hive_id = "another-hive"
+        await linked.join(second)
+        await second.wait(lambda: second.chunks and len(second.ops) >= len(first.ops))
+        told = {(op.kind, op.entity_id, op.body) for op in second.ops}
+        assert {(op.kind, op.entity_id, op.body) for op in first.ops} <= told
+        assert second.chunks == first.chunks
+        await linked.tell(None)
+
+
+@pytest.mark.asyncio
+async def test_name_and_slots_given_at_a_join_hold_at_once(linked: Linked) -> None:
+    """A join of a running agent that gives a name and slots is told to the hive and obeyed."""
+    await linked.join(name="bee", slots=1)
+    hive = linked.hive
+
+    def named() -> bool:
+        nodes = [
+            msgspec.msgpack.decode(op.body, type=NodeState) for op in hive.ops if op.kind == "node"
+        ]
+        return bool(nodes) and (nodes[-1].name, nodes[-1].slots) == ("bee", 1)
+
+    await hive.wait(named)
+    await hive.wait(lambda: hive.heartbeats and hive.heartbeats[-1].slots_total == 1)
+    status = await linked.json("status")
+    assert (status["name"], status["slots"]["total"]) == ("bee", 1)
+    request = StartRequest(project="project", command="sleep 30")
+    attempt = reply_of(await hive.call("start", request, idempotency_key="k1")).attempt
+    (full,) = await hive.call("start", request, idempotency_key="k2")
+    assert isinstance(full, Result)
+    assert (full.error and full.error.code) == "node_full"
+    await linked.json("attempt", "stop", attempt.id, "--grace-s", "0")
 
 
 @pytest.mark.asyncio
