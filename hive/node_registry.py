@@ -333,6 +333,11 @@ class NodeRegistry:
             raise OperationError(
                 ErrorCode.DEADLINE_PASSED, f"the node took longer than {deadline_s:g} s"
             ) from late
+        except asyncio.CancelledError:
+            # Whoever asked is gone; what only reads has no reason to go on.
+            if not pending.changing:
+                await self.send(node_id, Cancel(call_id=pending.call.call_id))
+            raise
         if isinstance(answer, Result) and answer.error is not None:
             raise operation_error(answer.error)
         return answer

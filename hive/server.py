@@ -301,6 +301,8 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
     runner = web.AppRunner(
         hive.application(),
         access_log=None,
+        # A caller that leaves ends its request; what must go on is not part of one.
+        handler_cancellation=True,
         max_line_size=_HEADER_BYTES_MAX,
         max_field_size=_HEADER_BYTES_MAX,
         # A request under way when the hive stops has this long.

@@ -4,6 +4,7 @@ Owns authentication by bearer token, the Host and Origin checks, the roles of `a
 headers that keep a browser safe. Must not know any noun.
 """
 
+import asyncio
 import ipaddress
 import logging
 import secrets
@@ -84,6 +85,19 @@ def json_response(value: Any, status: int = 200) -> web.Response:
         content_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
+
+
+def finishing(handler: Handler) -> Handler:
+    """Have a handler that changes something go on to its end, also when its caller leaves."""
+    under_way: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def finish(request: web.Request) -> web.StreamResponse:
+        task = asyncio.ensure_future(handler(request))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        return await asyncio.shield(task)
+
+    return finish
 
 
 # --- one shape for errors -------------------------------------------------------------------------

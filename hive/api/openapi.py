@@ -56,13 +56,14 @@ def describe(routes: Sequence[Route], *, server_url: str) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of `routes`."""
     replies = [route.reply for route in routes if route.reply is not None]
     bodies = [route.body for route in routes if route.body is not None]
-    kinds = _unique([*replies, *bodies, ErrorReply])
+    queries = [route.query for route in routes if route.query is not None]
+    kinds = _unique([*replies, *bodies, *queries, ErrorReply])
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     by_kind = {repr(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(_plain_path(route.path), {})[route.method.lower()] = _operation(
-            route, by_kind
+            route, by_kind, components
         )
     return {
         "openapi": "3.1.0",
@@ -82,14 +83,14 @@ def describe(routes: Sequence[Route], *, server_url: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, by_kind: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     requirement = ROUTES.get(route.name)
     described: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [_noun(route.path)],
         "x-role": requirement.name.lower() if requirement is not None else "nobody",
-        "parameters": _parameters(route),
+        "parameters": _parameters(route, by_kind, components),
         "responses": {
             str(route.status): _reply(route, by_kind),
             "default": {
@@ -121,14 +122,15 @@ def _reply(route: Route, by_kind: dict[str, Any]) -> dict[str, Any]:
     return {"description": route.summary, "content": {route.media_type: content}}
 
 
-def _parameters(route: Route) -> list[dict[str, Any]]:
+def _parameters(
+    route: Route, by_kind: dict[str, Any], components: dict[str, Any]
+) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _path_names(route.path)
     ]
     if route.query is not None:
-        (reference,), components = msgspec.json.schema_components([route.query])
-        schema = components[reference["$ref"].rpartition("/")[2]]
+        schema = components[by_kind[repr(route.query)]["$ref"].rpartition("/")[2]]
         required = set(schema.get("required", ()))
         parameters += [
             {"name": name, "in": "query", "required": name in required, "schema": field}

@@ -21,7 +21,7 @@ from hive.api import (
     tasks,
     tokens,
 )
-from hive.api.middleware import Handler
+from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.operations import OPERATIONS, AttemptReply, Operation
@@ -322,7 +322,10 @@ def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[
     for route in routes:
         # A file's path has slashes of its own.
         path = route.path.replace("{path}", "{path:.+}")
-        app.router.add_route(route.method, path, route.handler)
+        # What goes to a node is carried on by the proxy; waiting for one ends with the caller.
+        own_change = route.method != "GET" and not route.changing
+        handler = finishing(route.handler) if own_change else route.handler
+        app.router.add_route(route.method, path, handler)
     document = msgspec.json.encode(describe(routes, server_url=server_url))
     description, page, file = docs_handlers(document)
     for path, handler in (

@@ -1,0 +1,194 @@
+"""Operations on attempts over HTTP: through the relay, byte for byte, on the attempt one saw."""
+
+import asyncio
+
+import aiohttp
+import msgspec
+import pytest
+
+from protocol.errors import ErrorCode, OperationError
+from protocol.operations import AttemptReply, BranchStatusReply
+from protocol.states import AttemptPhase
+from tests.hive.api.running import RunningHive
+
+DIFF = (b'{"base":"a","head":"b",', b'"source":"worktree","files":[]}')
+
+
+@pytest.mark.asyncio
+async def test_a_reading_operation_is_answered_by_the_node(running: RunningHive):
+    """The request's fields reach the node, its reply comes back, and the attempt is named."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+
+    async def status(_call):
+        return BranchStatusReply(branch="skep/sort-1", ahead=2)
+
+    node.answers["branch_status"] = status
+    for path in (f"attempts/{attempt.id}", f"tasks/{attempt.task_id}/attempt"):
+        answer = await running.get(f"{path}/branch-status")
+        assert (answer.json["branch"], answer.json["ahead"]) == ("skep/sort-1", 2)
+        assert answer.json["attempt_id"] == attempt.id
+        assert answer.headers["Skep-Attempt-Id"] == attempt.id
+
+
+@pytest.mark.asyncio
+async def test_a_stream_is_passed_on_byte_for_byte(running: RunningHive):
+    """The bytes of a reply are the node's own, and the query is the operation's request."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    node.streams("diff", *DIFF)
+    answer = await running.get(f"attempts/{attempt.id}/diff?path=src&stat=1")
+    assert answer.content == b"".join(DIFF)
+    asked = msgspec.msgpack.decode(node.calls[0].body)
+    assert (asked["stat"], asked["path"], asked["against"]) == (True, "src", "target")
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_no_page_of_ours(running: RunningHive):
+    """Bytes of a worktree come as what to save, in no browser's eyes as a page of the hive."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    node.streams("read_file", b"<script>", media_type="text/html")
+    answer = await running.get(f"attempts/{attempt.id}/files/src/a%20b.html")
+    assert answer.content == b"<script>"
+    assert msgspec.msgpack.decode(node.calls[0].body)["path"] == "src/a b.html"
+    assert answer.headers["Content-Disposition"] == "attachment"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.asyncio
+async def test_an_error_before_the_first_byte_has_its_status(running: RunningHive):
+    """What the node refuses is told as what it is."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    node.streams("diff", OperationError(ErrorCode.GIT_FAILED, "git failed", exit_code=128))
+    answer = await running.get(f"attempts/{attempt.id}/diff")
+    assert (answer.status, answer.error["code"]) == (502, "git_failed")
+    assert answer.error["details"] == {"exit_code": 128}
+
+
+@pytest.mark.asyncio
+async def test_half_a_stream_does_not_pass_for_a_whole_one(running: RunningHive):
+    """Where the node's stream breaks, so does the connection."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    node.streams("diff", DIFF[0], OperationError(ErrorCode.NODE_FAILED, "broke"))
+    with pytest.raises(aiohttp.ClientError):
+        await running.get(f"attempts/{attempt.id}/diff")
+
+
+@pytest.mark.asyncio
+async def test_a_viewer_that_leaves_ends_the_stream_at_the_node(running: RunningHive):
+    """The node is told that nobody reads any more."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    url = f"{running.url}/api/v1/attempts/{attempt.id}/diff"
+    headers = {"Authorization": f"Bearer {running.token}"}
+
+    async def silent(_call):
+        await asyncio.sleep(60)
+
+    node.answers["diff"] = silent
+    with pytest.raises(asyncio.TimeoutError):
+        async with asyncio.timeout(0.3), running.session.get(url, headers=headers):
+            pass
+    for _ in range(100):
+        if not running.hive.registry._nodes[node.id].calls:
+            break
+        await asyncio.sleep(0.02)
+    assert running.hive.registry._nodes[node.id].calls == {}
+    assert node.cancelled == [node.calls[0].call_id]
+    for task in node.tasks:
+        task.cancel()
+
+
+@pytest.mark.asyncio
+async def test_stop_answers_the_attempt(running: RunningHive):
+    """A changing operation is recorded with its key, and answers the attempt in its one shape."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+
+    async def stop(call):
+        asked = msgspec.msgpack.decode(call.body)
+        assert asked["grace_s"] == 2
+        return AttemptReply(attempt=node.attempt(phase=AttemptPhase.FINISHING))
+
+    node.answers["stop"] = stop
+    key = {"Idempotency-Key": "stop-1"}
+    answer = await running.post(f"attempts/{attempt.id}/stop", {"grace_s": 2}, headers=key)
+    assert (answer.status, answer.json["phase"]) == (200, "finishing")
+    assert answer.json["node_name"] == "one"
+    assert answer.headers["Idempotency-Key"] == "stop-1"
+    row = (await running.get("operations/stop-1")).json
+    assert (row["operation"], row["status"], row["actor"]) == ("stop", "done", "admin")
+    listed = (await running.get("operations", attempt=attempt.id)).json["items"]
+    assert [item["key"] for item in listed] == ["stop-1"]
+
+
+@pytest.mark.asyncio
+async def test_a_task_alone_does_not_say_which_run_to_change(running: RunningHive):
+    """Nothing acts on a run the caller did not see; the error names the newest."""
+    node = await running.node("one")
+    old = await node.has_attempt(1)
+    new = await node.has_attempt(2, task_id=old.task_id)
+    refused = await running.post(f"tasks/{old.task_id}/attempt/stop")
+    assert (refused.status, refused.error["code"]) == (409, "attempt_required")
+    assert refused.error["details"]["attempt_id"] == new.id
+    assert refused.error["details"]["phase"] == "running"
+    assert node.calls == []
+
+    async def stop(_call):
+        return AttemptReply(attempt=old)
+
+    node.answers["stop"] = stop
+    done = await running.post(f"tasks/{old.task_id}/attempt/stop", attempt=old.id)
+    assert done.json["id"] == old.id
+    assert node.calls[0].attempt_id == old.id
+    other = await node.has_attempt(3)
+    refused = await running.post(f"tasks/{old.task_id}/attempt/stop", attempt=other.id)
+    assert (refused.status, refused.error["details"]["field"]) == (422, "attempt")
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_is_away_says_since_when(running: RunningHive):
+    """Reading and changing alike answer `node_offline`; a deferred one is not to be had yet."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    await node.leave()
+    for method, path in (("GET", "diff"), ("GET", "branch-status"), ("POST", "stop")):
+        answer = await running.ask(method, f"attempts/{attempt.id}/{path}")
+        assert (answer.status, answer.error["code"]) == (503, "node_offline")
+        assert answer.error["details"]["last_seen_at_ms"] > 1_700_000_000_000
+        assert answer.error["retryable"]
+    deferred = await running.post(f"attempts/{attempt.id}/stop", when="online")
+    assert (deferred.status, deferred.error["code"]) == (501, "not_available")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("method", "path", "query", "field"),
+    [
+        ("GET", "diff", {"context": "three"}, "context"),
+        ("GET", "diff", {"colour": "red"}, "colour"),
+        ("POST", "stop", {"deadline_s": "0"}, "deadline_s"),
+        ("POST", "stop", {"deadline_s": "99999"}, "deadline_s"),
+    ],
+)
+async def test_a_request_that_makes_no_sense_stays_here(
+    running: RunningHive, method: str, path: str, query, field: str
+):
+    """The field at fault is named and nothing is sent to the node."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    refused = await running.ask(method, f"attempts/{attempt.id}/{path}", **query)
+    assert (refused.status, refused.error["details"]["field"]) == (422, field)
+    assert node.calls == []
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_key_is_told(running: RunningHive):
+    """A key that was never sent is a 404 that says so."""
+    answer = await running.get("operations/never")
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+    bad = await running.post("attempts/ffffffff/stop", headers={"Idempotency-Key": "k" * 300})
+    assert bad.status in {404, 422}
