@@ -4,6 +4,7 @@ An op and the change it tells of are one transaction: `append` and `save` work i
 Must not decide what may be deleted: its callers know what is safe.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -16,9 +17,13 @@ from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Row, Transaction
 from protocol import digest as digests
 from protocol import limits
+from protocol.entities import Withheld
 from protocol.errors import ErrorCode, LocalProtocolError
 from protocol.ops import EpochState, Op, OpKind, Position, Record, encode_body
 
+LOG: Final = logging.getLogger(__name__)
+#: Why an op is withheld whose bytes changed on the disk.
+CORRUPT: Final = "corrupt"
 #: Kinds that tell of something that happened, not of a state: nothing is kept but the op.
 _STATELESS: Final = frozenset({OpKind.NOTICE, OpKind.WITHHELD})
 _PRUNE_ROWS_MAX: Final = 1_000
@@ -134,7 +139,16 @@ class SqliteJournal:
         return await self._database.read(_digest_at, epoch, seq)
 
     async def ops_after(self, epoch: int, seq: int, *, ops_max: int, bytes_max: int) -> list[Op]:
-        return await self._database.read(_ops_after, epoch, seq, ops_max, bytes_max)
+        while True:
+            try:
+                return await self._database.read(_ops_after, epoch, seq, ops_max, bytes_max)
+            except _Damaged as damaged:
+                LOG.warning("op %d of epoch %d is damaged on the disk", damaged.seq, epoch)
+                await self.withhold(epoch, damaged.seq, CORRUPT)
+
+    async def withhold(self, epoch: int, seq: int, reason: str) -> None:
+        """Put `withheld` in the place of an op that cannot be sent."""
+        await self._database.write(withhold, epoch, seq, reason)
 
     async def snapshot(self) -> tuple[Position, list[Record]]:
         return await self._database.read(_snapshot)
@@ -207,6 +221,7 @@ async def _epochs(tx: Transaction) -> list[EpochState]:
 
 
 _EPOCH = "SELECT first_kept, last, digest, pruned_digest FROM epoch WHERE epoch = :epoch"
+_OP = "SELECT kind, entity_id, at_ms, body FROM op WHERE epoch = :epoch AND seq = :seq"
 _OP_DIGEST = "SELECT digest FROM op WHERE epoch = :epoch AND seq = :seq"
 
 
@@ -223,11 +238,17 @@ async def _digest_at(tx: Transaction, epoch: int, seq: int) -> bytes | None:
 
 # Nothing where the next op is pruned: a later one would be read as if it were the next.
 _OPS_AFTER = """
-SELECT kind, entity_id, at_ms, body FROM op
-WHERE epoch = :epoch AND seq > :seq
-    AND EXISTS (SELECT 1 FROM epoch WHERE epoch = :epoch AND first_kept <= :seq + 1)
-ORDER BY seq LIMIT :ops_max
+SELECT seq, kind, entity_id, at_ms, body, digest FROM op
+WHERE epoch = :epoch AND seq > :seq ORDER BY seq LIMIT :ops_max
 """
+
+
+class _Damaged(Exception):  # noqa: N818  not an error of the caller's: the store mends it
+    """An op is not what its digest says. Attribute: `seq`."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__(seq)
+        self.seq = seq
 
 
 async def _ops_after(
@@ -245,7 +266,57 @@ async def _ops_after(
 
     rows = await tx.fetch_up_to(_OPS_AFTER, {"epoch": epoch, "seq": seq, "ops_max": ops_max}, full)
     # The one that overflowed waits for the next page, unless it is alone on this one.
-    return [_op(row) for row in (rows[:-1] if left < 0 and len(rows) > 1 else rows)]
+    page = rows[:-1] if left < 0 and len(rows) > 1 else rows
+    running = await _digest_at(tx, epoch, seq)
+    ops: list[Op] = []
+    for row in page:
+        op = _op(row)
+        expected = running and digests.after(running, epoch, row["seq"], op)
+        if row["seq"] != seq + len(ops) + 1 or (expected and expected != row["digest"]):
+            if ops:
+                break
+            raise _Damaged(seq + 1)
+        running = row["digest"]
+        ops.append(op)
+    return ops
+
+
+_REPLACE_OP = """
+INSERT INTO op (epoch, seq, kind, entity_id, at_ms, body, digest)
+VALUES (:epoch, :seq, :kind, :entity_id, :at_ms, :body, :digest)
+ON CONFLICT (epoch, seq) DO UPDATE SET kind = excluded.kind, body = excluded.body
+"""
+_FROM_OP = """
+SELECT seq, kind, entity_id, at_ms, body FROM op WHERE epoch = :epoch AND seq >= :seq ORDER BY seq
+"""
+_SET_OP_DIGEST = "UPDATE op SET digest = :digest WHERE epoch = :epoch AND seq = :seq"
+_STATES_AT = "SELECT kind, entity_id, at_ms, body FROM record WHERE epoch = :epoch AND seq = :seq"
+
+
+async def withhold(tx: Transaction, epoch: int, seq: int, reason: str) -> None:
+    """Put `withheld` in the place of an op that cannot be sent, and chain what follows anew.
+
+    The state it told of is told again, under a new number, where it is still the newest.
+    """
+    key = {"epoch": epoch, "seq": seq}
+    row = await tx.fetch_one(_OP, key)
+    body = encode_body(Withheld(reason=reason, kind=row["kind"] if row else ""))
+    withheld = Op(
+        OpKind.WITHHELD.value,
+        row["entity_id"] if row else "",
+        row["at_ms"] if row else 0,
+        body,
+    )
+    await tx.execute(_REPLACE_OP, {**key, "digest": digests.EMPTY, **_columns(withheld)})
+    running = await _digest_at(tx, epoch, seq - 1) or digests.EMPTY
+    for following in await tx.fetch_all(_FROM_OP, key):
+        running = digests.after(running, epoch, following["seq"], _op(following))
+        place = {"epoch": epoch, "seq": following["seq"]}
+        await tx.execute(_SET_OP_DIGEST, {**place, "digest": running})
+        await tx.execute(_SET_LAST, {**place, "digest": running})
+    for state in await tx.fetch_all(_STATES_AT, key):
+        await append(tx, state["kind"], state["entity_id"], state["at_ms"], state["body"])
+    failpoint("node.journal.withheld")
 
 
 _ALL_RECORDS = """

@@ -62,7 +62,7 @@ async def adopt(tx: Transaction, mark: LogMark, held_through: int, now_ms: int) 
     )
     before = row["blob_bytes"] if unheld is None else unheld["blob_bytes_before"]
     await insert_chunk(tx, gap, before, cursor.digest)
-    cursor = await _chain_again(tx, mark.execution_id, cursor)
+    cursor = await chain_again(tx, mark.execution_id, cursor)
     await tx.execute(
         _SET_ADOPTED,
         name
@@ -107,7 +107,7 @@ def _gap(mark: LogMark, ours: Row, now_ms: int) -> GapChunk:
     )
 
 
-async def _chain_again(tx: Transaction, execution_id: str, cursor: LogCursor) -> LogCursor:
+async def chain_again(tx: Transaction, execution_id: str, cursor: LogCursor) -> LogCursor:
     """Recompute the running digest of the chunks from the cursor on; return where they end."""
     while found := await chunks_from(tx, execution_id, cursor.next_chunk, 100, 1 << 62):
         for chunk in found:

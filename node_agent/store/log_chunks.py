@@ -7,8 +7,8 @@ decode chunks, and must not decide what may be deleted.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, Final
 
 from node_agent.failpoints import failpoint
 from node_agent.store import log_purge
@@ -16,6 +16,7 @@ from node_agent.store.contract import Cut, Log, LogGrew, PendingChunks
 from node_agent.store.database import Database
 from node_agent.store.errors import LogMoved
 from node_agent.store.log_adoption import adopt
+from node_agent.store.log_damage import first_damaged, make_gap
 from node_agent.store.log_rows import (
     LOG_COLUMNS,
     chunks_from,
@@ -75,16 +76,31 @@ class SqliteChunkStore:
     async def chunks_from(
         self, execution_id: str, chunk_seq: int, *, chunks_max: int, bytes_max: int
     ) -> list[LogChunk | GapChunk]:
-        return await self._database.read(
-            chunks_from, execution_id, chunk_seq, chunks_max, bytes_max
-        )
+        return await self._sound(chunks_from, execution_id, chunk_seq, chunks_max, bytes_max)
 
     async def chunks_covering(
         self, execution_id: str, after_entry: int, *, chunks_max: int, bytes_max: int
     ) -> list[LogChunk | GapChunk]:
-        return await self._database.read(
-            _chunks_covering, execution_id, after_entry, chunks_max, bytes_max
-        )
+        return await self._sound(_chunks_covering, execution_id, after_entry, chunks_max, bytes_max)
+
+    async def _sound(
+        self,
+        unit: Callable[
+            [Transaction, str, int, int, int], Coroutine[Any, Any, list[LogChunk | GapChunk]]
+        ],
+        execution_id: str,
+        first: int,
+        chunks_max: int,
+        bytes_max: int,
+    ) -> list[LogChunk | GapChunk]:
+        """Read chunks; one that was damaged on the disk is made a gap, and read as that."""
+        while True:
+            chunks = await self._database.read(unit, execution_id, first, chunks_max, bytes_max)
+            damaged = first_damaged(chunks)
+            if damaged is None:
+                return chunks
+            LOG.warning("chunk %d of log %s is damaged on the disk", damaged, execution_id)
+            await self._database.write(make_gap, execution_id, damaged)
 
     async def acked(self, marks: Sequence[LogMark]) -> None:
         for mark in marks:
