@@ -246,8 +246,9 @@ class IngestStore(Protocol):
 
         A history that differs from ours is a fork: raises QUARANTINED, unless a person released
         this instance; then `forks` names our newest digests. `forks` also names the node's present
-        epoch where we know one of higher rank (another holder of the identity wrote after it): its
-        state could never overwrite that one's, so the node goes on in a new epoch.
+        epoch where we know one of higher rank, or hold more of this one than the node has (another
+        holder of the identity wrote after it, or in it): its state could never stand beside that
+        one's, so the node goes on in a new epoch.
         """
         ...
 

@@ -95,7 +95,7 @@ async def journal_state(
     released = node["released_instance"]
     if forked and (released is None or holder_of(node).instance != released):
         return await _refuse_fork(tx, node_id, forked[0], now_ms)
-    if epochs and epochs[-1].epoch not in forked and await _is_outranked(tx, node_id, epochs[-1]):
+    if epochs and epochs[-1].epoch not in forked and await _is_overtaken(tx, node_id, epochs[-1]):
         forked.append(epochs[-1].epoch)
     newest = None
     if node["newest_epoch"] is not None:
@@ -135,12 +135,14 @@ async def digest_at(tx: Transaction, node_id: str, epoch: int, seq: int) -> byte
     return None if kept is None else bytes(kept["digest"])
 
 
-async def _is_outranked(tx: Transaction, node_id: str, present: EpochState) -> bool:
-    # Another holder of the identity wrote after this epoch began: nothing it says could overwrite
+async def _is_overtaken(tx: Transaction, node_id: str, present: EpochState) -> bool:
+    # Another holder of the identity wrote after this epoch began, or more in it than this one
+    # knows (a copy of the running process): nothing it says under these numbers could stand beside
     # that one's word, so it goes on in a new epoch.
     row = await _epoch(tx, node_id, present.epoch)
     newest = await tx.fetch_one(_SELECT_RANK_MAX, {"node_id": node_id})
-    return newest is not None and row["rank"] < newest["rank"]
+    outranked = newest is not None and row["rank"] < newest["rank"]
+    return bool(outranked or row["mark"] > present.last)
 
 
 async def _fork(tx: Transaction, node_id: str, epoch: int) -> Fork:

@@ -221,8 +221,8 @@ CREATE INDEX attempt_by_age ON attempt (created_at_ms, id);
 CREATE INDEX attempt_by_task ON attempt (task_id, created_at_ms, id);
 CREATE INDEX attempt_by_node ON attempt (node_id, created_at_ms, id);
 CREATE INDEX attempt_by_project ON attempt (project_id, created_at_ms, id);
-CREATE INDEX attempt_not_complete ON attempt (node_id, sync_state, created_at_ms)
-    WHERE sync_state <> 'complete';
+CREATE INDEX attempt_partial ON attempt (node_id, created_at_ms, id)
+    WHERE sync_state = 'partial';
 
 CREATE TABLE execution (
     id TEXT PRIMARY KEY,
