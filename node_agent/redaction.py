@@ -136,7 +136,7 @@ class Rules:
                 if any(len(rest) < len(one) and one.startswith(rest) for one in group):
                     first = position
                     break
-                position = tail.find(pair, position + 1)
+                position = tail.find(pair, position + 1, first + 1)
         return start + first
 
 

@@ -317,6 +317,16 @@ def test_only_the_possible_beginning_is_held_back() -> None:
     assert redactor.raw_consumed == 19
 
 
+def test_the_earliest_possible_beginning_is_held_back() -> None:
+    """A beginning inside another does not let go of the first part of the other."""
+    values = [b"foohunt-secret", b"hunter2hunter2"]
+    redactor = Redactor(values)
+    assert redactor.feed(b"huh foohunt") == b"huh "
+    assert redactor.feed(b"-secret\n") == b"***\n"
+    redactor = Redactor([b"zebrahunt-secret", b"hunter2hunter2"])
+    assert redactor.feed(b"zebra? zeb zebrahunt") == b"zebra? zeb "
+
+
 def test_hold_back_is_bounded_for_endless_tokens() -> None:
     """A token or key without end does not fill memory, and output goes on."""
     for endless in (b"ghp_", b"sk-", b"https://u:", b"Bearer ", b"-----BEGIN PRIVATE KEY-----\n"):
