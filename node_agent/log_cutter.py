@@ -336,7 +336,9 @@ class LogCutter:
             else:
                 cut.extend(self._cut(self._next_pieces()))
             if self._waiting:
-                self._waiting_since_ms = self._waiting[0].at_ms
+                # What did not fit waits for company, however old it is: a spool that is read
+                # late would else be cut into a full chunk and a tiny one, over and over.
+                self._waiting_since_ms = now_ms
         return cut
 
     def end(self) -> LogTotals:

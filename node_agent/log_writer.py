@@ -27,7 +27,8 @@ from protocol.log_chunks import ContentDigest, GapChunk, LogChunk
 
 #: How long a silent execution is waited for at a time.
 _IDLE_S: Final = 60.0
-_READ_BYTES: Final = 256 * 1024
+#: Several chunks at a time while a program prints fast: they share one commit and one sync.
+_READ_BYTES: Final = 1024 * 1024
 #: Of a log that goes on, what is read back at a time to know the digest of what it holds.
 _REREAD_CHUNKS: Final = 64
 _REREAD_BYTES: Final = 4 * 1024 * 1024
