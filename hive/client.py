@@ -78,7 +78,7 @@ class HiveClient:
 
     # --- requests -----------------------------------------------------------------------------
 
-    def get(self, path: str, *, timeout_s: float = 60.0, **query: Any) -> Any:
+    def get(self, path: str, /, *, timeout_s: float = 60.0, **query: Any) -> Any:
         return self.request("GET", path, query=query, timeout_s=timeout_s)
 
     def post(
@@ -113,7 +113,7 @@ class HiveClient:
         except msgspec.DecodeError as error:
             raise self._not_a_hive(f"HTTP {response.status}") from error
 
-    def pieces(self, path: str, *, timeout_s: float = 120.0, **query: Any) -> Iterator[bytes]:
+    def pieces(self, path: str, /, *, timeout_s: float = 120.0, **query: Any) -> Iterator[bytes]:
         """Yield the bytes of a reply as they come. Raises the error the hive told."""
         response = self._send("GET", path, query, None, None, None, timeout_s)
         if response.status >= 300:
@@ -126,21 +126,6 @@ class HiveClient:
         finally:
             if not response.isclosed():
                 self.close()
-
-    def items(self, path: str, *, items_max: int | None = None, **query: Any) -> Iterator[Any]:
-        """Yield the items of a list, page by page."""
-        seen = 0
-        cursor: str | None = None
-        while True:
-            page = self.get(path, **{**query, "cursor": cursor})
-            for item in page["items"]:
-                yield item
-                seen += 1
-                if items_max is not None and seen >= items_max:
-                    return
-            cursor = page.get("next")
-            if not cursor:
-                return
 
     def events(
         self, topics: str, *, last_event_id: str | None = None, silent_s_max: float = 45.0

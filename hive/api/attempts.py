@@ -251,11 +251,11 @@ async def task_connection_info(request: web.Request) -> web.Response:
     return json_response(await _connection(context, newest.id))
 
 
-async def _connection(context: HiveContext, attempt_id: str) -> replies.ConnectionInfo:
+async def _connection(context: HiveContext, attempt_id: str) -> replies.StreamConnection:
     shown = await shown_attempt(context, attempt_id)
     # Nodes serve nobody but the hive's link yet: every stream goes through the relay, by the
     # caller's own token.
-    return replies.ConnectionInfo(
+    return replies.StreamConnection(
         attempt_id=attempt_id,
         node_id=shown.node_id,
         direct_urls=[],

@@ -280,7 +280,7 @@ class LogPage(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "hive"
 
 
-class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
+class StreamConnection(msgspec.Struct, frozen=True, kw_only=True):
     """Where an attempt's streams are to be had."""
 
     attempt_id: str

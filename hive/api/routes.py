@@ -63,7 +63,7 @@ def _own_routes() -> list[Route]:
             f"{_V1}/attempts/{{attempt}}/stream-connection-info",
             attempts.connection_info,
             "Where its streams are to be had",
-            reply=r.ConnectionInfo,
+            reply=r.StreamConnection,
         ),
         Route(
             "POST",
@@ -270,7 +270,7 @@ def _catalog_routes() -> list[Route]:
             f"{task}/stream-connection-info",
             attempts.task_connection_info,
             "Where the streams of its newest attempt are to be had",
-            reply=r.ConnectionInfo,
+            reply=r.StreamConnection,
         ),
         Route(
             "POST",

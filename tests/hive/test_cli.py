@@ -1,0 +1,118 @@
+"""The command line as a process: help, wrong use, errors, and that it starts quickly."""
+
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from hive.cli import COMMANDS, root
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `hive` with nothing of this user's settings."""
+    return subprocess.run(
+        [sys.executable, "-m", "hive", *words],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_help_names_every_command():
+    """Each is listed with what it is for, and nothing of it is loaded for that."""
+    said = run("--help")
+    assert said.returncode == 0
+    for name, (_, about) in COMMANDS.items():
+        assert name in said.stdout
+        assert about in said.stdout
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_loads_and_takes_json(name: str):
+    """Its module is where the table says, and each command of it has `--json`."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command = getattr(import_module(module), attribute)
+    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    for leaf in leaves:
+        assert any("--json" in option.opts for option in leaf.params), (name, leaf.name)
+        assert leaf.help, (name, leaf.name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["nodes", "nonsense"],
+        ["tasks", "create"],
+        ["nodes", "--limit", "0"],
+        ["attempt", "cat", "a"],
+    ],
+)
+def test_wrong_use_exits_2(words: list[str]):
+    """Also with `--json`, and then in the one shape."""
+    environment = {"SKEP_HIVE_URL": "http://127.0.0.1:9", "SKEP_TOKEN": "x"}
+    assert run(*words, **environment).returncode == 2
+    said = run(*words, "--json", **environment)
+    assert said.returncode == 2
+    assert said.stdout == ""
+    assert '"code":"usage"' in said.stderr
+
+
+def test_a_failure_exits_1_with_a_hint():
+    """No hive named, no hive there: both say what to do."""
+    said = run("nodes")
+    assert said.returncode == 1
+    assert "hive login" in said.stderr
+    said = run("nodes", "--json", SKEP_HIVE_URL="http://127.0.0.1:9", SKEP_TOKEN="x")
+    assert said.returncode == 1
+    assert '"code":"hive_offline"' in said.stderr
+    assert said.stdout == ""
+
+
+def test_a_client_command_does_not_load_the_server():
+    """What makes a call slow is not even imported."""
+    script = (
+        "import sys, click\n"
+        "from hive.cli import root\n"
+        "ctx = click.Context(root)\n"
+        "for name in ('nodes', 'projects', 'tasks', 'attempts', 'attempt', 'status', 'events',"
+        " 'operations', 'tokens', 'backfill', 'login', 'serve', 'init', 'backup', 'doctor'):\n"
+        "    root.get_command(ctx, name)\n"
+        "import hive.commands.following\n"
+        "slow = {'aiohttp', 'aiosqlite', 'sqlite3', 'cryptography', 'jwt', 'rich', 'asyncio'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[]"
+
+
+def test_it_starts_quickly():
+    """A command is at its work soon: the best of some starts, since this machine may be busy."""
+    environment = {"SKEP_HIVE_URL": "http://127.0.0.1:9", "SKEP_TOKEN": "x"}
+    best_s = 60.0
+    for _ in range(5):
+        began = time.monotonic()
+        run("nodes", **environment)
+        best_s = min(best_s, time.monotonic() - began)
+    assert best_s < 1.0
+
+
+def test_the_root_group_has_no_command_of_its_own():
+    """All commands are found through the table."""
+    assert root.list_commands(click.Context(root)) == list(COMMANDS)
