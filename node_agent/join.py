@@ -260,11 +260,10 @@ def _exchange(address: HiveAddress, body: bytes, context: ssl.SSLContext | None)
         headers={"Content-Type": "application/json", "Accept": "application/json"},
         method="POST",
     )
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    # No proxy, as for the link: a join that works where the link cannot would mislead.
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), urllib.request.ProxyHandler({})]
     if context is not None:
         handlers.append(urllib.request.HTTPSHandler(context=context))
-    if address.loopback:
-        handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     try:
         with opener.open(request, timeout=_EXCHANGE_S_MAX) as reply:
@@ -285,7 +284,7 @@ def _exchange(address: HiveAddress, body: bytes, context: ssl.SSLContext | None)
 def _raise_refused(address: HiveAddress, error: urllib.error.HTTPError, content: bytes) -> NoReturn:
     if error.code in _HTTP_STATUS_TRANSIENT:
         raise HiveAwayError(
-            ErrorCode.NODE_OFFLINE,
+            ErrorCode.HIVE_OFFLINE,
             f"the hive at {address.url} is not ready (HTTP {error.code})",
             hint="Look at the hive's own log, then join again with the same token.",
         ) from error
@@ -328,12 +327,12 @@ def _raise_unreachable(address: HiveAddress, reason: object) -> NoReturn:
         ) from cause
     if isinstance(reason, socket.gaierror):
         raise HiveAwayError(
-            ErrorCode.NODE_OFFLINE,
+            ErrorCode.HIVE_OFFLINE,
             f"the name {address.host} is not known here",
             hint="Check the spelling, or this machine's name service.",
         ) from cause
     raise HiveAwayError(
-        ErrorCode.NODE_OFFLINE,
+        ErrorCode.HIVE_OFFLINE,
         f"no answer from {address.url}: {reason}",
         hint="Is the hive running there, and may this machine reach that port?",
     ) from cause
