@@ -42,7 +42,7 @@ from hive.store.credentials import (
     touch_token,
     use_is_worth_noting,
 )
-from hive.store.data_lock import DataLock
+from hive.store.folder_lock import FolderLock
 from hive.store.ingest_store import SqliteIngestStore
 from hive.store.signing_key import SigningKey, load_or_make_signing_key
 from hive.store.sqlite import SqliteDatabase
@@ -253,7 +253,7 @@ def run(config: HiveConfig) -> None:
             hint=f"Set one up: hive init --data {config.data_dir}",
         )
     failpoints.arm(config.failpoint)
-    with DataLock(config.lock):
+    with FolderLock(config.lock):
         if not _with_fast_loop(config, exposure):
             sys.exit(1)
 

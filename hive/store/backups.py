@@ -21,7 +21,7 @@ from hive.failpoints import failpoint
 from hive.projections import EventDraft
 from hive.store import credentials, events, identity, operations, schema
 from hive.store.credentials import Revocations
-from hive.store.data_lock import DataLock
+from hive.store.folder_lock import FolderLock
 from hive.store.signing_key import sync_folder
 from hive.store.sqlite import SqliteDatabase
 from protocol.errors import ErrorCode, SkepError
@@ -270,7 +270,7 @@ async def restore(
     """
     verified = await asyncio.to_thread(verify, file)
     database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with DataLock(lock):
+    with FolderLock(lock):
         if not force:
             _check_free(database)
         fresh = database.with_name(f".{database.name}.restored")

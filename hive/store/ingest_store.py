@@ -53,7 +53,7 @@ class SqliteIngestStore:
         return await self._database.read(links.node_key, node_id)
 
     async def accept_link(self, hello: Hello, *, challenged_at: int, accepted_at: int) -> int:
-        failpoint("hive.ingest.before_accept_link")
+        failpoint("hive.commit.before_accept_link")
         verdict = await self._database.write(
             links.accept,
             hello,
@@ -110,7 +110,7 @@ class SqliteIngestStore:
     async def commit_ops(
         self, node_id: str, link_no: int, epoch: int, first_seq: int, ops: list[Op]
     ) -> int:
-        failpoint("hive.ingest.before_ops")
+        failpoint("hive.commit.before_ops")
         try:
             return await self._database.write(
                 journal.commit_ops, self._context(), node_id, link_no, epoch, first_seq, ops
@@ -120,7 +120,7 @@ class SqliteIngestStore:
             raise
 
     async def commit_snapshot(self, node_id: str, link_no: int, page: Snapshot) -> None:
-        failpoint("hive.ingest.before_snapshot")
+        failpoint("hive.commit.before_snapshot")
         try:
             await self._database.write(
                 journal.commit_snapshot, self._context(), node_id, link_no, page
@@ -130,7 +130,7 @@ class SqliteIngestStore:
             raise
 
     async def commit_skip(self, node_id: str, link_no: int, skip: Skip) -> int:
-        failpoint("hive.ingest.before_skip")
+        failpoint("hive.commit.before_skip")
         return await self._database.write(
             journal.commit_skip, self._context(), node_id, link_no, skip
         )
@@ -145,7 +145,7 @@ class SqliteIngestStore:
     ) -> list[ChunkOutcome]:
         # A chunk that answers a need is a chunk: its log takes it as if it had streamed.
         del fetched
-        failpoint("hive.ingest.before_chunks")
+        failpoint("hive.commit.before_chunks")
         outcomes = await self._database.write(logs.commit_chunks, node_id, link_no, chunks)
         for chunk, outcome in zip(chunks, outcomes, strict=True):
             if outcome.kind == ChunkKind.FOREIGN:
@@ -157,7 +157,7 @@ class SqliteIngestStore:
     ) -> None:
         # What was asked for is known by the need; records are judged by their own positions.
         del request_id
-        failpoint("hive.ingest.before_records")
+        failpoint("hive.commit.before_records")
         try:
             await self._database.write(
                 journal.commit_records, self._context(), node_id, link_no, records

@@ -12,7 +12,7 @@ import pytest
 from hive.store import backups, credentials, identity, nodes
 from hive.store.backups import COUNTED_MS, BackupRecord, Verified, lowest
 from hive.store.credentials import Revocations
-from hive.store.data_lock import DataLock
+from hive.store.folder_lock import FolderLock
 from hive.store.sqlite import SqliteDatabase
 from protocol.errors import ErrorCode, SkepError
 from tests.hive import reported
@@ -205,7 +205,7 @@ async def test_nothing_is_put_under_a_running_hive(hive: OpenHive, folder: Folde
     """The folder of a running hive is locked, also against force."""
     await founded(hive)
     await folder.backup(tmp_path / "a.db")
-    with DataLock(folder.lock):
+    with FolderLock(folder.lock):
         await refused(ErrorCode.CONFLICT, folder.restore(tmp_path / "a.db", force=True))
     await hive.database.close()
     assert (await folder.restore(tmp_path / "a.db", force=True)).hive_id == "hive-1"

@@ -9,7 +9,7 @@ from typing import Self
 from protocol.errors import ErrorCode, SkepError
 
 
-class DataLock:
+class FolderLock:
     """Holds a data folder. The lock goes with the process, however that ends."""
 
     def __init__(self, path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from hive.store.data_lock import DataLock
+from hive.store.folder_lock import FolderLock
 from protocol.errors import ErrorCode, SkepError
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from hive.store.data_lock import DataLock
-DataLock(Path(sys.argv[1])).acquire()
+from hive.store.folder_lock import FolderLock
+FolderLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -22,12 +22,12 @@ sys.stdin.read()
 def test_one_holder_at_a_time(tmp_path: Path):
     """A second holder is refused with what to do, and let in afterwards."""
     path = tmp_path / "hive.lock"
-    with DataLock(path):
+    with FolderLock(path):
         with pytest.raises(SkepError) as caught:
-            DataLock(path).acquire()
+            FolderLock(path).acquire()
         assert caught.value.code is ErrorCode.CONFLICT
         assert "Stop it" in caught.value.hint
-    with DataLock(path):
+    with FolderLock(path):
         pass
 
 
@@ -43,8 +43,8 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path, checkout: Path):
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(SkepError):
-            DataLock(path).acquire()
+            FolderLock(path).acquire()
         holder.kill()
         holder.wait()
-    with DataLock(path):
+    with FolderLock(path):
         pass
