@@ -122,6 +122,7 @@ class Agent:
             await self._describe()
             # Before anything is reported: what the hive hears of running work must be so.
             await recover(self._context, self._runner)
+            await self._tell_of_damage()
             await self._dispatcher.settle_unsettled()
             closing.push_async_callback(self._dispatcher.close, within_s=self._config.drain_s)
             path = socket_to_serve(self._config)
@@ -134,6 +135,15 @@ class Agent:
             log.info("ready: node %s (%s) at %s", name, self._identity.node_id, path)
             await self._serve(stop)
             log.info("stopping; what runs goes on without the agent")
+
+    async def _tell_of_damage(self) -> None:
+        if (aside := self._stores.logs.replaced) is not None:
+            await self._context.notices.tell(
+                "error",
+                "logs_damaged",
+                f"the database of logs was damaged; it is kept as {aside}",
+                hint="Check the disk. Logs the hive has not got are in that file only.",
+            )
 
     async def _serve(self, stop: asyncio.Event) -> None:
         loops = [

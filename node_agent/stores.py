@@ -43,7 +43,9 @@ async def open_stores(config: NodeConfig) -> AsyncIterator[Stores]:
     async with contextlib.AsyncExitStack() as closing:
         database = await Database.open(config.state_database, "state", on_fatal=on_fatal)
         closing.push_async_callback(database.close)
-        logs = await Database.open(config.log_database, "logs", on_fatal=on_fatal, shrinks=True)
+        logs = await Database.open(
+            config.log_database, "logs", on_fatal=on_fatal, shrinks=True, replaceable=True
+        )
         closing.push_async_callback(logs.close)
         chunks = SqliteChunkStore(logs, now_ms)
         closing.push_async_callback(chunks.close)

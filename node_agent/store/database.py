@@ -17,6 +17,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 import aiosqlite
 
 from node_agent.failpoints import failpoint
+from node_agent.store import file_damage as damage
 from node_agent.store import schema as schemas
 from node_agent.store.errors import (
     ReadTooLong,
@@ -47,7 +48,8 @@ _BUSY_MS: Final = 5_000
 #: Instructions of SQLite's machine between two looks at the clock.
 _PROGRESS_STEPS: Final = 20_000
 #: Primary result codes after which a sync or a page cannot be trusted any more.
-_FATAL: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_FATAL: Final = _DAMAGED | {sqlite3.SQLITE_IOERR}
 
 
 class Database:
@@ -58,8 +60,13 @@ class Database:
         path: Path,
         writer: aiosqlite.Connection,
         on_fatal: Callable[[StoreBroken], None],
+        *,
+        replaceable: bool,
     ) -> None:
         self.path = path
+        #: Where a damaged file is that stood in this one's place; None as it should be.
+        self.replaced: Path | None = None
+        self._replaceable = replaceable
         self._writer = writer
         self._on_fatal = on_fatal
         self._queue: asyncio.Queue[Submitted[Any] | None] = asyncio.Queue(QUEUE_UNITS_MAX)
@@ -80,12 +87,42 @@ class Database:
         *,
         on_fatal: Callable[[StoreBroken], None],
         shrinks: bool = False,
+        replaceable: bool = False,
     ) -> Self:
         """Open or make the database, and bring its schema up to date.
 
-        `shrinks`: deleted rows give their room back to the disk, by `give_back`. Raises
+        `shrinks`: deleted rows give their room back to the disk, by `give_back`. `replaceable`: one
+        that is damaged is set aside and begun anew, and `replaced` says where it is. Raises
         SchemaTooNew, StoreUnreadable or StoreFull.
         """
+        if replaceable and damage.is_marked(path):
+            return await cls._open_anew(path, schema, on_fatal, shrinks)
+        try:
+            return await cls._open(path, schema, on_fatal, shrinks, replaceable)
+        except StoreUnreadable as error:
+            if not (replaceable and error.damaged):
+                raise
+        return await cls._open_anew(path, schema, on_fatal, shrinks)
+
+    @classmethod
+    async def _open_anew(
+        cls, path: Path, schema: str, on_fatal: Callable[[StoreBroken], None], shrinks: bool
+    ) -> Self:
+        aside = await asyncio.to_thread(damage.set_aside, path)
+        LOG.error("%s is damaged; it is kept as %s, and a new one is begun", path, aside)
+        database = await cls._open(path, schema, on_fatal, shrinks, True)
+        database.replaced = aside
+        return database
+
+    @classmethod
+    async def _open(
+        cls,
+        path: Path,
+        schema: str,
+        on_fatal: Callable[[StoreBroken], None],
+        shrinks: bool,
+        replaceable: bool,
+    ) -> Self:
         steps = schemas.migrations_of(schema)
         try:
             # 0600 from its first byte: what an agent printed, and prompts, are in here.
@@ -99,11 +136,12 @@ class Database:
             await writer.close()
             if _primary_code(error) == sqlite3.SQLITE_FULL:
                 raise StoreFull(str(path)) from error
-            raise StoreUnreadable(str(path), str(error)) from error
+            damaged = _primary_code(error) in _DAMAGED
+            raise StoreUnreadable(str(path), str(error), damaged=damaged) from error
         except SchemaTooNew:
             await writer.close()
             raise
-        return cls(path, writer, on_fatal)
+        return cls(path, writer, on_fatal, replaceable=replaceable)
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -192,11 +230,19 @@ class Database:
         if code == sqlite3.SQLITE_FULL:
             return StoreFull(str(self.path))
         if code in _FATAL:
+            return self._break(code, error)
+        return error
+
+    def _break(self, code: int, error: sqlite3.Error) -> StoreBroken:
+        """Give the file up in this process, and have the process end."""
+        if code in _DAMAGED and self._replaceable:
+            # The next process does not stumble over it again.
+            damage.mark(self.path)
+        if self._broken is None:
             # A failed fsync may have dropped the dirty pages: a second one would report success.
             self._broken = StoreBroken(str(self.path), str(error))
             self._on_fatal(self._broken)
-            return self._broken
-        return error
+        return self._broken
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -224,6 +270,11 @@ class Database:
             except sqlite3.OperationalError as error:
                 if _primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                     raise ReadTooLong(READ_S_MAX) from error
+                raise
+            except sqlite3.DatabaseError as error:
+                code = _primary_code(error)
+                if code in _DAMAGED:
+                    raise self._break(code, error) from error
                 raise
 
     @contextlib.asynccontextmanager

@@ -39,13 +39,14 @@ class StoreClosed(SkepError):  # noqa: N818
 class StoreUnreadable(SkepError):  # noqa: N818
     """The file is there and is no database of ours."""
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, *, damaged: bool = False) -> None:
         super().__init__(
             ErrorCode.INTERNAL,
             f"{path} cannot be opened: {reason}",
             hint="Restore the data folder from a backup, or move this file away to begin anew.",
             path=path,
         )
+        self.damaged = damaged
 
 
 class SchemaTooNew(SkepError):  # noqa: N818
