@@ -33,8 +33,6 @@ def version() -> str:
 
 def node_state(config: NodeConfig, record: NodeRecord, executors: Sequence[str]) -> NodeState:
     """Return what the hive is told of this node."""
-    import psutil
-
     return NodeState(
         id=record.node_id,
         name=name_of(config, record),
@@ -45,5 +43,5 @@ def node_state(config: NodeConfig, record: NodeRecord, executors: Sequence[str])
         version=version(),
         labels=list(config.labels),
         cores=os.cpu_count() or 0,
-        memory_bytes=psutil.virtual_memory().total,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
