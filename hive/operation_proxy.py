@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import msgspec
 
 from hive.access import Principal
+from hive.failpoints import failpoint
 from hive.node_registry import NodeStream
 from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError, operation_error
 from protocol.operations import OPERATIONS, Operation, Request, Role
@@ -233,6 +234,7 @@ class OperationProxy:
                 # It may have been done there: only that node can tell, and it knows the key.
                 target = msgspec.structs.replace(target, node_id=recorded.node_id)
             await self._records.send_again(intent.key, target.node_id)
+        failpoint("hive.operation.recorded")
         return await self._send(intent, target, request)
 
     async def _send(self, intent: Intent, target: Target, request: Request) -> bytes:
@@ -268,7 +270,9 @@ class OperationProxy:
                 )
             )
             raise
+        failpoint("hive.operation.answered")
         await self._settle(intent.key, status="done", reply=reply)
+        failpoint("hive.operation.settled")
         return reply
 
     async def _settle(

@@ -54,4 +54,19 @@ class HiveContext:
     stopping: bool = False
 
 
+def url_of(request: web.Request) -> str:
+    """Return the address to tell the caller: the hive's own, else the one it was called by.
+
+    A hive that listens on all addresses does not know which of them others reach it at; whoever
+    calls it does. The name was checked before.
+    """
+    context = request.app[CONTEXT]
+    if context.config.public_urls:
+        return context.config.public_urls[0]
+    scheme = request.scheme
+    if context.config.behind_proxy and request.headers.get("X-Forwarded-Proto") == "https":
+        scheme = "https"
+    return f"{scheme}://{request.host}" if request.host else context.url
+
+
 CONTEXT: Final = web.AppKey("CONTEXT", HiveContext)

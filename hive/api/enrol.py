@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from hive.api import replies
-from hive.api.context import CONTEXT, now_ms
+from hive.api.context import CONTEXT, now_ms, url_of
 from hive.api.decoding import InvalidInput, body_of
 from hive.api.middleware import caller_address, json_response
 from hive.config import is_loopback
@@ -59,7 +59,7 @@ async def enrol(request: web.Request) -> web.Response:
             name=node.name,
             hive_id=context.hive_id,
             keys=context.keys,
-            public_urls=context.config.public_urls or [context.url],
+            public_urls=context.config.public_urls or [url_of(request)],
         )
     )
 

@@ -14,6 +14,7 @@ from aiohttp import WSMsgType, web
 
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, query_of
+from hive.api.middleware import bearer_of
 from hive.live_feed import Subscription
 from hive.store.backend import Change
 from hive.store.changes import changes_after, newest_change_id
@@ -68,6 +69,12 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return await _over_http(request, context, topics, last_id)
 
 
+async def _may_go_on(request: web.Request) -> bool:
+    """Whether the caller still is who it was: a token revoked meanwhile ends its streams."""
+    token = bearer_of(request)
+    return token is not None and await request.app[CONTEXT].tokens.find(token) is not None
+
+
 def _checked_topics(given: Sequence[str]) -> frozenset[str]:
     topics = frozenset(topic.strip() for topic in given if topic.strip())
     if not 1 <= len(topics) <= TOPICS_MAX:
@@ -87,9 +94,10 @@ def _checked_topics(given: Sequence[str]) -> frozenset[str]:
 
 
 async def serve(
-    context: HiveContext, viewer: Viewer, topics: frozenset[str], last_id: str | None
+    request: web.Request, viewer: Viewer, topics: frozenset[str], last_id: str | None
 ) -> None:
     """Send events until the feed closes; cancelled where the viewer leaves."""
+    context = request.app[CONTEXT]
     with context.feed.subscribe(topics) as subscription:
         # Subscribed first and read second: what is committed in between comes twice, and is told
         # apart by its number.
@@ -97,7 +105,7 @@ async def serve(
         if last_id:
             newest = await _send_missed(context, viewer, topics, last_id, newest)
         await viewer.alive(newest)
-        await _send_new(viewer, subscription, newest)
+        await _send_new(request, viewer, subscription, newest)
 
 
 async def _send_missed(
@@ -117,15 +125,23 @@ async def _send_missed(
     return newest
 
 
-async def _send_new(viewer: Viewer, subscription: Subscription, newest: str) -> None:
+async def _send_new(
+    request: web.Request, viewer: Viewer, subscription: Subscription, newest: str
+) -> None:
     sent = _position(newest)
+    loop = asyncio.get_running_loop()
+    checked = loop.time()
     while True:
         try:
             async with asyncio.timeout(ALIVE_S):
                 taken = await subscription.take()
         except TimeoutError:
             await viewer.alive("")
-            continue
+            taken = ([], False)
+        if loop.time() - checked >= ALIVE_S:
+            checked = loop.time()
+            if not await _may_go_on(request):
+                return
         if taken is None:
             return
         changes, lost = taken
@@ -182,7 +198,7 @@ async def _over_http(
     await response.prepare(request)
     viewer = _HttpViewer(response, context.config.viewer_drain_s)
     try:
-        await serve(context, viewer, topics, last_id)
+        await serve(request, viewer, topics, last_id)
     except (TimeoutError, ConnectionError):
         # It takes nothing, or is gone: nothing can be said to it any more.
         _drop(request)
@@ -219,7 +235,7 @@ async def _over_websocket(
     socket = web.WebSocketResponse(compress=False, max_msg_size=4096, timeout=2.0)
     await socket.prepare(request)
     viewer = _SocketViewer(socket, context.config.viewer_drain_s)
-    sending = asyncio.create_task(serve(context, viewer, topics, last_id), name="viewer events")
+    sending = asyncio.create_task(serve(request, viewer, topics, last_id), name="viewer events")
     reading = asyncio.create_task(_read_until_closed(socket), name="viewer socket")
     try:
         await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,15 +1,17 @@
 """`/api/v1/tokens` and `/api/v1/join-tokens`: who may call the hive, and what may join it."""
 
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
 from hive.api import replies
-from hive.api.context import CONTEXT, now_ms
+from hive.api.context import CONTEXT, now_ms, url_of
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.paging import PageQuery, pack, unpack
+from hive.config import is_loopback
 from hive.store import credentials
 from protocol.operations import Role
 
@@ -97,6 +99,13 @@ async def create_join_token(request: web.Request) -> web.Response:
     made = replies.JoinToken(
         join_token=secret,
         expires_at_ms=expires_at_ms,
-        command=f"node-agent join {context.url} {secret}",
+        command=_join_command(url_of(request), secret),
     )
     return json_response(made, status=201)
+
+
+def _join_command(url: str, secret: str) -> str:
+    parts = urlsplit(url)
+    # A node refuses plain http to another machine until its operator agrees.
+    plain = parts.scheme == "http" and not is_loopback(parts.hostname or "")
+    return f"node-agent join {url} {secret}{' --plain-http' if plain else ''}"

@@ -23,6 +23,8 @@ _AWAY_S_MAX: Final = 15 * 60.0
 #: Looked at anew this often even where no event came: the stream is never the truth.
 _LOOK_AGAIN_S: Final = 20.0
 _STREAM_COLOURS: Final = {"stderr": "red", "event": "cyan"}
+#: A log that the hive does not hold raises no events here: its node is asked to wait instead.
+_NODE_WAIT_MS: Final = 5_000
 #: Errors that pass by themselves.
 _PASSING: Final = frozenset(
     {
@@ -84,6 +86,8 @@ class _Log:
         self.printed_gaps: set[tuple[int, int]] = set()
         self.begun = False
         self.closed = False
+        #: The last page came straight from the node.
+        self.at_node = False
 
 
 class LogReader:
@@ -120,10 +124,13 @@ class LogReader:
             try:
                 for _ in self._wakes():
                     away_since, retry_s = None, _RETRY_S_MIN
-                    self._look()
-                    self._read_all(follow=True)
-                    if self._done():
-                        return
+                    while True:
+                        self._look()
+                        self._read_all(follow=True)
+                        if self._done():
+                            return
+                        if not self._is_read_at_node():
+                            break
             except SkepError as error:
                 if error.code not in _PASSING:
                     raise
@@ -172,6 +179,9 @@ class LogReader:
     def _done(self) -> bool:
         return self._ended and all(log.closed for log in self._logs.values())
 
+    def _is_read_at_node(self) -> bool:
+        return any(log.at_node and not log.closed for log in self._logs.values())
+
     def _read_all(self, *, follow: bool) -> None:
         for log in list(self._logs.values()):
             if not log.closed:
@@ -187,7 +197,9 @@ class LogReader:
             self._printer.header(log.execution)
         self._read_held(log)
         while True:
-            page = self._page(log, log.after, PAGE_ENTRIES)
+            wait_ms = _NODE_WAIT_MS if follow and log.at_node else None
+            page = self._page(log, log.after, PAGE_ENTRIES, wait_ms=wait_ms)
+            log.at_node = page["source"] == "node"
             self._print_page(log, page, hold=follow and not page["closed"])
             moved = page["next"] > log.after
             log.after = max(log.after, page["next"])
@@ -224,11 +236,14 @@ class LogReader:
                     log.held.discard(number)
                     self._printer.entry(entry)
 
-    def _page(self, log: _Log, after: int, limit: int) -> dict[str, Any]:
+    def _page(
+        self, log: _Log, after: int, limit: int, *, wait_ms: int | None = None
+    ) -> dict[str, Any]:
         page: dict[str, Any] = self._hive.get(
             f"executions/{path_of(log.execution['id'])}/log",
             after=after,
             limit=limit,
             grep=self._grep,
+            wait_ms=wait_ms,
         )
         return page

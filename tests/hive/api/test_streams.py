@@ -240,3 +240,17 @@ async def test_opening_a_partial_attempt_asks_for_the_rest_once(running: Running
             heard = set()
             while "log.appended" not in heard:
                 heard.add((await events.next())[1])
+
+
+@pytest.mark.asyncio
+async def test_a_revoked_token_ends_its_streams(
+    running: RunningHive, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever may not call any more does not go on listening either."""
+    monkeypatch.setattr("hive.api.streams.ALIVE_S", 0.1)
+    made = (await running.post("tokens", {"name": "ci"})).json
+    async with viewing(running, "nodes", Authorization=f"Bearer {made['token']}") as events:
+        await events.opened()
+        await running.ask("DELETE", f"tokens/{made['id']}")
+        with pytest.raises(EOFError):
+            await events.next()

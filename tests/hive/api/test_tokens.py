@@ -1,8 +1,10 @@
 """Tokens over HTTP: made once, listed without their secret, refused once revoked."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.hive.api.running import RunningHive
+from tests.hive.api.running import RunningHive, running_hive
 
 
 @pytest.mark.asyncio
@@ -48,3 +50,16 @@ async def test_a_join_token_comes_with_the_command_to_copy(running: RunningHive)
     assert made["command"] == f"node-agent join {running.url} {made['join_token']}"
     refused = await running.post("join-tokens", {"ttl_s": 7200})
     assert (refused.status, refused.error["details"]["field"]) == (422, "ttl_s")
+
+
+@pytest.mark.asyncio
+async def test_the_command_names_the_address_the_admin_used(tmp_path: Path):
+    """A hive on all addresses tells the one it was called by, and what plain http takes."""
+    async with running_hive(tmp_path, host="0.0.0.0", plain_http=True) as running:
+        made = await running.post("join-tokens", headers={"Host": "192.168.1.4:8700"})
+        assert " http://192.168.1.4:8700 " in made.json["command"]
+        assert made.json["command"].endswith(" --plain-http")
+    async with running_hive(tmp_path / "b", public_urls=["https://hive.example"]) as running:
+        made = (await running.post("join-tokens")).json
+        assert " https://hive.example " in made["command"]
+        assert "--plain-http" not in made["command"]
