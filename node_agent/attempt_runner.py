@@ -36,6 +36,8 @@ LOG: Final = logging.getLogger(__name__)
 #: What of a task's text travels with its attempt; the rest stands where the task does.
 TITLE_CHARACTERS_MAX: Final = 300
 DESCRIPTION_BYTES_MAX: Final = 32 * 1024
+#: Pauses between tries to carry an attempt on; after the last it waits for the next start.
+_AGAIN_S: Final = (5.0, 15.0, 60.0, 300.0, 300.0, 300.0)
 _SCRIPT_BYTES_MAX: Final = 256 * 1024
 _PROMPT_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -149,11 +151,16 @@ class AttemptRunner:
 
     async def _carry(self, run: AttemptRun) -> None:
         try:
-            attempt = await run.run()
-            LOG.info("attempt %s ended: %s", run.attempt_id, attempt.outcome)
-        except Exception:
-            # Recorded as it stands; the next start of the node agent takes it up again.
-            LOG.exception("attempt %s was left where it stands", run.attempt_id)
+            for pause_s in _AGAIN_S:
+                try:
+                    attempt = await run.run()
+                except Exception:
+                    # Recorded as it stands. A supervisor out of breath may answer later on.
+                    LOG.exception("attempt %s is left where it stands", run.attempt_id)
+                    await asyncio.sleep(pause_s)
+                else:
+                    LOG.info("attempt %s ended: %s", run.attempt_id, attempt.outcome)
+                    return
         finally:
             self._runs.pop(run.attempt_id, None)
             self._tasks.pop(run.attempt_id, None)

@@ -281,7 +281,12 @@ class ExecutionRun:
         )
 
     async def _writer(self, execution: Execution, hidden: list[bytes]) -> LogWriter:
-        return await LogWriter.open(self._context.chunks, execution.id, hidden)
+        return await LogWriter.open(
+            self._context.chunks,
+            execution.id,
+            hidden,
+            live_bytes_max=self._context.live_log_bytes_max,
+        )
 
 
 async def _record_begin(tx: Transaction, execution: Execution) -> None:

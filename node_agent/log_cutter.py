@@ -214,6 +214,11 @@ class LogCutter:
     def next_entry(self) -> int:
         return self._next_entry
 
+    @property
+    def content_bytes(self) -> int:
+        """Bytes of content in the chunks taken so far."""
+        return self._content.content_bytes
+
     def renumber(self, next_chunk: int, next_entry: int) -> None:
         """Go on from these numbers: a gap was put into the log that this cutter did not cut."""
         self._next_chunk = next_chunk

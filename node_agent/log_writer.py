@@ -22,6 +22,7 @@ from node_agent.stamps import now_ms
 from node_agent.store.contract import ChunkStore, Log
 from node_agent.store.errors import LogMoved, NotStored
 from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
+from protocol import limits
 from protocol.entities import LogEnd
 from protocol.log_chunks import ContentDigest, GapChunk, LogChunk
 
@@ -29,6 +30,13 @@ from protocol.log_chunks import ContentDigest, GapChunk, LogChunk
 _IDLE_S: Final = 60.0
 #: Several chunks at a time while a program prints fast: they share one commit and one sync.
 _READ_BYTES: Final = 1024 * 1024
+#: A log that grows beyond this is shown live no further; see `_hold_until_end`.
+LIVE_BYTES_MAX: Final = limits.EXECUTION_LOG_BYTES_MAX // 2
+_HELD_TEXT: Final = (
+    b"This log is very large. Its end follows once the execution has ended; what does not fit is"
+    b" left out of its middle."
+)
+_HOLD_LOOK_S: Final = 1.0
 #: Of a log that goes on, what is read back at a time to know the digest of what it holds.
 _REREAD_CHUNKS: Final = 64
 _REREAD_BYTES: Final = 4 * 1024 * 1024
@@ -45,17 +53,27 @@ class LogWriter:
         resumed: SpoolEnd | None,
         *,
         has_output: bool,
+        live_bytes_max: int,
     ) -> None:
         self._chunks = chunks
         self._execution_id = execution_id
         self._cutter = cutter
         self._resumed = resumed
         self._told_segment = 0
+        self._live_bytes_max = live_bytes_max
+        self._live = True
         #: Whether anything was in the log when it was opened.
         self.has_output = has_output
 
     @classmethod
-    async def open(cls, chunks: ChunkStore, execution_id: str, hidden: list[bytes]) -> "LogWriter":
+    async def open(
+        cls,
+        chunks: ChunkStore,
+        execution_id: str,
+        hidden: list[bytes],
+        *,
+        live_bytes_max: int = LIVE_BYTES_MAX,
+    ) -> "LogWriter":
         """Go on with a log from where its newest chunk ends, hiding these values in it."""
         log = await chunks.log(execution_id)
         if log is None:
@@ -69,7 +87,14 @@ class LogWriter:
         )
         # The log may have been numbered on since that chunk, behind a gap of its own.
         cutter.renumber(log.next_chunk, log.next_entry)
-        return cls(chunks, execution_id, cutter, resumed, has_output=log.next_chunk > 1)
+        return cls(
+            chunks,
+            execution_id,
+            cutter,
+            resumed,
+            has_output=log.next_chunk > 1,
+            live_bytes_max=live_bytes_max,
+        )
 
     @property
     def position(self) -> SpoolPosition:
@@ -84,6 +109,8 @@ class LogWriter:
     async def follow(self, running: RunningExecution) -> bool:
         """Write what the execution prints until its end; False where nobody knows its end."""
         while True:
+            if self._live and self._cutter.content_bytes > self._live_bytes_max:
+                await self._hold_until_end(running)
             due_ms = self._cutter.due(now_ms())
             wait_s = _IDLE_S if due_ms is None else due_ms / 1000
             output = await running.wait_output(wait_s)
@@ -124,6 +151,22 @@ class LogWriter:
             bytes=totals.content_bytes,
             digest=totals.digest,
         )
+
+    async def _hold_until_end(self, running: RunningExecution) -> None:
+        """Leave the rest to the spool, which keeps its head and tail, until the execution ends.
+
+        What is in the log cannot be taken out of its middle any more; what is in the spool can.
+        """
+        self._live = False
+        self._cutter.event(now_ms(), _HELD_TEXT)
+        # As of later: whatever waits is due.
+        await self._commit(self._cutter.take(now_ms() + 2 * limits.CHUNK_CUT_MS))
+        while running.exit_record() is None:
+            try:
+                await running.status()
+            except SupervisorUnreachableError:
+                return
+            await asyncio.sleep(_HOLD_LOOK_S)
 
     # --- inside -------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from node_agent.notices import Notices
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database, Unit
 from node_agent.store.errors import StoreFull
+from protocol.limits import EXECUTION_LOG_BYTES_MAX
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +41,9 @@ class RunContext:
     secrets: Callable[[], list[bytes]] = field(default=list)
     git_identity: str | None = None
     grace_s: float = 10.0
-    spool_quota_bytes: int = 1024 * 1024 * 1024
+    #: Output kept unread, and what of a log is shown live: together they bound one execution.
+    spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
+    live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2
 
     def run_folder(self, execution_id: str) -> Path:
         """Return where the supervisor of an execution keeps its files."""

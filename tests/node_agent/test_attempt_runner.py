@@ -15,8 +15,9 @@ from node_agent.executors import ExecutorUnavailable
 from node_agent.git.errors import BranchMissing, NoCommits
 from node_agent.store import attempts, operations, tasks
 from node_agent.store.checkouts import NoCheckout
+from node_agent.store.errors import StoreFull
 from protocol.errors import ErrorCode, SkepError
-from protocol.log_chunks import EVENT, STDERR, STDOUT, GapChunk
+from protocol.log_chunks import EVENT, STDERR, STDOUT, GapChunk, open_chunk
 from protocol.ops import OpKind, decode_body
 from protocol.states import AttemptOutcome, ExecutionKind, ExecutionStatus
 from tests.node_agent.workshop import Workshop, git, make_repository, open_workshop
@@ -433,6 +434,91 @@ async def test_a_lone_line_is_there_soon(shop: Workshop):
         await until_output(shop, attempt, b"soon\n")
     await shop.runner.stop(attempt.id)
     await shop.runner.wait_ended(attempt.id)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_of_ours_ends_the_attempt_and_its_processes(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    """It fails with the reason, a notice tells of it, and nothing runs on unseen."""
+
+    async def broken(cuts: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(shop.chunks, "commit", broken)
+    attempt = await shop.start("sh -c 'echo $$; sleep 1000'")
+    ended = await shop.runner.wait_ended(attempt.id)
+    assert (ended.phase, ended.outcome) == ("ended", "failed")
+    assert "a fault" in (ended.reason or "")
+    (execution,) = await shop.executions(ended)
+    assert execution.status is ExecutionStatus.KILLED
+    log = await shop.chunks.log(execution.id)
+    assert log is not None
+    assert log.closed
+    ops = await shop.journal.ops_after(11, 0, ops_max=1000, bytes_max=1 << 30)
+    (notice,) = [decode_body(op.kind, op.body) for op in ops if op.kind == OpKind.NOTICE]
+    assert (notice.code, notice.attempt_id) == ("attempt_broke", attempt.id)
+    assert await shop.runner.busy_slots() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_holds_an_attempt_up_and_no_more(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    """What runs is waited for; with room again the log is whole and the attempt ends well."""
+    commit = shop.chunks.commit
+    refused = 0
+
+    async def full(cuts) -> None:
+        nonlocal refused
+        if refused < 2:
+            refused += 1
+            raise StoreFull("logs.db")
+        await commit(cuts)
+
+    monkeypatch.setattr(shop.chunks, "commit", full)
+    attempt = await shop.run("echo whole")
+    assert (attempt.outcome, refused) == ("succeeded", 2)
+    (execution,) = await shop.executions(attempt)
+    assert await shop.output(execution, STDOUT) == b"whole\n"
+
+
+@pytest.mark.asyncio
+async def test_files_of_the_checkout_that_are_wanted(shop: Workshop, tmp_path: Path):
+    """Ignored files that the project names are in the worktree, and in no commit."""
+    project = tmp_path / "project"
+    (project / ".gitignore").write_text(".env\n")
+    git(project, "add", ".gitignore")
+    git(project, "commit", "--quiet", "-m", "ignore")
+    (project / ".env").write_text("A=1\n")
+    attempt = await shop.run("cat .env", copy_files=[".env"], commit_leftovers=True)
+    (execution,) = await shop.executions(attempt)
+    assert await shop.output(execution, STDOUT) == b"A=1\n"
+    assert attempt.head_commit == attempt.base_commit
+
+
+@pytest.mark.asyncio
+async def test_a_very_large_log_waits_for_its_end(tmp_path: Path):
+    """Beyond its size it is shown no further while the program runs; then the rest follows."""
+    async with open_workshop(tmp_path / "data", 1, live_log_bytes_max=100_000) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        code = (
+            "import sys, time\n"
+            "for n in range(40): sys.stdout.write(f'{n:03}' * 3000 + '\\n'); time.sleep(0.02)\n"
+        )
+        attempt = await shop.run(python(code))
+        (execution,) = await shop.executions(attempt)
+        expected = b"".join(b"%03d" % n * 3000 + b"\n" for n in range(40))
+        assert await shop.output(execution, STDOUT) == expected
+        assert (await shop.output(execution, EVENT)).startswith(b"This log is very large")
+        chunks = await shop.chunks_of(execution)
+        held = next(n for n, chunk in enumerate(chunks) if holds_event(chunk))
+        assert 100_000 < sum(chunk.raw_bytes for chunk in chunks[: held + 1]) < 300_000
+
+
+def holds_event(chunk) -> bool:
+    """Whether there is an event in this chunk."""
+    return any(segment.stream == EVENT for segment in open_chunk(chunk))
 
 
 def test_long_descriptions_are_cut_where_it_shows():
