@@ -110,7 +110,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
 class LogEnd(msgspec.Struct, frozen=True, kw_only=True):
     """What the whole log of an ended execution is. Entity id: the execution's.
 
-    `digest` is the running BLAKE2b-128 over the decoded bytes of its segments, in order.
+    `digest` is that of the decoded bytes of its segments, in order: `log_chunks.ContentDigest`.
     """
 
     execution_id: str

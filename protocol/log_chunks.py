@@ -389,14 +389,16 @@ def chain(digest: bytes, chunk: LogChunk | GapChunk) -> bytes:
 
 
 class ContentDigest:
-    """Running BLAKE2b-128 and size of a log's decoded content: segment data only, in order.
+    """Running digest and size of a log's decoded content: segment data only, in order.
 
-    It does not depend on where chunks were cut. Its state cannot be stored, so one who goes on
-    with a log after a restart reads the committed chunks again: `ContentDigest.resume(chunks)`.
+    The first 16 bytes of SHA-256: processors compute it themselves, at twice BLAKE2b's speed, and
+    this is the one digest that sees every byte an agent prints. It does not depend on where chunks
+    were cut. Its state cannot be stored, so one who goes on with a log after a restart reads the
+    committed chunks again: `ContentDigest.resume(chunks)`.
     """
 
     def __init__(self) -> None:
-        self._running = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._running = hashlib.sha256()
         self.content_bytes = 0
 
     @classmethod
@@ -418,4 +420,4 @@ class ContentDigest:
                 self.update(segment.data)
 
     def digest(self) -> bytes:
-        return self._running.digest()
+        return self._running.digest()[:DIGEST_BYTES]

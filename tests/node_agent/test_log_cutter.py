@@ -365,7 +365,7 @@ def test_the_totals_are_those_of_the_log() -> None:
     with pytest.raises(RuntimeError, match="taken"):
         cutter.end()
     cutter.take(2, flush=True)
-    digest = hashlib.blake2b(b"a ***\nev", digest_size=16).digest()
+    digest = hashlib.sha256(b"a ***\nev").digest()[:16]
     assert cutter.end() == LogTotals(chunks=1, entries=2, content_bytes=8, digest=digest)
 
 

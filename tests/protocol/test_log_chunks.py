@@ -348,5 +348,5 @@ def test_the_content_digest_does_not_depend_on_cuts(segments: list[Segment], cut
     resumed = ContentDigest.resume(chunks[:1])
     for chunk in chunks[1:]:
         resumed.add(chunk)
-    assert resumed.digest() == hashlib.blake2b(whole, digest_size=16).digest()
+    assert resumed.digest() == hashlib.sha256(whole).digest()[:16]
     assert resumed.content_bytes == len(whole)
