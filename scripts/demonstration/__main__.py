@@ -54,7 +54,7 @@ def main() -> int:
     except Told:
         # Asked to end before the story was told: that is no success for whoever checks it.
         status = 130
-        screen.say("")
+        screen.say(" [yellow]■[/] Asked to stop")
     finally:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -103,7 +103,7 @@ def _judge(screen: Screen, story: Story, traces_before: str) -> bool:
 
 def _go_on(screen: Screen, story: Story) -> None:
     """Say what to try, and stay until told to end. Raises Told, StepFailed where the hive ends."""
-    attempt, hive = story.runs[0].id[-8:], story.hive
+    attempt, task, hive = story.runs[0].id[-8:], story.runs[0].task_id[-8:], story.hive
     lines = []
     if hive.has_page():
         lines += [hive.sign_in_url, ""]
@@ -115,8 +115,7 @@ def _go_on(screen: Screen, story: Story) -> None:
         "hive attempts",
         f"hive attempts logs {attempt}",
         f"hive attempt diff {attempt}",
-        f"hive tasks create --project {shlex.quote(story.project)} --title 'Try it'",
-        f"hive tasks run 'Try it' --node {story.nodes[0].name} --command 'git log --stat -3'",
+        f"hive tasks run {task} --node {story.nodes[-1].name} --command 'git log --stat -3'",
         f"node-agent status --data {shlex.quote(str(story.nodes[0].data))}",
     ]
     screen.next_steps("In another terminal:", lines)

@@ -90,7 +90,7 @@ class DemoFolder:
                 if ours or process.environ().get(MARK) == str(self.path):
                     found[process.pid] = process
         found.pop(os.getpid(), None)
-        return list(found.values())
+        return [process for process in found.values() if _lives(process)]
 
     def record(self, process: subprocess.Popen[Any]) -> None:
         """Write down a process, with its start: a pid alone may be another's by then."""
@@ -151,9 +151,8 @@ class Program:
         deadline_s = time.monotonic() + _READY_S_MAX
         while self._ready not in self._said(begun):
             if self._process.poll() is not None:
-                said = self._said(begun).decode(errors="replace").strip()
-                last = said.splitlines()[-1] if said else "without a word"
-                raise StepFailed(f"{self.name} ended as it started: {last}")
+                said = self._said(begun).decode(errors="replace")
+                raise _ended_badly(f"{self.name} ended as it started", said)
             if time.monotonic() > deadline_s:
                 raise StepFailed(f"{self.name} was not ready within {_READY_S_MAX:.0f} s")
             time.sleep(_LOOK_S)
@@ -207,21 +206,39 @@ def run(argv: list[str], env: Mapping[str, str], *, cwd: Path | None = None) -> 
         raise StepFailed(f"{argv[0]} did not answer within {_COMMAND_S_MAX:.0f} s") from error
     if done.returncode == 0:
         return done.stdout.decode(errors="replace")
-    said = done.stderr.decode(errors="replace").strip()
+    said = done.stderr.decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         told = json.loads(said)["error"]
         raise StepFailed(f"{Path(argv[0]).name} {argv[1]}: {told['message']}", told["hint"])
-    last = said.splitlines()[-1] if said else "without a word"
-    raise StepFailed(f"{Path(argv[0]).name} exited {done.returncode}: {last}")
+    raise _ended_badly(f"{Path(argv[0]).name} exited {done.returncode}", said)
+
+
+def _ended_badly(what: str, said: str) -> StepFailed:
+    """Return why a program ended: its own error and hint, or the last it said."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error")]
+    hints = [line.partition(" ")[2].strip() for line in lines if line.startswith("hint")]
+    why = (errors or lines or ["without a word"])[-1]
+    return StepFailed(f"{what}: {why}", hints[-1] if errors and hints else "")
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """End these processes: asked first, then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """End these processes: asked first, then not. A supervisor does not heed the asking."""
+    for number, wait_s in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
-        _, processes = psutil.wait_procs(processes, timeout=3)
+        deadline_s = time.monotonic() + wait_s
+        while processes and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
+            processes = [process for process in processes if _lives(process)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    # What ended but was not waited for by its parent, which was killed, has ended all the same.
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def free_port(wanted: int) -> int:

@@ -47,7 +47,7 @@ def clone(folder: DemoFolder, source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     trusted = ["-c", f"safe.directory={source}", "-c", f"safe.directory={source / '.git'}"]
     run(
-        ["git", *trusted, "clone", "--quiet", "--no-hardlinks", str(source), str(target)],
+        ["git", *trusted, "clone", "--quiet", str(source), str(target)],
         # The clone is a copy: no hook, template or prompt of the user's has a part in it.
         environment(folder, {"GIT_TERMINAL_PROMPT": "0", "GIT_TEMPLATE_DIR": ""}),
     )

@@ -60,8 +60,9 @@ class Screen:
                     yield
             else:
                 yield
-        except BaseException:
-            self._settled("[red]✕[/]", doing, time.monotonic() - begun)
+        except Exception as error:
+            mark = "[red]✕[/]" if isinstance(error, StepFailed) else "[yellow]■[/]"
+            self._settled(mark, doing, time.monotonic() - begun)
             raise
         self._settled("[green]✓[/]", done or doing, time.monotonic() - begun)
 

@@ -34,6 +34,7 @@ class Run:
     node: Node
     copy: Path
     outcome: str
+    task_id: str
     followed: list[dict[str, Any]] = field(default_factory=list)
     ended: dict[str, Any] = field(default_factory=dict)
     diff: dict[str, Any] = field(default_factory=dict)
@@ -74,10 +75,8 @@ class Story:
             self.hive.found()
 
     def _clone(self) -> None:
-        name, count = self.project, len(self.nodes)
-        with self.screen.step(
-            f"Clone {name} for each node", f"{name} cloned, a checkout for each of {count} nodes"
-        ):
+        name = self.project
+        with self.screen.step(f"Clone {name} for each node", f"{name} cloned for each node"):
             for node in self.nodes:
                 node.clone = self.folder.path / "checkouts" / node.name / name
                 repository.clone(self.folder, self.source, node.clone)
@@ -104,8 +103,7 @@ class Story:
         return names <= linked and all(nodes.get(name) == "online" for name in names)
 
     def _work(self) -> None:
-        count = "both nodes" if len(self.nodes) == 2 else f"{len(self.nodes)} nodes"
-        with self.screen.step(f"Run a task on {count}, followed live"):
+        with self.screen.step("Run a task on each node, followed live"):
             runs = [
                 self._start(node, "Count the lines", "report", outcome="succeeded")
                 for node in self.nodes
@@ -189,7 +187,7 @@ class Story:
         started = self.hive.json(
             "tasks", "run", task["id"], "--node", node.name, "--command", shlex.join(words)
         )
-        run = Run(started["id"], title, node, copy, outcome)
+        run = Run(started["id"], title, node, copy, outcome, task["id"])
         self.runs.append(run)
         return run
 
