@@ -157,7 +157,9 @@ def run(
         key=key,
         timeout_s=90.0 + (given.get("wait_s") or 0.0),
     )
-    terminal.show(attempt, attempts.render_one)
+    # Without a node the answer has the shape it will have when it can also be a place in the queue.
+    shown = attempt if node else {**attempt, "work_order": None, "attempt": attempt}
+    terminal.show(shown, attempts.render_one)
     terminal.note(f"Follow it: hive attempts logs {attempt['id']} -f")
 
 
