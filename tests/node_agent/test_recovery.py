@@ -255,6 +255,8 @@ def failpoints_passed() -> list[str]:
     elsewhere = {
         "node.journal.pruned",
         "node.journal.reforked",
+        "node.journal.withheld",
+        "node.logs.gap_made",
         "node.logs.adopted",
         "node.logs.purge_planned",
         "node.logs.purged_some",
