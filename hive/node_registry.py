@@ -280,6 +280,8 @@ class NodeRegistry:
                 hint="Try again when some have ended.",
             )
         now_s = int(time.time())
+        streamed = OPERATIONS[operation].streamed
+        ttl_s = limits.STREAM_TOKEN_TTL_S if streamed else limits.CAPABILITY_TTL_S
         capability = tokens.Capability(
             jti=secrets.token_hex(16),
             actor=actor,
@@ -291,7 +293,7 @@ class NodeRegistry:
             hive_id=self._signer.hive_id,
             generation=self._signer.generation(),
             issued_at_s=now_s,
-            expires_at_s=now_s + limits.CAPABILITY_TTL_S,
+            expires_at_s=now_s + ttl_s,
             project_id=project_id,
         )
         call = Call(
