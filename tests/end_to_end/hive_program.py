@@ -51,9 +51,8 @@ class HiveProgram(Program):
         self.close_client()
 
     def run_arguments(self) -> list[str]:
-        return ["serve", "--data", str(self.data_dir), "--port", str(self.port)] + (
-            self.serve_arguments
-        )
+        where = ["--data", str(self.data_dir), "--port", str(self.port)]
+        return ["serve", *where, *self.serve_arguments]
 
     # --- the API ------------------------------------------------------------------------------
 
@@ -92,13 +91,12 @@ class HiveProgram(Program):
 
     def wait_ended(self, attempt_id: str, *, within_s: float = 60.0) -> dict[str, Any]:
         """Wait until the hive shows an attempt as ended, with all of its log."""
-        shown = until(
+        return until(
             lambda: self.attempt_or_none(attempt_id) or {},
             f"attempt {attempt_id} is ended and complete at the hive",
             holds=lambda one: one.get("phase") == "ended" and one["sync_state"] == "complete",
             within_s=within_s,
         )
-        return shown
 
     def node(self, name: str) -> dict[str, Any]:
         """One node as the hive shows it."""
