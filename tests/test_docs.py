@@ -3,12 +3,16 @@
 Also: nothing that git keeps names a path of one machine, or the address of a package registry.
 """
 
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from scripts.documentation.pages import differences
+from scripts.documentation.pages import pages as generated_pages
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -19,7 +23,7 @@ NAMED_FILE = re.compile(
     r"^((?:protocol|node_agent|hive|tests|docs|scripts|\.ci)/[\w./-]*|[A-Z]+\.md|\w+\.toml)(?:\s|$)"
 )
 # What is named as an example, and need not be there.
-EXAMPLES = {"hive/api/streams.py", "tests/hive/api/test_streams.py"}
+EXAMPLES = {"hive/api/streams.py", "tests/hive/api/test_streams.py", "config.toml"}
 
 # The words that code, API and page share.
 WORDS = """
@@ -95,6 +99,29 @@ def glossary_words(text: str) -> set[str]:
     return {row[1].strip() for row in re.finditer(r"^\|([^|]+)\|[^|]*\w", text, re.MULTILINE)}
 
 
+def task_names(root: Path, package: str) -> set[str]:
+    """The names that a package gives its tasks; what is filled in stands as `*`."""
+    names = set()
+    for path in (root / package).rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".create_task"):
+                for given in (one.value for one in call.keywords if one.arg == "name"):
+                    pieces = given.values if isinstance(given, ast.JoinedStr) else [given]
+                    names.add("".join(map(_piece, pieces)))
+    return names
+
+
+def _piece(node: ast.expr) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else "*"
+
+
+def task_rows(text: str, heading: str) -> set[str]:
+    """The names in the table of tasks under a heading; words in capitals stand as `*`."""
+    section = text.split(f"### {heading}\n")[1].split("\n### ", maxsplit=1)[0]
+    rows = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    return {re.sub(r"\b[A-Z]+\b", "*", row) for row in rows}
+
+
 def foreign_places(text: str) -> list[str]:
     """Paths of one machine, and hosts of registries."""
     return [found[0] for pattern in (MACHINE_PATH, REGISTRY) for found in pattern.finditer(text)]
@@ -166,6 +193,38 @@ def test_nothing_kept_names_a_foreign_place(checkout: Path):
 def test_no_kept_file_is_large(checkout: Path):
     """What is built or recorded at length is not kept in git."""
     assert [file for file in kept_files(checkout) if file.stat().st_size > 1_000_000] == []
+
+
+def test_generated_pages_are_what_the_code_says(checkout: Path):
+    """The reference, the map of files and `.env.example` are as scripts/docs makes them."""
+    none(differences(checkout, generated_pages(checkout)))
+
+
+@pytest.mark.parametrize(
+    ("package", "heading"), [("node_agent", "In a node agent"), ("hive", "In a hive")]
+)
+def test_the_table_of_tasks_is_that_of_the_code(
+    package: str, heading: str, pages: dict[Path, str], checkout: Path
+):
+    """Every named task has a row that says what it owns and when it ends, and no row is left."""
+    text = pages[checkout / "docs/architecture/index.md"]
+    assert task_rows(text, heading) == task_names(checkout, package)
+
+
+def test_differences_of_generated_pages_are_seen(tmp_path: Path):
+    """A page that is old, one that is missing, and one that nothing makes, are each named."""
+    folder = tmp_path / "docs/reference"
+    folder.mkdir(parents=True)
+    for name in ("same", "old", "left"):
+        (folder / f"{name}.md").write_text(f"{name}\n")
+    (folder / "index.md").write_text("by hand\n")
+    expected = {f"docs/reference/{name}.md": f"{name}\n" for name in ("same", "new")}
+    expected["docs/reference/old.md"] = "young\n"
+    said = differences(tmp_path, expected)
+    named = [line.split()[0] for line in said if not line.startswith("  ")]
+    assert named == [f"docs/reference/{name}.md" for name in ("new", "old", "left")]
+    assert "  -old" in said
+    assert "  +young" in said
 
 
 def test_faults_are_seen(tmp_path: Path):
