@@ -25,7 +25,6 @@ _ESCAPE: Final = b"\x1b"
 _COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]{0,32}m")
 _COLOUR_BEGUN: Final = re.compile(rb"\x1b(?:\[[0-9;:]{0,32})?\Z")
 _COLOUR_BYTES_MAX: Final = 35
-_NEWLINE: Final = 0x0A
 #: How far from its end a text is searched for the anchors of patterns that a `gate` would
 #: otherwise have ruled out: none of those patterns is longer.
 _TAIL_BYTES: Final = 512
@@ -64,12 +63,15 @@ class Rules:
             (group, BytesAhoCorasick(group, matchkind=MatchKind.LeftmostFirst))
             for group in _grouped(sought)
         ]
-        self._hidden_by = {one: _hidden_by(one, sought) for one in sought}
         # What may stand unfinished at the end of a text, by its first two bytes.
         self._beginnings: dict[bytes, list[bytes]] = {}
         for one in sought:
             self._beginnings.setdefault(one[:2], []).append(one)
-        self._first_bytes = {pair[:1] for pair in self._beginnings}
+        self._by_first_byte: dict[bytes, list[bytes]] = {}
+        for one in sought:
+            self._by_first_byte.setdefault(one[:1], []).append(one)
+        # Of all pairs, few are ever asked for: with many secrets all would take minutes.
+        self._hidden_by: dict[bytes, list[bytes]] = {}
         self._longest = max(map(len, sought), default=0)
 
     def places(self, text: bytes, before: bytes) -> tuple[list[_Place], int]:
@@ -117,8 +119,21 @@ class Rules:
             found.update(group[index] for index, _, _ in search.find_matches_as_indexes(text))
         # The search goes on behind what it finds, so what begins inside that is looked for apart.
         for one in list(found):
-            found.update(other for other in self._hidden_by[one] if other in text)
+            hidden = self._hidden_by.get(one)
+            if hidden is None:
+                hidden = self._hidden_by[one] = self._hidden_inside(one)
+            found.update(other for other in hidden if other in text)
         return found
+
+    def _hidden_inside(self, one: bytes) -> list[bytes]:
+        """Return what may begin inside `one`: the search that finds `one` passes over it."""
+        hidden = set(self._by_first_byte.get(one[-1:], ()))
+        for place in range(len(one) - 1):
+            for other in self._beginnings.get(one[place : place + 2], ()):
+                if one.startswith(other, place) or other.startswith(one[place:]):
+                    hidden.add(other)
+        hidden.discard(one)
+        return sorted(hidden)
 
     def _unfinished(self, text: bytes) -> int:
         """Return where something sought begins that the end of the text cuts off, else the end."""
@@ -128,7 +143,7 @@ class Rules:
         if start >= size:
             return size
         tail = text[start:]
-        first = len(tail) - (tail[-1:] in self._first_bytes)
+        first = len(tail) - (tail[-1:] in self._by_first_byte)
         for pair, group in self._beginnings.items():
             position = tail.find(pair, 0, first + 1)
             while position >= 0:
@@ -151,19 +166,6 @@ def _occurrences(text: bytes, sought: bytes) -> Iterator[int]:
 def _grouped(sought: Sequence[bytes]) -> list[list[bytes]]:
     starts = range(0, len(sought), _SOUGHT_TOGETHER_MAX)
     return [list(sought[start : start + _SOUGHT_TOGETHER_MAX]) for start in starts]
-
-
-def _hidden_by(one: bytes, sought: Iterable[bytes]) -> list[bytes]:
-    """Return what may begin inside `one`: a search that finds `one` there does not tell of it."""
-    return [
-        other
-        for other in sought
-        if other != one
-        and any(
-            one[place:].startswith(other) or other.startswith(one[place:])
-            for place in range(len(one))
-        )
-    ]
 
 
 class _Alignment:
