@@ -49,6 +49,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_id: str | None = None
     #: A record of state, not a change: the same position says the same, and nothing happened now.
     whole_state: bool = False
+    #: Older than the node's newest whole snapshot: where that does not name it, it is forgotten.
+    before_snapshot: bool = False
 
     @property
     def position(self) -> Position:

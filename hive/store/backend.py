@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias, Type
 
 import msgspec
 
+from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, SkepError
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import (
@@ -198,11 +199,12 @@ class ChunkKind(enum.StrEnum):
 
 
 class LogLack(msgspec.Struct, frozen=True, kw_only=True):
-    """A log the hive should hold and does not, and from where on."""
+    """A log the hive should hold and does not, and from where on; `digest` is of what it holds."""
 
     execution_id: str
     from_chunk: int
     after: int
+    digest: bytes = EMPTY
 
 
 class Lacking(msgspec.Struct, frozen=True, kw_only=True):
@@ -324,7 +326,11 @@ class IngestStore(Protocol):
         ...
 
     async def open_needs(self, node_id: str) -> list[Need]:
-        """Return the node's needs without an answer, oldest first."""
+        """Return the node's needs without an answer, oldest first.
+
+        Logs are asked for from where they stand now: since a need was stored, another holder of
+        the node's identity may have sent more of them.
+        """
         ...
 
     async def need_done(self, node_id: str, link_no: int, done: NeedDone) -> None:

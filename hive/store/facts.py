@@ -82,12 +82,12 @@ def _upsert(kind: OpKind) -> str:
     beside = _BESIDE[kind]
     columns = ", ".join(("id", *set_by_node, "forgotten_at_ms", *beside))
     values = ", ".join(
-        (":id", *(f":{name}" for name in set_by_node), "NULL", *beside.values()),
+        (":id", *(f":{name}" for name in set_by_node), ":forgotten_at_ms", *beside.values()),
     )
     updates = ", ".join(f"{name} = excluded.{name}" for name in set_by_node)
     return (
         f"INSERT INTO {kind.value} ({columns}) VALUES ({values}) "  # noqa: S608  our own names
-        f"ON CONFLICT (id) DO UPDATE SET {updates}, forgotten_at_ms = NULL"
+        f"ON CONFLICT (id) DO UPDATE SET {updates}, forgotten_at_ms = excluded.forgotten_at_ms"
     )
 
 
@@ -206,7 +206,12 @@ async def _present(
 
 
 async def _upsert_fact(
-    tx: Transaction, source: Source, at_ms: int, fact: Fact, **beside: object
+    tx: Transaction,
+    context: LinkContext,
+    source: Source,
+    at_ms: int,
+    fact: Fact,
+    **beside: object,
 ) -> dict[str, Any]:
     values = {
         **fact.values,
@@ -217,9 +222,14 @@ async def _upsert_fact(
         "seq": source.seq,
         "at_ms": at_ms,
         "snapshot_id": source.snapshot_id,
+        "forgotten_at_ms": _forgotten_at_ms(context, source),
     }
     await tx.execute(_UPSERT[fact.kind], values)
     return values
+
+
+def _forgotten_at_ms(context: LinkContext, source: Source) -> int | None:
+    return context.now_ms if source.before_snapshot else None
 
 
 async def _record_all(
@@ -271,7 +281,7 @@ async def _apply_checkout(
     before, newer = await _present(tx, OpKind.CHECKOUT, source, fact.entity_id)
     if not newer or not isinstance(fact.body, entities.Checkout):
         return
-    await _upsert_fact(tx, source, at_ms, fact)
+    await _upsert_fact(tx, context, source, at_ms, fact)
     body = fact.body
     if not body.removed:
         repository = Repository(
@@ -340,6 +350,7 @@ async def _apply_task(
             "seq": source.seq,
             "at_ms": at_ms,
             "snapshot_id": source.snapshot_id,
+            "forgotten_at_ms": _forgotten_at_ms(context, source),
             "now_ms": context.now_ms,
         },
     )
@@ -354,7 +365,7 @@ async def _apply_attempt(
     if not newer or not isinstance(body, entities.Attempt):
         return
     project_id = await follow.project_of(tx, context, source.node_id, body, before)
-    after = await _upsert_fact(tx, source, at_ms, fact, project_id=project_id)
+    after = await _upsert_fact(tx, context, source, at_ms, fact, project_id=project_id)
     if before is not None and before["executions"] != after["executions"]:
         await sync.executions_grew(tx, source.node_id, body.id)
     await follow.follow_attempt(tx, context, before, body, project_id, source.node_id)
@@ -383,7 +394,7 @@ async def _apply_execution(
     attempt = await tx.fetch_one(_SELECT_ATTEMPT, {"id": body.attempt_id})
     if attempt is not None and attempt["node_id"] != source.node_id:
         raise foreign("attempt", body.attempt_id)
-    after = await _upsert_fact(tx, source, at_ms, fact)
+    after = await _upsert_fact(tx, context, source, at_ms, fact)
     await sync.drop_foreign_log(tx, context, body.id, source.node_id)
     await sync.refresh(tx, body.attempt_id)
     project_id = None if attempt is None else attempt["project_id"]

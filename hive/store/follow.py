@@ -29,13 +29,14 @@ INSERT INTO task (id, node_id, project_id, checkout_id, title, description, type
     deleted_at_ms, rank, seq, at_ms, snapshot_id, forgotten_at_ms)
 VALUES (:id, :node_id, :project_id, :checkout_id, :title, :description, 'feature', 'normal', NULL,
     NULL, :target_branch, :status, NULL, '[]', '[]', '{}', 0, NULL, :recovered, 0, 1, :created_by,
-    :created_at_ms, :now_ms, NULL, NULL, :rank, :seq, :at_ms, :snapshot_id, NULL)
+    :created_at_ms, :now_ms, NULL, NULL, :rank, :seq, :at_ms, :snapshot_id,
+    :forgotten_at_ms)
 """
 _UPDATE_LOCAL = """
 UPDATE task SET node_id = :node_id, project_id = coalesce(:project_id, project_id),
     checkout_id = :checkout_id, title = :title, description = :description, recovered = 0,
     version = version + 1, created_at_ms = :created_at_ms, updated_at_ms = :now_ms, rank = :rank,
-    seq = :seq, at_ms = :at_ms, snapshot_id = :snapshot_id, forgotten_at_ms = NULL
+    seq = :seq, at_ms = :at_ms, snapshot_id = :snapshot_id, forgotten_at_ms = :forgotten_at_ms
 WHERE id = :id
 """
 _SELECT_OTHER_NODES = """
@@ -206,6 +207,7 @@ async def _recover_task(
             "seq": 0,
             "at_ms": attempt.created_at_ms,
             "snapshot_id": None,
+            "forgotten_at_ms": None,
         },
     )
     draft = EventDraft(

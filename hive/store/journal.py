@@ -39,13 +39,20 @@ SELECT seq, digest FROM op WHERE node_id = :node_id AND epoch = :epoch
 ORDER BY seq DESC LIMIT :limit
 """
 _SELECT_NEWEST = """
-SELECT newest_epoch, newest_seq, released_instance, holder FROM node WHERE id = :node_id
+SELECT newest_epoch, newest_seq, released_instance, holder, snapshot_broken FROM node
+WHERE id = :node_id
 """
 _MOVE_NEWEST = """
 UPDATE node SET newest_epoch = :epoch, newest_rank = :rank, newest_seq = :seq,
     last_activity_at_ms = :now_ms
 WHERE id = :node_id
     AND (newest_rank < :rank OR (newest_rank = :rank AND newest_seq <= :seq))
+"""
+_SNAPSHOT_BROKEN = "UPDATE node SET snapshot_broken = :broken WHERE id = :node_id"
+_SNAPSHOT_WHOLE = """
+UPDATE node SET snapshot_rank = :rank, snapshot_seq = :seq
+WHERE id = :node_id
+    AND (snapshot_rank < :rank OR (snapshot_rank = :rank AND snapshot_seq < :seq))
 """
 #: Rows of this node that the snapshot does not name, older than the snapshot. By table.
 _FORGET: Final = {
@@ -104,6 +111,7 @@ async def journal_state(
         marks=await marks(tx, node_id, [state.epoch for state in epochs]),
         newest=newest,
         forks=[await _fork(tx, node_id, epoch) for epoch in forked],
+        snapshot_wanted=bool(node["snapshot_broken"]),
     )
 
 
@@ -203,7 +211,7 @@ async def commit_ops(
     ops: Sequence[Op],
 ) -> int:
     """Commit what is new of `ops`; return the mark after. Raises HOLE, FORBIDDEN."""
-    await check_link(tx, node_id, link_no)
+    node = await check_link(tx, node_id, link_no)
     row = await _epoch(tx, node_id, epoch)
     mark: int = row["mark"]
     if first_seq + len(ops) - 1 <= mark:
@@ -230,14 +238,16 @@ async def commit_ops(
             for seq, (op, digest) in enumerate(zip(new, running, strict=True), mark + 1)
         ],
     )
+    rank, whole = row["rank"], (node["snapshot_rank"], node["snapshot_seq"])
     for seq, op in enumerate(new, mark + 1):
-        source = Source(node_id=node_id, epoch=epoch, rank=row["rank"], seq=seq)
+        older = (rank, seq) < whole
+        source = Source(node_id=node_id, epoch=epoch, rank=rank, seq=seq, before_snapshot=older)
         await facts.apply(tx, context, source, op)
     mark += len(new)
     await tx.execute(
         _MOVE_MARK, {"node_id": node_id, "epoch": epoch, "mark": mark, "digest": running[-1]}
     )
-    await _move_newest(tx, context, node_id, epoch, row["rank"], mark)
+    await _move_newest(tx, context, node_id, epoch, rank, mark)
     return mark
 
 
@@ -276,8 +286,10 @@ async def commit_snapshot(
     for record in page.records:
         op = Op(record.kind, record.entity_id, record.at_ms, record.body)
         await facts.apply(tx, context, source, op)
+    await tx.execute(_SNAPSHOT_BROKEN, {"node_id": node_id, "broken": int(not page.last)})
     if not page.last:
         return
+    await tx.execute(_SNAPSHOT_WHOLE, {"node_id": node_id, "rank": rank, "seq": page.seq})
     for kind, statement in _FORGET.items():
         forgotten = await tx.fetch_all(
             statement,
@@ -338,9 +350,9 @@ async def commit_records(
     ranks: dict[int, int] = {}
     for record in records:
         if record.epoch not in ranks:
-            # A node that names no epoch gets the lowest position: fills in, never overwrites.
-            known = record.epoch and await _epoch(tx, node_id, record.epoch)
-            ranks[record.epoch] = known["rank"] if known else 0
+            known = await tx.fetch_one(_SELECT_EPOCH, {"node_id": node_id, "epoch": record.epoch})
+            # Of an epoch that is not known: the lowest position fills in and never overwrites.
+            ranks[record.epoch] = 0 if known is None else known["rank"]
         source = Source(
             node_id=node_id,
             epoch=record.epoch,

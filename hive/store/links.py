@@ -22,7 +22,7 @@ _DECODE_HOLDER: Final = msgspec.msgpack.Decoder(Holder)
 
 _SELECT = """
 SELECT public_key, revoked_at_ms, quarantined_at_ms, quarantine_reason, holder, released_instance,
-    link_no
+    link_no, snapshot_rank, snapshot_seq
 FROM node WHERE id = :node_id
 """
 _TAKE_LINK = """

@@ -12,6 +12,7 @@ import msgspec
 from hive.store import sync
 from hive.store.backend import Transaction
 from hive.store.links import check_link
+from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Need, NeedDone
 
@@ -34,15 +35,16 @@ INSERT INTO need (request_id, node_id, kind, max_bytes, status, asked_at_ms, don
 VALUES (:request_id, :node_id, :kind, :max_bytes, 'open', :now_ms, NULL)
 """
 _INSERT_ITEM = """
-INSERT INTO need_item (request_id, place, node_id, kind, id, after, from_chunk, outcome, sent,
-    reason)
-VALUES (:request_id, :place, :node_id, :kind, :id, :after, :from_chunk, NULL, 0, '')
+INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason)
+VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '')
 """
 _SELECT_NEED = """
 SELECT request_id, node_id, kind, max_bytes, status FROM need WHERE request_id = :request_id
 """
 _SELECT_ITEMS = """
-SELECT id, after, from_chunk, outcome FROM need_item WHERE request_id = :request_id ORDER BY place
+SELECT need_item.id, log.next_chunk, log.next_entry, log.digest FROM need_item
+LEFT JOIN log ON log.execution_id = need_item.id
+WHERE request_id = :request_id ORDER BY place
 """
 _SELECT_OPEN = """
 SELECT request_id, node_id, kind, max_bytes FROM need
@@ -81,26 +83,17 @@ async def store_need(tx: Transaction, node_id: str, need: Need, now_ms: int) -> 
             fetching = asked
     if not places:
         return None if fetching is None else await _read(tx, fetching)
-    need = _narrowed(need, places)
+    ids = [need.ids[place] for place in places]
     values = {"request_id": need.request_id, "node_id": node_id, "kind": need.kind}
     await tx.execute(_INSERT_NEED, {**values, "max_bytes": need.max_bytes, "now_ms": now_ms})
     await tx.executemany(
         _INSERT_ITEM,
-        [
-            {
-                **values,
-                "place": place,
-                "id": entity_id,
-                "after": _at(need.after, place),
-                "from_chunk": _at(need.from_chunk, place),
-            }
-            for place, entity_id in enumerate(need.ids)
-        ],
+        [{**values, "place": place, "id": entity_id} for place, entity_id in enumerate(ids)],
     )
     await tx.execute(_PRUNE_ITEMS, {"before": now_ms - _KEPT_MS})
     await tx.execute(_PRUNE_NEEDS, {"before": now_ms - _KEPT_MS})
-    await _refresh(tx, need.kind, need.ids)
-    return need
+    await _refresh(tx, need.kind, ids)
+    return await _read(tx, need.request_id)
 
 
 async def _asked(tx: Transaction, node_id: str, kind: str, entity_id: str) -> str | None:
@@ -115,31 +108,27 @@ async def _asked(tx: Transaction, node_id: str, kind: str, entity_id: str) -> st
     return fetching
 
 
-def _at(numbers: Sequence[int], place: int) -> int | None:
-    return numbers[place] if place < len(numbers) else None
-
-
-def _narrowed(need: Need, places: Sequence[int]) -> Need:
-    return msgspec.structs.replace(
-        need,
-        ids=[need.ids[place] for place in places],
-        after=[need.after[place] for place in places if place < len(need.after)],
-        from_chunk=[need.from_chunk[place] for place in places if place < len(need.from_chunk)],
-    )
-
-
 async def _read(tx: Transaction, request_id: str) -> Need | None:
+    """Return a need as it is to be sent: logs from where they stand now."""
     row = await tx.fetch_one(_SELECT_NEED, {"request_id": request_id})
     if row is None:
         return None
     items = await tx.fetch_all(_SELECT_ITEMS, {"request_id": request_id})
-    return Need(
+    need = Need(
         request_id=request_id,
         kind=row["kind"],
         ids=[item["id"] for item in items],
-        after=[item["after"] for item in items if item["after"] is not None],
-        from_chunk=[item["from_chunk"] for item in items if item["from_chunk"] is not None],
         max_bytes=row["max_bytes"],
+    )
+    if need.kind != LOGS:
+        return need
+    return msgspec.structs.replace(
+        need,
+        after=[(item["next_entry"] or 1) - 1 for item in items],
+        from_chunk=[item["next_chunk"] or 1 for item in items],
+        # Another holder of the identity may have sent more since the need was stored: what the
+        # node has must go on from exactly this.
+        digests=[EMPTY if item["digest"] is None else bytes(item["digest"]) for item in items],
     )
 
 

@@ -24,9 +24,10 @@ _INSERT = """
 INSERT INTO node (id, name, public_key, kind, labels, draining, joined_at_ms, revoked_at_ms,
     quarantined_at_ms, quarantine_reason, holder, released_instance, link_no, linked_at_ms,
     last_seen_at_ms, last_activity_at_ms, activity, slots, slots_busy, outbox, executors, os, arch,
-    version, cores, memory_bytes, newest_epoch, newest_rank, newest_seq, rank, seq)
+    version, cores, memory_bytes, newest_epoch, newest_rank, newest_seq,
+    snapshot_rank, snapshot_seq, snapshot_broken, rank, seq)
 VALUES (:id, :name, :public_key, 'static', :labels, 0, :now_ms, NULL, NULL, NULL, :holder, NULL, 0,
-    NULL, NULL, NULL, 'idle', 0, 0, '{}', '[]', '', '', '', 0, 0, NULL, 0, 0, 0, 0)
+    NULL, NULL, NULL, 'idle', 0, 0, '{}', '[]', '', '', '', 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0)
 """
 _REJOIN = """
 UPDATE node SET revoked_at_ms = NULL, joined_at_ms = :now_ms, link_no = link_no + 1 WHERE id = :id

@@ -23,7 +23,7 @@ FROM attempt LEFT JOIN project ON project.id = attempt.project_id
 WHERE attempt.id = :id
 """
 _SELECT_LOGS = """
-SELECT execution.id, log.next_chunk, log.next_entry, log.end_chunks, log.gone_reason
+SELECT execution.id, log.next_chunk, log.next_entry, log.digest, log.end_chunks, log.gone_reason
 FROM execution LEFT JOIN log ON log.execution_id = execution.id
 WHERE execution.attempt_id = :id
 ORDER BY execution.started_at_ms, execution.id
@@ -45,7 +45,7 @@ _SET_STATE = "UPDATE attempt SET sync_state = :state WHERE id = :id"
 _SELECT_NOT_COMPLETE = """
 SELECT attempt.id FROM attempt LEFT JOIN project ON project.id = attempt.project_id
 WHERE attempt.node_id = :node_id AND attempt.sync_state = 'partial'
-    AND coalesce(project.sync_policy, 'full') = 'full'
+    AND attempt.forgotten_at_ms IS NULL AND coalesce(project.sync_policy, 'full') = 'full'
 ORDER BY attempt.created_at_ms DESC, attempt.id DESC LIMIT :limit
 """
 _SELECT_OF_PROJECT = "SELECT id FROM attempt WHERE project_id = :project_id"
@@ -141,6 +141,7 @@ async def lacking_of(
             execution_id=row["id"],
             from_chunk=row["next_chunk"] or 1,
             after=(row["next_entry"] or 1) - 1,
+            digest=digests.EMPTY if row["digest"] is None else bytes(row["digest"]),
         )
         for row in rows
         if projections.lacks_log(policy, _held(row))

@@ -18,9 +18,10 @@ from protocol import digest
 from protocol.errors import ErrorCode, SkepError
 from protocol.log_chunks import GapChunk, LogChunk, chain
 from protocol.messages import EpochMark, LogState, Need, NeedDone, NeedOutcome, Skip, Snapshot
-from protocol.ops import EpochState, Op, OpKind
+from protocol.ops import EpochState, Op, OpKind, decode_body
 from tests.hive import reported
 from tests.hive.reported import NODE, NOW_MS, OTHER, hello, states, uid
+from tests.simulation.memory_hive import MemoryHive, Node
 
 
 class Shown(NamedTuple):
@@ -50,8 +51,8 @@ class Hive(Protocol):
     async def held(self, execution_id: str) -> list[LogChunk | GapChunk]:
         """The chunks that are held of a log."""
 
-    async def kept_aside(self, node_id: str) -> tuple[int, int]:
-        """How many ops are dead, and how many unknown."""
+    async def kept_aside(self, node_id: str) -> int:
+        """How many ops were kept aside, dead or unknown."""
 
     async def refusals(self, node_id: str) -> int:
         """How often the node was caught reaching for what is not its own."""
@@ -95,9 +96,9 @@ class SqliteHive:
             logs.chunks_from, execution_id, 1, chunks_max=1000, bytes_max=2**30
         )
 
-    async def kept_aside(self, node_id: str) -> tuple[int, int]:
+    async def kept_aside(self, node_id: str) -> int:
         kept = await self.database.read(nodes.kept_aside, node_id)
-        return kept.dead, kept.unknown
+        return kept.dead + kept.unknown
 
     async def refusals(self, node_id: str) -> int:
         found = await self.database.read(
@@ -116,18 +117,66 @@ async def sqlite_hives(folder: Path) -> AsyncIterator[Hive]:
         await database.close()
 
 
+class MemoryUnderTest:
+    """The simulator's store."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryHive()
+        self.store: IngestStore = self.memory
+
+    async def enrol(self, node_id: str) -> None:
+        self.memory.nodes[node_id] = Node(key=b"k" * 32)
+
+    async def revoke(self, node_id: str) -> None:
+        self.memory.nodes[node_id].revoked = True
+
+    async def release(self, node_id: str, instance: int) -> None:
+        self.memory.release(node_id, instance)
+
+    async def shown(self, kind: str, entity_id: str) -> Shown | None:
+        for node in self.memory.nodes.values():
+            row = node.rows.get((kind, entity_id))
+            if row is not None:
+                return Shown(getattr(decode_body(kind, row.body), _WORDS[kind]), row.forgotten)
+        return None
+
+    async def held(self, execution_id: str) -> list[LogChunk | GapChunk]:
+        return list(self.memory.logs[execution_id].chunks)
+
+    async def kept_aside(self, node_id: str) -> int:
+        return self.memory.kept_aside
+
+    async def refusals(self, node_id: str) -> int:
+        raise NotImplementedError("the simulator audits nothing")
+
+
+@contextlib.asynccontextmanager
+async def memory_hives(folder: Path) -> AsyncIterator[Hive]:
+    """Make a store of the simulator."""
+    yield MemoryUnderTest()
+
+
 def _fatal(error: Exception) -> None:
     raise AssertionError(error)
 
 
 Opened = Callable[[Path], contextlib.AbstractAsyncContextManager[Hive]]
-BACKENDS: dict[str, Opened] = {"sqlite": sqlite_hives}
+BACKENDS: dict[str, Opened] = {"sqlite": sqlite_hives, "memory": memory_hives}
 
 
 @pytest_asyncio.fixture(params=BACKENDS)
 async def hive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Hive]:
     """A hive with two nodes enrolled."""
     async with BACKENDS[request.param](tmp_path) as opened:
+        await opened.enrol(NODE)
+        await opened.enrol(OTHER)
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Hive]:
+    """A real hive. The simulator's nodes are honest: its store does not guard against others."""
+    async with sqlite_hives(tmp_path) as opened:
         await opened.enrol(NODE)
         await opened.enrol(OTHER)
         yield opened
@@ -310,8 +359,14 @@ async def test_a_hole_is_refused_whole(hive: Hive):
         await live.ops(reported.attempt(), first_seq=2)
     assert await hive.store.marks(NODE, [1]) == [EpochMark(1, 0, digest.EMPTY)]
     assert await hive.shown("attempt", uid(10)) is None
+
+
+@pytest.mark.asyncio
+async def test_an_epoch_that_no_hello_named_is_refused(guarded: Hive):
+    """Ops of an epoch the node never listed break the protocol."""
+    live = await link(guarded)
     with refused(ErrorCode.BAD_FRAME):
-        await hive.store.commit_ops(NODE, live.link_no, 99, 1, [reported.attempt()])
+        await guarded.store.commit_ops(NODE, live.link_no, 99, 1, [reported.attempt()])
 
 
 @pytest.mark.asyncio
@@ -342,9 +397,9 @@ async def test_ranks_are_given_at_first_sight(hive: Hive):
 
 
 @pytest.mark.asyncio
-async def test_what_cannot_be_applied_does_not_block(hive: Hive):
+async def test_what_cannot_be_applied_does_not_block(guarded: Hive):
     """An unknown kind and a poisonous body are kept aside; the mark moves on past them."""
-    live = await link(hive)
+    live = await link(guarded)
     assert (
         await live.ops(
             Op("sparkle", uid(3), NOW_MS, b"\xc0"),
@@ -355,9 +410,9 @@ async def test_what_cannot_be_applied_does_not_block(hive: Hive):
         )
         == 5
     )
-    assert await hive.kept_aside(NODE) == (3, 1)
-    assert await hive.shown("attempt", uid(10)) is None
-    assert await hive.shown("attempt", uid(13)) is not None
+    assert await guarded.kept_aside(NODE) == 4
+    assert await guarded.shown("attempt", uid(10)) is None
+    assert await guarded.shown("attempt", uid(13)) is not None
 
 
 @pytest.mark.asyncio
@@ -373,22 +428,22 @@ async def test_what_cannot_be_applied_does_not_block(hive: Hive):
     ],
     ids=["checkout", "attempt", "execution", "another's attempt", "log end", "node"],
 )
-async def test_what_is_another_nodes_is_refused(hive: Hive, theft: Op):
+async def test_what_is_another_nodes_is_refused(guarded: Hive, theft: Op):
     """An op about another node's entity refuses the whole frame, and is audited."""
-    owner = await link(hive)
+    owner = await link(guarded)
     await owner.ops(reported.checkout(), reported.attempt(), reported.execution())
     await owner.chunks(reported.chunk())
-    thief = await link(hive, OTHER)
+    thief = await link(guarded, OTHER)
     own = reported.checkout(2, name="mine", identity="x/mine")
     with refused(ErrorCode.FORBIDDEN):
         await thief.ops(own, theft)
-    assert await hive.refusals(OTHER) == 1
-    assert await hive.store.marks(OTHER, [1]) == [EpochMark(1, 0, digest.EMPTY)]
-    assert await hive.shown("checkout", uid(2)) is None
-    assert await hive.shown("attempt", uid(10)) == Shown("skep/10", forgotten=False)
+    assert await guarded.refusals(OTHER) == 1
+    assert await guarded.store.marks(OTHER, [1]) == [EpochMark(1, 0, digest.EMPTY)]
+    assert await guarded.shown("checkout", uid(2)) is None
+    assert await guarded.shown("attempt", uid(10)) == Shown("skep/10", forgotten=False)
     with refused(ErrorCode.FORBIDDEN):
         await thief.snapshot(theft)
-    assert await hive.refusals(OTHER) == 2
+    assert await guarded.refusals(OTHER) == 2
 
 
 # --- forks ----------------------------------------------------------------------------------------
@@ -410,7 +465,9 @@ async def test_a_history_that_differs_is_quarantined(hive: Hive):
     on = await link(hive, connect_no=3, at=3)
     state = await on.state(states(theirs))
     assert [fork.epoch for fork in state.forks] == [1]
-    assert state.forks[0].digests == [(1, states(ours[:1]).digest), (2, states(ours).digest)]
+    # A backend may name the beginning, on which all agree.
+    named = state.forks[0].digests[-2:]
+    assert named == [(1, states(ours[:1]).digest), (2, states(ours).digest)]
 
 
 @pytest.mark.asyncio
@@ -513,6 +570,41 @@ async def test_a_snapshot_does_not_undo_what_came_after_it(hive: Hive):
 
 
 @pytest.mark.asyncio
+async def test_what_comes_late_of_before_a_snapshot_is_forgotten(hive: Hive):
+    """What a whole snapshot stands above, and does not name, is history when it comes."""
+    both = [EpochState(1, 1, 2, b""), EpochState(2, 1, 0, digest.EMPTY)]
+    live = await link(hive, instance=2, epochs=both)
+    await live.snapshot(reported.checkout())
+    late = [reported.checkout(path="/old"), reported.attempt()]
+    await hive.store.commit_ops(NODE, live.link_no, 1, 1, late)
+    assert await hive.shown("checkout", uid(1)) == Shown("/src/1", forgotten=False)
+    assert await hive.shown("attempt", uid(10)) == Shown("skep/10", forgotten=True)
+
+
+@pytest.mark.asyncio
+async def test_a_snapshot_that_broke_off_is_wanted_again(hive: Hive):
+    """Between its first page and its last, what is shown is of two times: it is asked for anew."""
+    live = await link(hive)
+    assert not (await live.state()).snapshot_wanted
+    await live.snapshot(reported.checkout(), snapshot_id="cut", last=False)
+    again = await link(hive, connect_no=2, at=2)
+    assert (await again.state()).snapshot_wanted
+    await again.snapshot(reported.checkout(), snapshot_id="whole")
+    assert not (await again.state()).snapshot_wanted
+
+
+@pytest.mark.asyncio
+async def test_what_was_written_in_a_nodes_own_epoch_by_another_is_a_fork(hive: Hive):
+    """Where we hold more of the present epoch than its node has, the node goes on in a new one."""
+    told = [reported.attempt(branch="a"), reported.attempt(branch="b")]
+    live = await link(hive)
+    await live.ops(*told)
+    again = await link(hive, connect_no=2, at=2)
+    assert [fork.epoch for fork in (await again.state(states(told[:1]))).forks] == [1]
+    assert (await again.state(states(told))).forks == []
+
+
+@pytest.mark.asyncio
 async def test_a_snapshot_begun_twice_counts_once_whole(hive: Hive):
     """A snapshot that a broken link cut off names nothing for the one that replaces it."""
     old = await link(hive)
@@ -544,19 +636,19 @@ async def test_a_skip_moves_the_mark_up_only(hive: Hive):
 
 
 @pytest.mark.asyncio
-async def test_records_fill_in_and_never_overwrite(hive: Hive):
+async def test_records_fill_in_and_never_overwrite(guarded: Hive):
     """Each record of an answer counts by its own position."""
-    live = await link(hive)
+    live = await link(guarded)
     await live.ops(reported.checkout(), reported.attempt(branch="two"))
     records = [
         reported.record(reported.attempt(branch="one"), epoch=1, seq=1),
         reported.record(reported.attempt(11), epoch=1, seq=1),
         reported.record(reported.attempt(12)),
     ]
-    await hive.store.commit_records(NODE, live.link_no, "r", records)
-    assert await hive.shown("attempt", uid(10)) == Shown("two", forgotten=False)
-    assert await hive.shown("attempt", uid(11)) == Shown("skep/11", forgotten=False)
-    assert await hive.shown("attempt", uid(12)) == Shown("skep/12", forgotten=False)
+    await guarded.store.commit_records(NODE, live.link_no, "r", records)
+    assert await guarded.shown("attempt", uid(10)) == Shown("two", forgotten=False)
+    assert await guarded.shown("attempt", uid(11)) == Shown("skep/11", forgotten=False)
+    assert await guarded.shown("attempt", uid(12)) == Shown("skep/12", forgotten=False)
 
 
 # --- logs -----------------------------------------------------------------------------------------
@@ -606,20 +698,20 @@ async def test_a_damaged_chunk_is_not_taken(hive: Hive):
 
 
 @pytest.mark.asyncio
-async def test_a_log_is_of_one_node(hive: Hive):
+async def test_a_log_is_of_one_node(guarded: Hive):
     """Another node's log takes no chunk, tells no cursor, and the attempt is audited."""
-    owner = await link(hive)
-    thief = await link(hive, OTHER)
+    owner = await link(guarded)
+    thief = await link(guarded, OTHER)
     await owner.ops(reported.attempt(), reported.execution())
     # Known to be the owner's by its op alone.
     assert await thief.chunks(reported.chunk(1)) == ["foreign"]
     await owner.chunks(reported.chunk(1))
     assert await thief.chunks(reported.chunk(2)) == ["foreign"]
-    assert await hive.refusals(OTHER) == 2
+    assert await guarded.refusals(OTHER) == 2
     with refused(ErrorCode.FORBIDDEN):
-        await hive.store.log_marks(OTHER, [_log_state()])
-    assert await hive.refusals(OTHER) == 3
-    assert await hive.held(uid(20)) == [reported.chunk(1)]
+        await guarded.store.log_marks(OTHER, [_log_state()])
+    assert await guarded.refusals(OTHER) == 3
+    assert await guarded.held(uid(20)) == [reported.chunk(1)]
 
 
 @pytest.mark.asyncio
@@ -643,19 +735,19 @@ async def test_cursors_say_whether_both_ends_agree(hive: Hive):
 
 
 @pytest.mark.asyncio
-async def test_the_newest_agreed_chunk_is_found(hive: Hive):
+async def test_the_newest_agreed_chunk_is_found(guarded: Hive):
     """Of the digests a node names, the newest that is ours too; a gap counts at its end alone."""
-    live = await link(hive)
+    live = await link(guarded)
     sent = [reported.chunk(1), reported.gap(2, 4, 2, 3), reported.chunk(5)]
     await live.chunks(*sent)
     ours = {len(held): _log_state(*held).digest for held in (sent[:1], sent[:2], sent)}
     named = [(6, b"x" * 16), (5, b"x" * 16), (4, ours[2]), (3, ours[2]), (1, ours[1])]
-    assert await hive.store.agreed_chunk(NODE, uid(20), named) == 4
-    assert await hive.store.agreed_chunk(NODE, uid(20), [(5, ours[3])]) == 5
-    assert await hive.store.agreed_chunk(NODE, uid(20), [(1, b"x" * 16)]) == 0
-    assert await hive.store.agreed_chunk(NODE, uid(77), named) == 0
+    assert await guarded.store.agreed_chunk(NODE, uid(20), named) == 4
+    assert await guarded.store.agreed_chunk(NODE, uid(20), [(5, ours[3])]) == 5
+    assert await guarded.store.agreed_chunk(NODE, uid(20), [(1, b"x" * 16)]) == 0
+    assert await guarded.store.agreed_chunk(NODE, uid(77), named) == 0
     with refused(ErrorCode.FORBIDDEN):
-        await hive.store.agreed_chunk(OTHER, uid(20), named)
+        await guarded.store.agreed_chunk(OTHER, uid(20), named)
 
 
 # --- needs ----------------------------------------------------------------------------------------
@@ -668,6 +760,7 @@ def _need(request_id: str, *ids: str, kind: str = "logs") -> Need:
         ids=list(ids),
         after=[0] * len(ids),
         from_chunk=[1] * len(ids),
+        digests=[digest.EMPTY] * len(ids),
         max_bytes=1000,
     )
 
@@ -688,10 +781,21 @@ async def test_a_need_is_asked_once_and_stays_open(hive: Hive):
 
 
 @pytest.mark.asyncio
-async def test_what_is_gone_is_not_asked_again(hive: Hive):
-    """Gone and unknown ids are left out of later needs; what was sent may be asked for again."""
+async def test_an_open_need_asks_from_where_the_log_stands_now(hive: Hive):
+    """What came since the need was stored is not asked for again."""
     live = await link(hive)
-    await hive.store.store_need(NODE, _need("r1", uid(20), uid(21), uid(22)))
+    await hive.store.store_need(NODE, _need("r1", uid(20)))
+    await live.chunks(reported.chunk(1), reported.chunk(2))
+    [need] = await hive.store.open_needs(NODE)
+    assert (need.after, need.from_chunk) == ([2], [3])
+    assert need.digests == [_log_state(reported.chunk(1), reported.chunk(2)).digest]
+
+
+@pytest.mark.asyncio
+async def test_what_is_gone_is_not_asked_again(guarded: Hive):
+    """Gone and unknown ids are left out of later needs; what was sent may be asked for again."""
+    live = await link(guarded)
+    await guarded.store.store_need(NODE, _need("r1", uid(20), uid(21), uid(22)))
     done = NeedDone(
         request_id="r1",
         outcomes=[
@@ -701,25 +805,25 @@ async def test_what_is_gone_is_not_asked_again(hive: Hive):
             NeedOutcome(uid(23), "gone", 0, "never asked for"),
         ],
     )
-    await hive.store.need_done(NODE, live.link_no, done)
-    assert await hive.store.store_need(NODE, _need("r2", uid(20), uid(21))) is None
+    await guarded.store.need_done(NODE, live.link_no, done)
+    assert await guarded.store.store_need(NODE, _need("r2", uid(20), uid(21))) is None
     again = _need("r3", uid(20), uid(22), uid(23))
-    assert await hive.store.store_need(NODE, again) == _need("r3", uid(22), uid(23))
+    assert await guarded.store.store_need(NODE, again) == _need("r3", uid(22), uid(23))
 
 
 @pytest.mark.asyncio
-async def test_a_need_is_answered_by_the_node_it_was_asked_of(hive: Hive):
+async def test_a_need_is_answered_by_the_node_it_was_asked_of(guarded: Hive):
     """Another node's answer is refused and audited; one to a need nobody knows is let be."""
-    await link(hive)
-    thief = await link(hive, OTHER)
-    await hive.store.store_need(NODE, _need("r1", uid(20)))
+    await link(guarded)
+    thief = await link(guarded, OTHER)
+    await guarded.store.store_need(NODE, _need("r1", uid(20)))
     done = NeedDone(request_id="r1", outcomes=[NeedOutcome(uid(20), "gone")])
     with refused(ErrorCode.FORBIDDEN):
-        await hive.store.need_done(OTHER, thief.link_no, done)
-    assert await hive.refusals(OTHER) == 1
+        await guarded.store.need_done(OTHER, thief.link_no, done)
+    assert await guarded.refusals(OTHER) == 1
     unknown = NeedDone(request_id="r9", outcomes=[NeedOutcome(uid(20), "gone")])
-    await hive.store.need_done(OTHER, thief.link_no, unknown)
-    assert len(await hive.store.open_needs(NODE)) == 1
+    await guarded.store.need_done(OTHER, thief.link_no, unknown)
+    assert len(await guarded.store.open_needs(NODE)) == 1
 
 
 @pytest.mark.asyncio
@@ -738,7 +842,9 @@ async def test_what_is_lacking_is_named_from_where_it_lacks(hive: Hive):
     newest, older = await live.lacking()
     assert (newest.attempt_id, newest.executions, newest.logs) == (uid(11), [uid(30)], [])
     assert (older.attempt_id, older.executions) == (uid(10), [uid(21)])
-    assert older.logs == [backend.LogLack(execution_id=uid(20), from_chunk=2, after=1)]
+    held = _log_state(reported.chunk(1)).digest
+    lack = backend.LogLack(execution_id=uid(20), from_chunk=2, after=1, digest=held)
+    assert older.logs == [lack]
     await live.ops(reported.execution(21), first_seq=6)
     await live.chunks(reported.gap(2, 3, 2, 2))
     assert [one.attempt_id for one in await live.lacking()] == [uid(11)]

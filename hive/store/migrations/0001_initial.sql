@@ -45,6 +45,11 @@ CREATE TABLE node (
     newest_epoch INTEGER,
     newest_rank INTEGER NOT NULL,
     newest_seq INTEGER NOT NULL,
+    -- The newest whole snapshot: what is older and not named by it, the node has forgotten.
+    snapshot_rank INTEGER NOT NULL,
+    snapshot_seq INTEGER NOT NULL,
+    -- A snapshot was begun and not ended: what is shown is of two times.
+    snapshot_broken INTEGER NOT NULL,
     rank INTEGER NOT NULL,
     seq INTEGER NOT NULL
 ) STRICT;
@@ -306,8 +311,6 @@ CREATE TABLE need_item (
     node_id TEXT NOT NULL,
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
-    after INTEGER,
-    from_chunk INTEGER,
     outcome TEXT,
     sent INTEGER NOT NULL,
     reason TEXT NOT NULL,
