@@ -43,8 +43,12 @@ async def found(config: HiveConfig) -> Founded:
         # Made under another name: a founding that fails half-way leaves no half a hive.
         fresh = config.database.with_name(f".founding-{uuid.uuid4().hex}.db")
         load_or_make_signing_key(config.signing_key)
-        founded = await _founded(fresh)
-        fresh.rename(config.database)
+        try:
+            founded = await _founded(fresh)
+            fresh.rename(config.database)
+        finally:
+            for left in config.data_dir.glob(f"{fresh.name}*"):
+                left.unlink()
     except OSError as error:
         raise SkepError(
             ErrorCode.INVALID,

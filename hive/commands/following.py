@@ -15,7 +15,7 @@ import msgspec
 from hive.client import HiveClient, path_of
 from protocol.errors import ErrorCode, SkepError
 
-PAGE_ENTRIES: Final = 1000
+PAGE_ENTRIES: Final = 5000
 _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 5.0
 #: What it may wait for a hive that is away before it gives up.

@@ -1,0 +1,60 @@
+"""What nodes may delete: what the copies hold, read again when the copies change."""
+
+from pathlib import Path
+
+import pytest
+
+from hive.safe_backups import SafeBackups
+from hive.store.backups import backup
+from tests.hive.api.running import RunningHive, running_hive
+
+
+@pytest.mark.asyncio
+async def test_safe_is_what_every_copy_holds(tmp_path: Path):
+    """Nothing without a copy; then the lowest mark of all; a damaged copy does not count."""
+    async with running_hive(tmp_path) as running:
+        node = await running.node("one")
+        config = running.hive.config
+        safe = SafeBackups(config.backups, running.hive.context.hive_id)
+        assert not (await safe.of_node(node.id, 1)).backups
+        first_mark = node.seq
+        _copy(running, tmp_path / "first.db", 1)
+        held = await safe.of_node(node.id, 2)
+        assert held.backups
+        assert held.epochs == [(node.epoch, first_mark)]
+        await node.has_attempt()
+        _copy(running, tmp_path / "second.db", 3)
+        assert (await safe.of_node(node.id, 4)).epochs == [(node.epoch, first_mark)]
+        (tmp_path / "first.db").write_bytes(b"damaged")
+        assert (await safe.of_node(node.id, 5)).epochs == [(node.epoch, node.seq)]
+
+
+@pytest.mark.asyncio
+async def test_copies_are_not_read_again_while_they_stay_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Reading a copy from end to end is dear: once for all nodes, and once an hour."""
+    async with running_hive(tmp_path) as running:
+        _copy(running, tmp_path / "first.db", 1)
+        safe = SafeBackups(running.hive.config.backups, running.hive.context.hive_id)
+        from hive import safe_backups
+
+        reads: list[int] = []
+        read = safe_backups.read_safe_marks
+        monkeypatch.setattr(
+            safe_backups,
+            "read_safe_marks",
+            lambda listing, hive_id, now_ms: (reads.append(now_ms), read(listing, hive_id, now_ms))[
+                1
+            ],
+        )
+        for now_ms in (10_000_000, 10_000_001, 10_000_002):
+            await safe.of_node("n", now_ms)
+        assert reads == [10_000_000]
+        await safe.of_node("n", 10_000_000 + 3_600_000)
+        assert len(reads) == 2
+
+
+def _copy(running: RunningHive, file: Path, at_ms: int) -> None:
+    config = running.hive.config
+    backup(config.database, file, config.backups, at_ms)
