@@ -109,6 +109,11 @@ class Membership:
         """Return how far the hive is with each epoch, as of its last word."""
         return {**await self._journal.marks_seen(), **self._marks}
 
+    def hurry(self) -> None:
+        """Dial now where the link is down: the operator says that the hive will answer."""
+        if self._uplink is not None:
+            self._uplink.hurry()
+
     def enrolment_changed(self, record: NodeRecord) -> None:
         """Take what `node.json` says now: the operator has joined or left."""
         self._record = record
