@@ -35,6 +35,7 @@ from node_agent.stamps import now_ms
 from node_agent.store import node_states
 from node_agent.stores import Stores, open_stores
 from node_agent.upkeep import Upkeep
+from node_agent.worktree_upkeep import WorktreeUpkeep
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +92,14 @@ class Agent:
             chunks=stores.chunks,
             ledger=stores.ledger,
             notices=self._context.notices,
+            worktrees=WorktreeUpkeep(stores.database, config.worktrees_dir, self._context.notices),
             joined=lambda: self._membership.record.hive is not None,
             kept_days=config.logs_kept_days,
             kept_bytes=config.logs_kept_bytes,
             keys_kept_days=config.operation_keys_kept_days,
+        )
+        self._worktree_upkeep = WorktreeUpkeep(
+            stores.database, self._context.notices, config.worktrees_dir
         )
         self._membership = Membership(
             config,
@@ -149,6 +154,7 @@ class Agent:
         loops = [
             asyncio.create_task(self._membership.run(), name="membership"),
             asyncio.create_task(self._upkeep.run(), name="upkeep"),
+            asyncio.create_task(self._worktree_upkeep.run(), name="worktree upkeep"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
@@ -170,7 +176,11 @@ class Agent:
     async def _enrolment_changed(self) -> None:
         """Take up that the operator joined or left: another hive, perhaps another name."""
         record = read_record(self._config.data_dir)
-        if record is None or record == self._record:
+        if record is None:
+            return
+        if record == self._record:
+            # Joined again, as a hive asks that had lost this node: no reason to wait any longer.
+            self._membership.hurry()
             return
         self._record = record
         self._context = replace(

@@ -383,6 +383,12 @@ _OPS_ABOVE = """
 SELECT seq, kind, entity_id, at_ms, body FROM op WHERE epoch = :epoch AND seq > :seq ORDER BY seq
 """
 _DELETE_OPS_ABOVE = "DELETE FROM op WHERE epoch = :epoch AND seq > :seq"
+# Pruned here and lost there: the new epoch begins with a hole, which makes the node tell its state
+# by a snapshot, and the hive show the gap.
+_BEGIN_WITH_HOLE = """
+UPDATE epoch SET first_kept = :lost + 1, last = :lost, digest = :digest, pruned_digest = :digest
+WHERE epoch = :epoch
+"""
 _CUT_EPOCH = """
 UPDATE epoch SET last = :seq, digest = :digest, first_kept = min(first_kept, :seq + 1)
 WHERE epoch = :epoch
@@ -393,6 +399,10 @@ async def _refork(tx: Transaction, epoch: int, agreed_seq: int, new_epoch: int) 
     agreed = await _digest_at(tx, epoch, agreed_seq)
     if agreed is None:
         raise NotStored("digest", f"{epoch}:{agreed_seq}")
+    held = await tx.fetch_one(_EPOCH, {"epoch": epoch})
+    if held is None:
+        raise NotStored("epoch", str(epoch))
+    lost = held["first_kept"] - 1 - agreed_seq
     moved = await tx.fetch_all(_OPS_ABOVE, {"epoch": epoch, "seq": agreed_seq})
     told = {(row["kind"], row["entity_id"]) for row in moved}
     newest = [
@@ -404,6 +414,9 @@ async def _refork(tx: Transaction, epoch: int, agreed_seq: int, new_epoch: int) 
     await tx.execute(_DELETE_OPS_ABOVE, {"epoch": epoch, "seq": agreed_seq})
     await tx.execute(_CUT_EPOCH, {"epoch": epoch, "seq": agreed_seq, "digest": agreed})
     await _open_epoch(tx, new_epoch)
+    if lost > 0:
+        hole = {"epoch": new_epoch, "lost": lost, "digest": held["pruned_digest"]}
+        await tx.execute(_BEGIN_WITH_HOLE, hole)
     # Old states first and the newest of the same entities behind them: whoever applies them in
     # order, or keeps the highest position only, ends with the newest.
     for row in (*moved, *newest):

@@ -16,6 +16,7 @@ from node_agent.store.journal import SqliteJournal, append
 from node_agent.store.log_chunks import SqliteChunkStore
 from node_agent.store.operations import SqliteKeyLedger
 from node_agent.upkeep import DiskFull, Upkeep, check_room
+from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.entities import OperationRecord
 from protocol.log_chunks import STDOUT, Segment, seal
 from protocol.messages import LogMark, ProjectLink, Safe
@@ -37,7 +38,7 @@ class House(NamedTuple):
 
     async def told(self, ops: int, at_ms: int) -> None:
         for number in range(ops):
-            await self.database.write(append, OpKind.CHECKOUT, str(number), at_ms, b"\x80")
+            await self.database.write(append, OpKind.TASK, str(number), at_ms, b"\x80")
 
     async def first_kept(self) -> int:
         (held,) = await self.journal.epochs()
@@ -91,6 +92,7 @@ async def open_house(
         chunks=chunks,
         ledger=ledger,
         notices=Notices(database),
+        worktrees=WorktreeUpkeep(database, folder / "worktrees", Notices(database)),
         joined=lambda: joined,
         **wanted,
     )

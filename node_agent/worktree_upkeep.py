@@ -1,0 +1,118 @@
+"""Takes away the worktrees nobody needs any more: of attempts that did not succeed, once their
+time of grace is over.
+
+Owns when; `git.worktree_removal` owns how, and saves whatever is unsaved before it removes. Every
+step can break off and be run again.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from node_agent.git.repository import open_repository
+from node_agent.git.worktree_removal import prune_worktrees, remove_worktree
+from node_agent.notices import Notices
+from node_agent.stamps import now_ms
+from node_agent.store import attempts, checkouts
+from node_agent.store.database import Database
+from node_agent.store.transaction import Transaction
+from protocol.entities import Attempt
+from protocol.errors import ErrorCode, SkepError
+from protocol.ids import is_id
+from protocol.states import AttemptPhase
+
+LOG: Final = logging.getLogger(__name__)
+INTERVAL_S: Final = 600.0
+#: A worktree that cannot be removed without losing work is looked at again after this long.
+_HELD_AGAIN_MS: Final = 24 * 3600 * 1000
+
+
+class WorktreeUpkeep:
+    """Removes worktrees whose hold has passed. `run` is its one task."""
+
+    def __init__(self, database: Database, notices: Notices, worktrees_dir: Path) -> None:
+        self._database = database
+        self._notices = notices
+        self._root = worktrees_dir
+
+    async def run(self) -> None:
+        """Look every now and then until cancelled."""
+        while True:
+            try:
+                await self.round()
+            except (SkepError, OSError) as error:
+                LOG.warning("upkeep of worktrees broke off: %s", error)
+            await asyncio.sleep(INTERVAL_S)
+
+    async def round(self) -> None:
+        """Look at every worktree once."""
+        for checkout in await self._database.read(checkouts.present):
+            try:
+                await prune_worktrees(await open_repository(Path(checkout.path)), self._root)
+            except SkepError as error:
+                LOG.info("the worktrees of %s were not looked at: %s", checkout.path, error)
+        # What stands on the disk, not what is in the books: it is less, and it is the truth.
+        for attempt_id in await asyncio.to_thread(_folders, self._root):
+            attempt = await self._database.read(attempts.find, attempt_id)
+            if attempt is not None and _is_over(attempt):
+                await self._remove(attempt)
+
+    async def _remove(self, attempt: Attempt) -> None:
+        checkout = await self._database.read(checkouts.find, attempt.checkout_id)
+        if checkout is None:
+            return
+        try:
+            repository = await open_repository(Path(checkout.path))
+            saved = await remove_worktree(repository, self._root, attempt.id)
+        except SkepError as error:
+            await self._put_off(attempt, error)
+            return
+        ref = attempt.saved_ref if saved is None else saved.ref
+        await self._database.write(_changed, attempt.id, None, ref, None)
+        LOG.info("removed the worktree of attempt %s", attempt.id)
+
+    async def _put_off(self, attempt: Attempt, error: SkepError) -> None:
+        LOG.warning("the worktree of attempt %s stays: %s", attempt.id, error)
+        if error.code is ErrorCode.UNSAVED_WORK:
+            await self._notices.tell(
+                "warning",
+                "worktree_kept",
+                f"the worktree of an ended attempt is kept: {error.message}",
+                hint=error.hint,
+                attempt_id=attempt.id,
+            )
+        held_until_ms = now_ms() + _HELD_AGAIN_MS
+        await self._database.write(
+            _changed, attempt.id, attempt.worktree, attempt.saved_ref, held_until_ms
+        )
+
+
+def _is_over(attempt: Attempt) -> bool:
+    return (
+        attempt.phase is AttemptPhase.ENDED
+        and attempt.hold_until_ms is not None
+        and attempt.hold_until_ms <= now_ms()
+    )
+
+
+def _folders(root: Path) -> list[str]:
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and is_id(entry.name))
+
+
+async def _changed(
+    tx: Transaction,
+    attempt_id: str,
+    worktree: str | None,
+    saved_ref: str | None,
+    hold_until_ms: int | None,
+) -> None:
+    attempt = await attempts.get(tx, attempt_id)
+    changed = msgspec.structs.replace(
+        attempt, worktree=worktree, saved_ref=saved_ref, hold_until_ms=hold_until_ms
+    )
+    await attempts.save(tx, changed, now_ms())
