@@ -60,11 +60,14 @@ def refusal(place: Place, executor: str, project: str) -> Refusal | None:
             why="the node takes no new work",
             hint=f"hive nodes drain {place.name} --off",
         )
+    if not place.executors:
+        # Its link is up, and what it is is on its way: until then the node alone can judge.
+        return None
     if executor not in place.executors:
         return Refusal(
             code=ErrorCode.EXECUTOR_UNAVAILABLE,
             why=f"the node has no executor {executor}",
-            hint=f"It has: {', '.join(place.executors) or 'none'}.",
+            hint=f"It has: {', '.join(place.executors)}.",
         )
     if place.slots_busy >= place.slots_total:
         return Refusal(

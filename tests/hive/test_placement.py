@@ -38,7 +38,9 @@ def like(**changes) -> Place:
         ({"checkout_id": None}, ErrorCode.NO_CHECKOUT),
         # What a person has to mend is told before what passes by itself.
         ({"checkout_id": None, "status": "offline"}, ErrorCode.NO_CHECKOUT),
-        ({"executors": [], "slots_busy": 2}, ErrorCode.EXECUTOR_UNAVAILABLE),
+        ({"executors": ["claude"], "slots_busy": 2}, ErrorCode.EXECUTOR_UNAVAILABLE),
+        # A node that has just joined has not said yet what it is: it judges itself.
+        ({"executors": [], "slots_total": 0}, None),
     ],
 )
 def test_each_reason_has_its_code(changes, code):
