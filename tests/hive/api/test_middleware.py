@@ -145,6 +145,8 @@ async def test_other_names_and_other_pages_are_refused(running: RunningHive):
 class Asked:
     """A request as far as the doorkeeper looks."""
 
+    path = "/api/v1/nodes"
+
     def __init__(self, remote: str = "10.0.0.9", **headers: str) -> None:
         self.remote = remote
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -175,6 +177,17 @@ def test_the_doorkeeper_knows_its_names(tmp_path: Path, flags, host: str, known:
         assert not known
     else:
         assert known
+
+
+def test_a_node_may_come_by_any_name_but_no_page_may(tmp_path: Path):
+    """A node signs the name it dialled; a page's request for the same path is refused."""
+    keeper = Doorkeeper(load(tmp_path, environment={}))
+    asked = Asked(Host="hive.lan:8700")
+    asked.path = "/v1/link"
+    keeper.check(asked)
+    asked.headers["Origin"] = "https://evil.example"
+    with pytest.raises(SkepError):
+        keeper.check(asked)
 
 
 def test_behind_a_proxy_the_last_hop_counts():
