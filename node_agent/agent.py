@@ -92,7 +92,6 @@ class Agent:
             chunks=stores.chunks,
             ledger=stores.ledger,
             notices=self._context.notices,
-            worktrees=WorktreeUpkeep(stores.database, config.worktrees_dir, self._context.notices),
             joined=lambda: self._membership.record.hive is not None,
             kept_days=config.logs_kept_days,
             kept_bytes=config.logs_kept_bytes,

@@ -18,7 +18,6 @@ from node_agent.store.journal import SqliteJournal
 from node_agent.store.log_chunks import SqliteChunkStore
 from node_agent.store.operations import SqliteKeyLedger
 from node_agent.store.retention import Standing, logs_to_purge, ops_to_prune
-from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.messages import Safe
 from protocol.states import SyncPolicy
@@ -68,7 +67,6 @@ class Upkeep:
         chunks: SqliteChunkStore,
         ledger: SqliteKeyLedger,
         notices: Notices,
-        worktrees: WorktreeUpkeep,
         joined: Callable[[], bool],
         kept_days: float,
         kept_bytes: int,
@@ -80,7 +78,6 @@ class Upkeep:
         self._chunks = chunks
         self._ledger = ledger
         self._notices = notices
-        self._worktrees = worktrees
         self._joined = joined
         self._kept_days = kept_days
         self._kept_bytes = kept_bytes
@@ -121,7 +118,6 @@ class Upkeep:
         standing = await self._standing()
         await self._prune_ops(standing)
         await self._purge_logs(standing)
-        await self._worktrees.round()
         await self._ledger.expire(now_ms() - round(self._keys_kept_days * _DAY_MS))
         for database in (self._database, self._logs):
             await database.checkpoint()

@@ -16,7 +16,6 @@ from node_agent.store.journal import SqliteJournal, append
 from node_agent.store.log_chunks import SqliteChunkStore
 from node_agent.store.operations import SqliteKeyLedger
 from node_agent.upkeep import DiskFull, Upkeep, check_room
-from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.entities import OperationRecord
 from protocol.log_chunks import STDOUT, Segment, seal
 from protocol.messages import LogMark, ProjectLink, Safe
@@ -92,7 +91,6 @@ async def open_house(
         chunks=chunks,
         ledger=ledger,
         notices=Notices(database),
-        worktrees=WorktreeUpkeep(database, folder / "worktrees", Notices(database)),
         joined=lambda: joined,
         **wanted,
     )
