@@ -471,6 +471,21 @@ async def test_a_history_that_differs_is_quarantined(hive: Hive):
 
 
 @pytest.mark.asyncio
+async def test_a_release_is_of_one_instance(hive: Hive):
+    """Another process of the node that comes with the same forked history is not let on by it."""
+    ours = [reported.attempt(branch="a"), reported.attempt(branch="b")]
+    live = await link(hive)
+    await live.ops(*ours)
+    assert await hive.store.fork_seen(NODE, 1, 2, b"x" * 16)
+    await hive.release(NODE, 1)
+    forked = states([ours[0], reported.attempt(branch="c")])
+    epochs = [forked, EpochState(9, 1, 0, digest.EMPTY)]
+    other = await link(hive, instance=9, at=2, epochs=epochs)
+    with refused(ErrorCode.QUARANTINED):
+        await other.state(*epochs)
+
+
+@pytest.mark.asyncio
 async def test_a_settled_fork_is_forgotten(hive: Hive):
     """Once the node goes on from the last common op in a new epoch, there is no fork any more."""
     ours = [reported.attempt(branch="a"), reported.attempt(branch="b")]

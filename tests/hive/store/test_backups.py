@@ -55,6 +55,9 @@ async def founded(hive: OpenHive) -> Reporting:
     await alpha.tells(reported.checkout(1), reported.attempt(), reported.execution())
     await alpha.sends(reported.chunk(1))
     await alpha.tells(reported.log_end(chunks=1))
+    # One that lacks its last chunk, and one that may go on.
+    await alpha.tells(reported.log_end(30, chunks=2))
+    await alpha.sends(reported.chunk(1, number=30), reported.chunk(1, number=31))
     return alpha
 
 
@@ -81,7 +84,7 @@ async def test_a_backup_of_a_running_hive_is_whole(hive: OpenHive, folder: Folde
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in file.parent.iterdir()] == ["a.db"]
     held = backups.verify(file)
-    assert held.marks[NODE][1] >= 4
+    assert held.marks[NODE][1] >= 5
     assert held.whole_logs == {NODE: frozenset({uid(20)})}
     assert backups.list_backups(folder.listing) == [record]
 
@@ -112,7 +115,7 @@ async def test_what_all_copies_hold_is_safe(hive: OpenHive, folder: Folder, tmp_
     await folder.backup(tmp_path / "b.db", NOW_MS + 1)
     safe = folder.safe()
     assert safe.counted == 2
-    assert safe.epochs_of(NODE) == [(1, 4)]
+    assert safe.epochs_of(NODE) == [(1, 5)]
     assert safe.logs_of(NODE) == [uid(20)]
     assert safe.logs_of(OTHER) == []
     assert dict(safe.epochs_of(OTHER)).get(1, 0) == 0
@@ -134,9 +137,9 @@ async def test_only_copies_that_could_be_put_back_count(
     (tmp_path / "damaged.db").write_bytes(damaged)
     with folder.listing.open("ab") as file:
         file.write(b'{"path": "cut off')
-    assert folder.safe().epochs_of(NODE) == [(1, 5)]
+    assert folder.safe().epochs_of(NODE) == [(1, 6)]
     late = folder.safe(NOW_MS + 2 * COUNTED_MS)
-    assert (late.counted, late.epochs_of(NODE)) == (1, [(1, 5)])
+    assert (late.counted, late.epochs_of(NODE)) == (1, [(1, 6)])
     assert folder.safe(hive_id="hive-2").counted == 0
 
 

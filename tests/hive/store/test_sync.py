@@ -111,6 +111,18 @@ async def test_executions_that_are_gone_count_as_held(hive: OpenHive, kind: str)
 
 
 @pytest.mark.asyncio
+async def test_an_execution_that_its_node_does_not_know_is_not_waited_for(hive: OpenHive):
+    """Named by the attempt, asked for by its log, and unknown to the node: it counts as held."""
+    alpha = await hive.reporting()
+    await alpha.tells(reported.checkout(1), reported.attempt(executions=[uid(20), uid(21)]))
+    await alpha.tells(reported.execution(20))
+    await ask(hive, "r1", "logs", uid(21))
+    await answer(alpha, "r1", NeedOutcome(uid(21), "unknown"))
+    await alpha.tells(reported.attempt(executions=[uid(20), uid(21)], branch="renamed"))
+    assert await state(hive) == "complete"
+
+
+@pytest.mark.asyncio
 async def test_a_lazy_project_holds_what_was_opened(hive: OpenHive):
     """Under lazy an open log is not held, and nothing is asked for unasked."""
     alpha = await hive.reporting()
