@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
-from hive.store.backend import IngestStore, Lacking
+from hive.store.backend import IngestStore, Lacking, LogLack
 from protocol import limits
 from protocol.errors import SkepError
 from protocol.messages import Need
@@ -52,11 +52,11 @@ LackOf = Callable[[str], Awaitable[tuple[str, Lacking] | None]]
 def needs_for(lacking: Iterable[Lacking]) -> Iterator[Need]:
     """Yield what to ask for, newest attempts first, a page of ids at a time. Pure but for ids."""
     attempts: list[str] = []
-    logs: list[tuple[str, int, int]] = []
+    logs: list[LogLack] = []
     for lack in lacking:
         if lack.executions:
             attempts.append(lack.attempt_id)
-        logs.extend((entry.execution_id, entry.after, entry.from_chunk) for entry in lack.logs)
+        logs.extend(lack.logs)
     # State first: it is small, and says which logs there are.
     for page in _pages(attempts):
         yield Need(request_id=_request_id(), kind="executions", ids=page)
@@ -64,9 +64,10 @@ def needs_for(lacking: Iterable[Lacking]) -> Iterator[Need]:
         yield Need(
             request_id=_request_id(),
             kind="logs",
-            ids=[row[0] for row in rows],
-            after=[row[1] for row in rows],
-            from_chunk=[row[2] for row in rows],
+            ids=[row.execution_id for row in rows],
+            after=[row.after for row in rows],
+            from_chunk=[row.from_chunk for row in rows],
+            digests=[row.digest for row in rows],
             max_bytes=limits.NEED_BYTES_DEFAULT,
         )
 
@@ -153,7 +154,8 @@ class Backfill:
         if len(under_way) >= limits.NEEDS_OPEN_MAX:
             return
         lacking = await self._store.lacking(node_id, _ATTEMPTS_PER_LOOK)
-        await self._ask(node_id, lacking, again_s=_AGAIN_S)
+        # A new link is a new chance, whatever came of asking over the one before.
+        await self._ask(node_id, lacking, again_s=0.0 if connected else _AGAIN_S)
 
     async def _ask(self, node_id: str, lacking: Sequence[Lacking], *, again_s: float) -> None:
         for need in needs_for(self._not_asked_since(lacking, again_s)):

@@ -217,6 +217,7 @@ def _of_log_end(body: entities.LogEnd) -> Values:
         "end_entries": body.entries,
         "end_bytes": body.bytes,
         "end_digest": body.digest,
+        "end_chain": body.chain,
     }
 
 
@@ -293,11 +294,15 @@ def task_after(present: TaskStatus, wanted: TaskStatus) -> TaskStatus:
 
 
 class LogHeld(NamedTuple):
-    """How far the hive holds the log of an execution it knows; `end_chunks` where it is closed."""
+    """How far the hive holds the log of an execution it knows; `end_chunks` where it is closed.
+
+    `differs` where all its chunks are held by their number, and they are not those of its node.
+    """
 
     next_chunk: int
     end_chunks: int | None
     gone: bool
+    differs: bool = False
 
 
 def lacks_log(policy: SyncPolicy, held: LogHeld) -> bool:
@@ -307,7 +312,7 @@ def lacks_log(policy: SyncPolicy, held: LogHeld) -> bool:
     if held.end_chunks is None:
         # A lazy node sends nothing unasked, so what an open log has by now is not known here.
         return policy is SyncPolicy.LAZY
-    return held.next_chunk <= held.end_chunks
+    return held.next_chunk <= held.end_chunks or held.differs
 
 
 def sync_state(

@@ -258,6 +258,7 @@ class ExecutionRun:
             chunks=log.next_chunk - 1,
             entries=log.next_entry - 1,
             bytes=0,
+            chain=log.digest,
         )
         await self._context.keep(_record_end, _done(execution, ended, await self._head()), end)
         await asyncio.to_thread(remove_run_folder, folder)

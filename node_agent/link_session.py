@@ -64,8 +64,8 @@ class Journal(Protocol):
     async def refork(self, epoch: int, agreed_seq: int, new_epoch: int) -> None: ...
 
 
-class AdoptedLog(Protocol):
-    """A log after it was numbered on from the hive's cursor."""
+class KeptLog(Protocol):
+    """A log as the chunk store has it."""
 
     @property
     def execution_id(self) -> str: ...
@@ -76,11 +76,16 @@ class AdoptedLog(Protocol):
     @property
     def closed(self) -> bool: ...
 
+    @property
+    def purged(self) -> bool: ...
+
 
 class Chunks(Protocol):
     """What the link reads of the chunk store."""
 
     async def logs_to_name(self, without: Collection[str] = ...) -> list[LogState]: ...
+
+    async def log(self, execution_id: str) -> KeptLog | None: ...
 
     async def digest_at(self, execution_id: str, chunk_seq: int) -> bytes | None: ...
 
@@ -88,13 +93,15 @@ class Chunks(Protocol):
         self, execution_id: str, chunk_seq: int, *, chunks_max: int, bytes_max: int
     ) -> list[LogChunk | GapChunk]: ...
 
+    async def whole_from(self, execution_id: str, chunk_seq: int) -> bool: ...
+
     async def acked(self, marks: Sequence[LogMark]) -> None: ...
 
     async def digests_below(
         self, execution_id: str, chunk_seq: int, *, limit: int
     ) -> list[tuple[int, bytes]]: ...
 
-    async def adopt(self, mark: LogMark, held_through: int) -> AdoptedLog: ...
+    async def adopt(self, mark: LogMark, held_through: int) -> KeptLog: ...
 
 
 class Agent(Protocol):
@@ -266,7 +273,7 @@ class LinkSession:
                 failpoint("node.link.ops_acked")
                 self._sources.agent.marks_moved({epoch: seq})
             case node_effects.Received(message):
-                await self._received(message)
+                await self._received(machine, message)
 
     async def _compare(self, machine: node_link.NodeLink, compare: node_effects.Compare) -> None:
         journal, chunks = self._sources.journal, self._sources.chunks
@@ -276,18 +283,36 @@ class LinkSession:
             await self._take(machine, effect)
         self._status_changed.set()
 
-    async def _received(self, message: object) -> None:
+    async def _compare_logs(self, machine: node_link.NodeLink, need: Need) -> None:
+        """Have logs that differ from what the hive holds of them settled, before an answer."""
+        chunks = self._sources.chunks
+        for name, place, after, digest in zip(
+            need.ids, need.from_chunk, need.after, need.digests, strict=False
+        ):
+            log = await chunks.log(name)
+            if log is None or log.purged:
+                continue
+            if machine.streams(name):
+                machine.log_grew(name, next_chunk=log.next_chunk, open_=not log.closed)
+            elif await chunks.digest_at(name, place - 1) != digest:
+                for effect in machine.log_differs(name, log.next_chunk):
+                    await self._take(machine, effect)
+            elif not await chunks.whole_from(name, place):
+                machine.stream(LogMark(name, place, after + 1, digest), log.next_chunk)
+
+    async def _received(self, machine: node_link.NodeLink, message: object) -> None:
         agent = self._sources.agent
         match message:
             case Need():
+                if message.kind == "logs":
+                    await self._compare_logs(machine, message)
                 self._answers[message.request_id] = answer(message, self._sources.answers)
             case Call():
                 caller = self._caller
-                generation = self._machine.generation if self._machine is not None else 0
                 self._calls.start(
                     message,
                     now_s=(_now_ms() + self._clock_ahead_ms) / 1000,
-                    hive=HiveIdentity(caller.hive_id, generation, self._keys),
+                    hive=HiveIdentity(caller.hive_id, machine.generation, self._keys),
                 )
             case Cancel():
                 self._calls.cancel(message.call_id)

@@ -142,7 +142,7 @@ class LogWriter:
     async def close(self) -> LogEnd:
         """Write what is left, close the log, and return what the whole of it is."""
         await self._commit(self._cutter.take(now_ms(), flush=True))
-        await when_there_is_room(lambda: self._chunks.close_log(self._execution_id))
+        log = await when_there_is_room(lambda: self._chunks.close_log(self._execution_id))
         totals = self._cutter.end()
         return LogEnd(
             execution_id=self._execution_id,
@@ -150,6 +150,7 @@ class LogWriter:
             entries=totals.entries,
             bytes=totals.content_bytes,
             digest=totals.digest,
+            chain=log.digest,
         )
 
     async def _hold_until_end(self, running: RunningExecution) -> None:

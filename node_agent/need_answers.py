@@ -116,25 +116,11 @@ async def _log(
             chunks_max=_CHUNKS_PER_READ_MAX,
             bytes_max=_READ_BYTES_MAX,
         )
-        if not chunks:
+        if not chunks or chunks[0].chunk_seq > following:
+            # A hole of an older disk: such a log streams, where it is numbered on behind a gap.
             return
-        if chunks[0].chunk_seq > following:
-            yield Fetched(request_id=request_id, chunk=_lost(chunks[0], following, after))
         for chunk in chunks:
             following = (chunk.through_seq if isinstance(chunk, GapChunk) else chunk.chunk_seq) + 1
             # A chunk that ends before the entry after `after` holds only what the hive has.
             if chunk.first_entry + chunk.entries > after + 1 or chunk.first_entry > after:
                 yield Fetched(request_id=request_id, chunk=chunk)
-
-
-def _lost(found: LogChunk | GapChunk, following: int, after: int) -> GapChunk:
-    """Return the gap that stands for chunks an older disk, restored under the log, lacks."""
-    first_entry = min(after + 1, found.first_entry)
-    return GapChunk(
-        execution_id=found.execution_id,
-        chunk_seq=following,
-        through_seq=found.chunk_seq - 1,
-        first_entry=first_entry,
-        entries=found.first_entry - first_entry,
-        reason="lost_disk",
-    )

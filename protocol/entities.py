@@ -111,6 +111,8 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True):
     """What the whole log of an ended execution is. Entity id: the execution's.
 
     `digest` is that of the decoded bytes of its segments, in order: `log_chunks.ContentDigest`.
+    `chain` is the running digest after its last chunk, by which a hive tells a log that is whole
+    from one that is as long and of another history.
     """
 
     execution_id: str
@@ -118,6 +120,7 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     bytes: int
     digest: builtins.bytes = b""
+    chain: builtins.bytes = b""
 
 
 class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):

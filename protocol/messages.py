@@ -314,7 +314,8 @@ class Ping(_Message, frozen=True, tag="ping"):
 class Need(_Message, frozen=True, tag="need"):
     """The hive asks for what it lacks.
 
-    For kind `logs`, `after` (entries) and `from_chunk` stand beside `ids`.
+    For kind `logs`, `after` (entries), `from_chunk` and `digests` (of the chunks before it) stand
+    beside `ids`: where the log stands at the hive, so that what follows is of the same history.
     """
 
     request_id: str
@@ -322,6 +323,7 @@ class Need(_Message, frozen=True, tag="need"):
     ids: list[str]
     after: list[int] = []
     from_chunk: list[int] = []
+    digests: list[bytes] = []
     max_bytes: int = 0
 
 

@@ -76,6 +76,8 @@ class Phase(enum.Enum):
     #: The welcome is read; the shell looks up the digests it has to be compared with.
     SETTLING = "settling"
     LIVE = "live"
+    #: Our history and the hive's have parted: nothing more is said on this link.
+    FORKED = "forked"
     CLOSED = "closed"
 
 
@@ -168,6 +170,9 @@ class NodeLink:
                 return self._on_welcome_logs(message)
             case Phase.LIVE, _:
                 return self._on_live(message)
+            case Phase.FORKED, _:
+                # Sent before the link is closed; the next one begins where both agree.
+                return []
             case Phase.CLOSED, _:
                 raise LocalProtocolError(ErrorCode.INTERNAL, "the link is closed")
             case _:
@@ -224,7 +229,7 @@ class NodeLink:
         self.generation = welcome.generation
         self.credit.granted(welcome.credit)
         if welcome.forks:
-            self.phase = Phase.CLOSED
+            self.phase = Phase.FORKED
             return [Accepted(welcome), *(Refork(fork) for fork in welcome.forks)]
         return [
             Accepted(welcome),
@@ -258,6 +263,7 @@ class NodeLink:
             ours = epochs.get((mark.epoch, mark.mark))
             if ours is not None and ours != mark.digest:
                 # Not ours to decide: the hive quarantines, a person releases.
+                self.phase = Phase.FORKED
                 return [Send(Forked(epoch=mark.epoch, seq=mark.mark, digest=ours))]
         self._adopt_marks(welcome)
         self.phase = Phase.LIVE
@@ -337,6 +343,22 @@ class NodeLink:
             return [Probe(execution_id, below)]
         del self._probing[execution_id]
         return [self._adopt(agreed.mark, agreed.through)]
+
+    def streams(self, execution_id: str) -> bool:
+        """Whether this log goes over this link by itself: then answers leave it out."""
+        return execution_id in self._logs or execution_id in self._probing
+
+    def log_differs(self, execution_id: str, next_chunk: int) -> list[Effect]:
+        """A need shows that the hive holds another history of a log that the hello did not name.
+
+        It is settled as after a hello, and from then on the log streams.
+        """
+        self._probing[execution_id] = next_chunk
+        return [Probe(execution_id, next_chunk)]
+
+    def stream(self, mark: LogMark, next_chunk: int) -> None:
+        """A need asks for a log with a hole: it streams from where the hive stands, and past it."""
+        self._take_up(mark, next_new=next_chunk)
 
     def _on_live(self, message: HiveMessage) -> list[Effect]:
         match message:
@@ -586,9 +608,7 @@ class NodeLink:
         """
         if isinstance(message, NeedDone):
             self._needs.remove(message.request_id)
-        elif isinstance(message, Fetched) and (
-            message.chunk.execution_id in self._logs or message.chunk.execution_id in self._probing
-        ):
+        elif isinstance(message, Fetched) and self.streams(message.chunk.execution_id):
             return None
         else:
             self.credit.spend(cost(message))

@@ -32,7 +32,9 @@ COUNTED_MS: Final = 7 * 86_400_000
 _SELECT_HIVE = "SELECT hive_id, generation FROM hive WHERE id = 1"
 _SELECT_MARKS = "SELECT node_id, epoch, mark FROM epoch"
 _SELECT_WHOLE_LOGS = """
-SELECT node_id, execution_id FROM log WHERE end_chunks IS NOT NULL AND next_chunk > end_chunks
+SELECT node_id, execution_id FROM log
+WHERE end_chunks IS NOT NULL AND next_chunk > end_chunks
+    AND (end_chain = digest OR coalesce(length(end_chain), 0) = 0)
 """
 
 

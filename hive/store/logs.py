@@ -95,7 +95,6 @@ class _Log:
                 next_entry=row["next_entry"],
                 digest=bytes(row["digest"]),
             )
-        self.held_before = self.cursor.next_chunk
         self.new: list[LogChunk | GapChunk] = []
 
     def belongs_to(self, node_id: str) -> bool:
@@ -235,7 +234,7 @@ async def _moved(tx: Transaction, node_id: str, log: _Log) -> None:
         },
     )
     end = log.end_chunks
-    if end is not None and log.held_before <= end < log.cursor.next_chunk:
+    if end is not None and end < log.cursor.next_chunk:
         await sync.refresh_of_execution(tx, log.execution_id)
     ids = {"execution": log.execution_id, "node": node_id}
     if log.attempt_id is not None:

@@ -23,7 +23,8 @@ FROM attempt LEFT JOIN project ON project.id = attempt.project_id
 WHERE attempt.id = :id
 """
 _SELECT_LOGS = """
-SELECT execution.id, log.next_chunk, log.next_entry, log.digest, log.end_chunks, log.gone_reason
+SELECT execution.id, log.next_chunk, log.next_entry, log.digest, log.end_chunks, log.end_chain,
+    log.gone_reason
 FROM execution LEFT JOIN log ON log.execution_id = execution.id
 WHERE execution.attempt_id = :id
 ORDER BY execution.started_at_ms, execution.id
@@ -93,7 +94,15 @@ async def _derive(tx: Transaction, attempt_id: str, attempt: Row) -> SyncState:
 
 
 def _held(row: Row) -> LogHeld:
-    return LogHeld(row["next_chunk"] or 1, row["end_chunks"], row["gone_reason"] is not None)
+    next_chunk, end = row["next_chunk"] or 1, row["end_chunks"]
+    # An end without a chain is an older node's.
+    differs = (
+        end is not None
+        and next_chunk > end
+        and bool(row["end_chain"])
+        and row["end_chain"] != row["digest"]
+    )
+    return LogHeld(next_chunk, end, row["gone_reason"] is not None, differs)
 
 
 async def executions_grew(tx: Transaction, node_id: str, attempt_id: str) -> None:
@@ -159,14 +168,14 @@ async def _is_gone(tx: Transaction, node_id: str, entity_id: str) -> bool:
 _SELECT_LOG = "SELECT node_id, end_rank, end_seq FROM log WHERE execution_id = :id"
 _OPEN_LOG = """
 INSERT INTO log (execution_id, node_id, next_chunk, next_entry, digest, raw_bytes, blob_bytes,
-    gap_bytes, last_ms, end_chunks, end_entries, end_bytes, end_digest, end_rank, end_seq,
-    gone_reason)
-VALUES (:id, :node_id, 1, 1, :digest, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL)
+    gap_bytes, last_ms, end_chunks, end_entries, end_bytes, end_digest, end_chain, end_rank,
+    end_seq, gone_reason)
+VALUES (:id, :node_id, 1, 1, :digest, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, NULL)
 ON CONFLICT (execution_id) DO NOTHING
 """
 _SET_END = """
 UPDATE log SET end_chunks = :end_chunks, end_entries = :end_entries, end_bytes = :end_bytes,
-    end_digest = :end_digest, end_rank = :rank, end_seq = :seq
+    end_digest = :end_digest, end_chain = :end_chain, end_rank = :rank, end_seq = :seq
 WHERE execution_id = :id
 """
 _SET_LOG_GONE = "UPDATE log SET gone_reason = :reason WHERE execution_id = :id"

@@ -148,6 +148,12 @@ class ChunkStore(Protocol):
     ) -> list[LogChunk | GapChunk]:
         """Return chunks from `chunk_seq` on, at least one where there is one, within the bounds."""
 
+    async def whole_from(self, execution_id: str, chunk_seq: int) -> bool:
+        """Return whether no chunk is missing from `chunk_seq` to the log's end.
+
+        One is where an older disk was restored under a log that was numbered on before.
+        """
+
     async def chunks_covering(
         self, execution_id: str, after_entry: int, *, chunks_max: int, bytes_max: int
     ) -> list[LogChunk | GapChunk]:

@@ -78,6 +78,9 @@ class SqliteChunkStore:
     ) -> list[LogChunk | GapChunk]:
         return await self._sound(chunks_from, execution_id, chunk_seq, chunks_max, bytes_max)
 
+    async def whole_from(self, execution_id: str, chunk_seq: int) -> bool:
+        return await self._database.read(_whole_from, execution_id, chunk_seq)
+
     async def chunks_covering(
         self, execution_id: str, after_entry: int, *, chunks_max: int, bytes_max: int
     ) -> list[LogChunk | GapChunk]:
@@ -311,6 +314,22 @@ SELECT digest FROM chunk WHERE execution_id = :execution_id AND through_seq = :c
         WHERE execution_id = :execution_id AND chunk_seq <= :chunk_seq
     )
 """
+
+
+_HELD_FROM = """
+SELECT min(chunk_seq) AS first, sum(through_seq - chunk_seq + 1) AS held FROM chunk
+WHERE execution_id = :execution_id AND through_seq >= :chunk_seq
+"""
+
+
+async def _whole_from(tx: Transaction, execution_id: str, chunk_seq: int) -> bool:
+    log = await log_row(tx, execution_id)
+    if chunk_seq >= log["next_chunk"]:
+        return True
+    row = await tx.fetch_one(_HELD_FROM, {"execution_id": execution_id, "chunk_seq": chunk_seq})
+    if row is None or row["first"] is None or row["first"] > chunk_seq:
+        return False
+    return bool(row["first"] + row["held"] == log["next_chunk"])
 
 
 async def _digest_at(tx: Transaction, execution_id: str, chunk_seq: int) -> bytes | None:

@@ -294,8 +294,13 @@ async def test_nothing_agrees_with_the_hive(journal: Journal):
     ops = await tell(journal, *"abc")
     await journal.store.prune(9, 1)
     await journal.store.refork(9, 0, 5)
-    assert (await journal.store.epochs())[0] == EpochState(9, 1, 0, digest.EMPTY)
-    assert await journal.store.ops_after(5, 0, ops_max=9, bytes_max=9999) == ops[1:]
+    old, new = await journal.store.epochs()
+    assert old == EpochState(9, 1, 0, digest.EMPTY)
+    # What was pruned is nowhere now: the new epoch has a hole in its place, for a snapshot to fill.
+    assert (new.first_kept, new.last) == (2, 3)
+    assert await journal.store.digest_at(5, 1) == digest.running(digest.EMPTY, 9, 1, ops)[0]
+    assert await journal.store.ops_after(5, 1, ops_max=9, bytes_max=9999) == ops[1:]
+    assert await journal.store.ops_after(5, 0, ops_max=9, bytes_max=9999) == []
 
 
 @pytest.mark.asyncio

@@ -11,23 +11,28 @@ from typing import Any
 from protocol import hive_link
 from protocol.credit import cost
 from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError
-from protocol.messages import LogState, Need, NeedDone, Safe
+from protocol.messages import Forked, LogState, Need, NeedDone, Safe
 from protocol.ops import OpKind, decode_body
-from tests.simulation.node_process import HIVE_ID
+from tests.simulation.disk import is_lazy
+from tests.simulation.memory_hive import Node
+from tests.simulation.sockets import HIVE_ID
 
 #: Backups the nodes may count on.
 _KEPT_MAX = 2
+#: What was asked for and is lacking all the same is not asked for again sooner than this.
+_AGAIN_S = 15.0
+#: An answer is cut off here, so that most take several needs.
+_NEED_BYTES = 2500
 
 
 class HiveProcess:
     """One hive, over all its restarts."""
 
     def __init__(self, world: Any) -> None:
-        from tests.simulation.world import run_now
-
         self.world = world
-        self.run_now = run_now
+        self.run_now = world.run_now
         self.store = world.rules.hive_store()
+        self.store.is_lazy = is_lazy
         self.stored_generation = 0
         self.alive = False
         self.ends: dict[str, _End] = {}
@@ -39,9 +44,7 @@ class HiveProcess:
         self.start()
 
     def enrol(self, node_id: str) -> None:
-        from tests.simulation.memory_hive import _Node
-
-        self.store.nodes[node_id] = _Node(b"key")
+        self.store.nodes[node_id] = Node(b"key")
         # Enrolled before the first backup: a restore that forgets the node is another story.
         self.kept = [(self.stored_generation, self.store.copy())]
 
@@ -109,11 +112,21 @@ class HiveProcess:
     def release(self, node_id: str, instance: int) -> None:
         self.store.release(node_id, instance)
 
-    def quiet(self) -> bool:
-        """Whether nothing waits for a commit, and nothing is lacking that was not asked for."""
-        return all(
-            not end.ops and not end.history and not self.run_now(self.store.lacking(name, 1))
-            for name, end in self.ends.items()
+    def look(self, execution_id: str) -> None:
+        """A person opens a log that the hive does not hold of itself."""
+        for name, end in self.ends.items():
+            if self.alive and execution_id.startswith(f"{name}/"):
+                end.fetch(execution_id)
+
+    def settled(self, node_id: str) -> bool:
+        """Whether nothing of a node waits for its commit, nothing lacks, nothing was begun only."""
+        end = self.ends.get(node_id)
+        return (
+            end is not None
+            and not end.ops
+            and not end.history
+            and not self.run_now(self.store.open_needs(node_id))
+            and not self.run_now(self.store.lacking(node_id, 1))
         )
 
     def later(self, delay: float, event: Any) -> None:
@@ -147,12 +160,12 @@ class _End:
         self.world = hive.world
         self.socket = socket
         self.challenged_at = hive.next_order()
-        make = self.world.rules.hive_link or hive_link.HiveLink
-        self.machine = make(HIVE_ID, b"nonce")
+        self.machine = self.world.rules.hive_link(HIVE_ID, b"nonce")
         self.node_id = ""
         self.ops: deque[Any] = deque()
         self.history: deque[Any] = deque()
         self._committing = {"ops": False, "history": False}
+        self._asked: dict[tuple[str, int], float] = {}
 
     def send(self, message: Any) -> None:
         if self.socket.hive_open:
@@ -205,11 +218,14 @@ class _End:
                 [mark] = run_now(store.log_marks(self.node_id, [LogState(name, 1, 1, b"")]))
                 self.send(self.machine.agreed(mark, through))
             case hive_link.ForkSeen(forked):
-                if self.hive.run_now(
-                    self.hive.store.fork_seen(self.node_id, forked.epoch, forked.seq, forked.digest)
-                ):
-                    self.close(ErrorCode.QUARANTINED)
-                    self.world.at(3.0, lambda: self.world.admin(self.node_id))
+                self._guarded(self._fork_seen, forked)
+
+    def _fork_seen(self, forked: Forked) -> None:
+        store = self.hive.store
+        if self.hive.run_now(
+            store.fork_seen(self.node_id, forked.epoch, forked.seq, forked.digest)
+        ):
+            raise RemoteProtocolError(ErrorCode.QUARANTINED, "the history forked")
 
     def _guarded(self, step: Any, *arguments: Any) -> bool:
         try:
@@ -255,28 +271,46 @@ class _End:
         for frame in frames:
             self.send(frame)
         self.send(hive.safe(hello.node_id))
-        for need in run_now(store.open_needs(hello.node_id)):
-            self.send(need)
-        self._ask()
+        if not self.world.rules.no_needs:
+            for need in run_now(store.open_needs(hello.node_id)):
+                self.send(need)
+        self._look_again()
+
+    # --- backfill -----------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        if self.hive.ends.get(self.node_id) is self:
+            self._ask()
+            self.hive.later(_AGAIN_S, self._look_again)
 
     def _ask(self) -> None:
-        """Ask for what is lacking, as `hive.backfill` does at a reconnect."""
+        """Ask for what is lacking, as `hive.backfill` does."""
         if self.world.rules.no_needs or self.hive.ends.get(self.node_id) is not self:
             return
-        run_now, store = self.hive.run_now, self.hive.store
-        for lacking in run_now(store.lacking(self.node_id, 20)):
-            if lacking.logs:
-                need = Need(
-                    request_id=self.hive.next_request(),
-                    kind="logs",
-                    ids=[lack.execution_id for lack in lacking.logs],
-                    after=[lack.after for lack in lacking.logs],
-                    from_chunk=[lack.from_chunk for lack in lacking.logs],
-                )
-                stored = run_now(store.store_need(self.node_id, need))
-                if stored is not None and stored.request_id == need.request_id:
-                    self.send(stored)
-        self.hive.later(15.0, self._ask)
+        for lacking in self.hive.run_now(self.hive.store.lacking(self.node_id, 20)):
+            if lacking.executions and self._is_due(lacking.attempt_id, len(lacking.executions)):
+                self._send_need("executions", [lacking.attempt_id])
+            due = [one for one in lacking.logs if self._is_due(one.execution_id, one.from_chunk)]
+            if due:
+                self._send_need("logs", [lack.execution_id for lack in due])
+
+    def _is_due(self, what: str, held: int) -> bool:
+        before = self._asked.get((what, held))
+        if before is not None and self.world.now - before < _AGAIN_S:
+            return False
+        self._asked[what, held] = self.world.now
+        return True
+
+    def fetch(self, execution_id: str) -> None:
+        """Ask for a log, from where it is held on."""
+        self._send_need("logs", [execution_id])
+
+    def _send_need(self, kind: str, ids: list[str]) -> None:
+        request_id = self.hive.next_request()
+        need = Need(request_id=request_id, kind=kind, ids=ids, max_bytes=_NEED_BYTES)
+        stored = self.hive.run_now(self.hive.store.store_need(self.node_id, need))
+        if stored is not None and stored.request_id == need.request_id:
+            self.hive.later(0.0, lambda: self.send(stored))
 
     # --- commits ------------------------------------------------------------------------------
 
@@ -333,6 +367,7 @@ class _End:
 
     def _need_done(self, done: NeedDone) -> None:
         self.hive.run_now(self.hive.store.need_done(self.node_id, self.machine.link_no, done))
+        self._ask()
 
     def _after_commit(self, frame: Any) -> None:
         """Acknowledge, as a step of its own: the hive may die between commit and this."""
@@ -348,8 +383,7 @@ class _End:
 
 def _whole(image: Any, node_id: str, execution_id: str) -> bool:
     row = image.nodes[node_id].rows.get((OpKind.LOG_END, execution_id))
-    log = image.logs.get(execution_id)
-    if row is None or log is None:
+    if row is None or execution_id not in image.logs:
         return False
     end: Any = decode_body(OpKind.LOG_END, row.body)
-    return bool(log.cursor.next_chunk > end.chunks)
+    return bool(image.is_whole(execution_id, end))

@@ -4,7 +4,7 @@ Owns what a hive remembers; `copy` is a backup of it. Nothing here is asynchrono
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -53,9 +53,12 @@ class _Epoch:
     ops: dict[int, tuple[Op, bytes]] = field(default_factory=dict)
     digest: bytes = digests.EMPTY
     gaps: list[tuple[int, int]] = field(default_factory=list)
+    #: The node said that its history differs from ours at this op.
+    fork_seq: int | None = None
 
     def copy(self) -> "_Epoch":
-        return _Epoch(self.rank, self.mark, dict(self.ops), self.digest, list(self.gaps))
+        ops, gaps = dict(self.ops), list(self.gaps)
+        return _Epoch(self.rank, self.mark, ops, self.digest, gaps, self.fork_seq)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class _Log:
 
 
 @dataclass
-class _Node:
+class Node:
     key: bytes
     link_no: int = 0
     holder: Holder = field(default_factory=Holder)
@@ -95,8 +98,8 @@ class _Node:
     #: A snapshot was begun and not ended: what is shown is of two times.
     snapshot_broken: bool = False
 
-    def copy(self) -> "_Node":
-        return _Node(
+    def copy(self) -> "Node":
+        return Node(
             self.key,
             self.link_no,
             self.holder,
@@ -114,15 +117,18 @@ class MemoryHive:
     """An `IngestStore`."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, _Node] = {}
+        self.nodes: dict[str, Node] = {}
         self.logs: dict[str, _Log] = {}
         self.needs: dict[str, tuple[str, Need]] = {}
         self.missing: dict[tuple[str, str], str] = {}
         self.kept_aside = 0
+        #: Attempts whose logs are held only where someone asked for them.
+        self.is_lazy: Callable[[str], bool] = lambda attempt_id: False
 
     def copy(self) -> "MemoryHive":
         """Return a backup."""
-        backup = MemoryHive()
+        backup = type(self)()
+        backup.is_lazy = self.is_lazy
         backup.nodes = {name: node.copy() for name, node in self.nodes.items()}
         backup.logs = {name: log.copy() for name, log in self.logs.items()}
         backup.needs = dict(self.needs)
@@ -186,24 +192,13 @@ class MemoryHive:
         self, node_id: str, link_no: int, epochs: list[EpochState]
     ) -> JournalState:
         node = self._writable(node_id, link_no)
-        forks = []
-        for state in epochs:
-            held = node.epochs[state.epoch]
-            forked = 0 < state.last <= held.mark and self._digest(held, state.last) not in {
-                None,
-                state.digest,
-            }
-            if forked:
-                if node.fork_released != node.holder.instance:
-                    node.holder = holders.quarantined(
-                        node.holder, instance=node.holder.instance or 0
-                    )
-                    raise RemoteProtocolError(ErrorCode.QUARANTINED, "a fork")
-                forks.append(self._fork(state.epoch, held))
-        if epochs and not forks:
-            last = node.epochs[epochs[-1].epoch]
-            if last.rank < max(epoch.rank for epoch in node.epochs.values()):
-                forks.append(self._fork(epochs[-1].epoch, last))
+        forked = [state for state in epochs if self._forks(node.epochs[state.epoch], state)]
+        if forked and node.fork_released != node.holder.instance:
+            node.holder = holders.quarantined(node.holder, instance=node.holder.instance or 0)
+            raise RemoteProtocolError(ErrorCode.QUARANTINED, "a fork")
+        forks = [self._fork(state.epoch, node.epochs[state.epoch]) for state in forked]
+        if epochs and epochs[-1] not in forked and self._is_overtaken(node, epochs[-1]):
+            forks.append(self._fork(epochs[-1].epoch, node.epochs[epochs[-1].epoch]))
         marks = await self.marks(node_id, [state.epoch for state in epochs])
         return JournalState(
             marks=marks,
@@ -211,6 +206,22 @@ class MemoryHive:
             forks=forks,
             snapshot_wanted=node.snapshot_broken,
         )
+
+    def _is_overtaken(self, node: Node, present: EpochState) -> bool:
+        """Whether another holder of the identity wrote after this epoch, or in it."""
+        held = node.epochs[present.epoch]
+        top = max(epoch.rank for epoch in node.epochs.values())
+        return held.rank < top or held.mark > present.last
+
+    def _forks(self, held: _Epoch, state: EpochState) -> bool:
+        """Whether the node's epoch and ours part ways; forget an earlier fork that was settled."""
+        if held.mark < state.last:
+            return held.fork_seq is not None
+        if state.last and self._digest(held, state.last) not in {None, state.digest}:
+            held.fork_seq = state.last
+            return True
+        held.fork_seq = None
+        return False
 
     def _fork(self, number: int, epoch: _Epoch) -> Fork:
         newest = sorted(epoch.ops)[-limits.FORK_DIGESTS_MAX :]
@@ -232,9 +243,11 @@ class MemoryHive:
 
     async def fork_seen(self, node_id: str, epoch: int, seq: int, digest: bytes) -> bool:
         node = self.nodes[node_id]
-        ours = self._digest(node.epochs[epoch], seq)
-        if ours is None or ours == digest or node.fork_released == node.holder.instance:
+        if self._digest(node.epochs[epoch], seq) == digest:
             return False
+        node.epochs[epoch].fork_seq = seq
+        if node.fork_released == node.holder.instance:
+            raise RemoteProtocolError(ErrorCode.HOLE, "the history differs; call anew to settle it")
         node.holder = holders.quarantined(node.holder, instance=node.holder.instance or 0)
         return True
 
@@ -266,7 +279,7 @@ class MemoryHive:
             raise RemoteProtocolError(ErrorCode.FORBIDDEN, "another node's log")
         return max((seq for seq, digest in digests if log.digests.get(seq) == digest), default=0)
 
-    def _writable(self, node_id: str, link_no: int) -> _Node:
+    def _writable(self, node_id: str, link_no: int) -> Node:
         node = self.nodes[node_id]
         if node.revoked:
             raise RemoteProtocolError(ErrorCode.REVOKED, "the node is revoked")
@@ -297,7 +310,7 @@ class MemoryHive:
             self._saw(node, epoch, seq)
         return held.mark
 
-    def _saw(self, node: _Node, epoch: int, seq: int) -> None:
+    def _saw(self, node: Node, epoch: int, seq: int) -> None:
         if node.newest is not None:
             rank = node.epochs[node.newest[0]].rank
             if (rank, node.newest[1]) >= (node.epochs[epoch].rank, seq):
@@ -305,7 +318,7 @@ class MemoryHive:
         node.newest = (epoch, seq)
 
     def _apply(
-        self, node_id: str, node: _Node, rank: int, seq: int, record: Record, named_by: str = ""
+        self, node_id: str, node: Node, rank: int, seq: int, record: Record, named_by: str = ""
     ) -> None:
         for other_id, other in self.nodes.items():
             if other_id != node_id and (record.kind, record.entity_id) in other.rows:
@@ -412,18 +425,24 @@ class MemoryHive:
         }
         fresh = [index for index in wanted if need.ids[index] not in under_way]
         if not fresh:
-            return under_way[need.ids[wanted[0]]]
-        stored = msgspec.structs.replace(
-            need,
-            ids=[need.ids[index] for index in fresh],
-            after=[need.after[index] for index in fresh if index < len(need.after)],
-            from_chunk=[need.from_chunk[index] for index in fresh if index < len(need.from_chunk)],
-        )
+            return self._as_it_stands(under_way[need.ids[wanted[0]]])
+        stored = msgspec.structs.replace(need, ids=[need.ids[index] for index in fresh])
         self.needs[need.request_id] = (node_id, stored)
-        return stored
+        return self._as_it_stands(stored)
 
     async def open_needs(self, node_id: str) -> list[Need]:
-        return [need for owner, need in self.needs.values() if owner == node_id]
+        return [self._as_it_stands(need) for owner, need in self.needs.values() if owner == node_id]
+
+    def _as_it_stands(self, need: Need) -> Need:
+        if need.kind != "logs":
+            return need
+        cursors = [self.cursor(name) for name in need.ids]
+        return msgspec.structs.replace(
+            need,
+            after=[cursor.next_entry - 1 for cursor in cursors],
+            from_chunk=[cursor.next_chunk for cursor in cursors],
+            digests=[cursor.digest for cursor in cursors],
+        )
 
     async def need_done(self, node_id: str, link_no: int, done: NeedDone) -> None:
         self._writable(node_id, link_no)
@@ -437,12 +456,15 @@ class MemoryHive:
 
     async def lacking(self, node_id: str, limit: int) -> list[Lacking]:
         node = self.nodes[node_id]
+        asked = {name for need in await self.open_needs(node_id) for name in need.ids}
         found = []
         for (kind, attempt_id), row in node.rows.items():
             if kind != OpKind.ATTEMPT or row.forgotten:
                 continue
             attempt = decode_body(kind, row.body)
             assert isinstance(attempt, Attempt)
+            if asked & {attempt_id, *attempt.executions}:
+                continue
             unknown = [
                 name
                 for name in attempt.executions
@@ -452,27 +474,33 @@ class MemoryHive:
             logs = [
                 LogLack(
                     execution_id=name,
-                    from_chunk=self._cursor(name).next_chunk,
-                    after=self._cursor(name).next_entry - 1,
+                    from_chunk=self.cursor(name).next_chunk,
+                    after=self.cursor(name).next_entry - 1,
+                    digest=self.cursor(name).digest,
                 )
                 for name in attempt.executions
-                if self._log_lacks(node, name)
+                if not self.is_lazy(attempt_id) and self._log_lacks(node, name)
             ]
             if unknown or logs:
                 found.append(Lacking(attempt_id=attempt_id, executions=unknown, logs=logs))
         return found[::-1][:limit]
 
-    def _cursor(self, execution_id: str) -> LogCursor:
+    def cursor(self, execution_id: str) -> LogCursor:
         log = self.logs.get(execution_id)
         return LogCursor() if log is None else log.cursor
 
-    def _log_lacks(self, node: _Node, execution_id: str) -> bool:
+    def _log_lacks(self, node: Node, execution_id: str) -> bool:
         row = node.rows.get((OpKind.LOG_END, execution_id))
         if row is None or row.forgotten or ("logs", execution_id) in self.missing:
             return False
         end = decode_body(OpKind.LOG_END, row.body)
         assert isinstance(end, LogEnd)
-        return self._cursor(execution_id).next_chunk <= end.chunks
+        return not self.is_whole(execution_id, end)
+
+    def is_whole(self, execution_id: str, end: LogEnd) -> bool:
+        """Whether a log is held to its end, and is of its node's history."""
+        cursor = self.cursor(execution_id)
+        return cursor.next_chunk > end.chunks and end.chain in {b"", cursor.digest}
 
     # --- for the simulator's judge ------------------------------------------------------------
 

@@ -171,10 +171,15 @@ class MemoryJournal:
             for key in told
             if key in self._records and self._records[key].epoch != epoch
         ]
+        # Pruned here and lost there: the new epoch begins with a hole, for a snapshot to fill.
+        lost = max(0, held.first_kept - 1 - agreed_seq)
+        pruned_digest = held.pruned_digest
         del held.ops[kept:], held.digests[kept:]
         held.first_kept = min(held.first_kept, agreed_seq + 1)
         held.pruned_digest = held.pruned_digest if held.ops else agreed
         await self.open_epoch(new_epoch)
+        if lost:
+            self._epochs[new_epoch] = _Epoch(new_epoch, lost + 1, pruned_digest)
         for op in moved:
             self._append(op)
         for record in newest:
@@ -300,7 +305,8 @@ class MemoryChunks:
         return [
             LogState(log.execution_id, log.next_chunk, log.next_entry, log.digest)
             for log in (held.log for held in self._logs.values())
-            if (not log.closed or log.acked_chunk < log.next_chunk) and not log.purged
+            if (not log.closed or log.acked_chunk < log.next_chunk)
+            and not log.purged
             and log.checkout_id not in without
         ]
 
@@ -326,6 +332,17 @@ class MemoryChunks:
             chunks_max,
             bytes_max,
         )
+
+    async def whole_from(self, execution_id: str, chunk_seq: int) -> bool:
+        held = self._logs[execution_id]
+        following = chunk_seq
+        for chunk, _ in held.chunks:
+            if through(chunk) < chunk_seq:
+                continue
+            if chunk.chunk_seq > following:
+                return False
+            following = through(chunk) + 1
+        return following >= held.log.next_chunk
 
     async def chunks_covering(
         self, execution_id: str, after_entry: int, *, chunks_max: int, bytes_max: int

@@ -4,68 +4,23 @@ What `node_agent.link_session` does with a socket, this does with a simulated on
 event of its own, so that a kill may fall between any two.
 """
 
-import zlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from node_agent import need_answers
 from node_agent.reconnect import Backoff
 from protocol import node_effects, node_link
-from protocol.entities import Attempt, Execution, LogEnd
 from protocol.errors import ProtocolError
-from protocol.log_chunks import LogChunk, LogCursor
-from protocol.messages import Heartbeat, Need, NodeMessage, Safe
-from protocol.ops import Op, OpKind, Record, encode_body
-from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
-from tests.simulation.memory_node import MemoryChunks, MemoryJournal
-from tests.simulation.sockets import Socket
+from protocol.log_chunks import LogChunk
+from protocol.messages import Heartbeat, LogMark, Need, NeedDone, NodeMessage, Safe
+from tests.simulation.disk import LAZY, Answers, Disk, blobs
+from tests.simulation.sockets import HIVE_ID, Socket
+from tests.simulation.workload import Workload
 
-HIVE_ID = "hive"
-
-
-class Disk:
-    """What survives a kill: the two stores, and the entities the workload knows."""
-
-    def __init__(self) -> None:
-        self.journal = MemoryJournal()
-        self.chunks = MemoryChunks()
-        #: Attempt id to its executions, while it runs.
-        self.running: dict[str, str] = {}
-        self.made = 0
-
-    def copy(self) -> "Disk":
-        image = Disk()
-        image.journal = self.journal.copy()
-        image.chunks = self.chunks.copy()
-        image.running = dict(self.running)
-        image.made = self.made
-        return image
-
-
-class Answers:
-    """What the answers to needs are read from."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-
-    async def records(self, kind: str, ids: list[str]) -> list[Record]:
-        return await self._disk.journal.records(kind, ids)
-
-    async def executions_of(self, attempt_id: str) -> list[str] | None:
-        found = await self._disk.journal.records(OpKind.ATTEMPT, [attempt_id])
-        return [f"{attempt_id}/e"] if found else None
-
-    async def tombstone(self, entity_id: str) -> str | None:
-        log = await self._disk.chunks.log(entity_id)
-        return "purged" if log is not None and log.purged else None
-
-    async def has_log(self, execution_id: str) -> bool:
-        log = await self._disk.chunks.log(execution_id)
-        return log is not None and not log.purged
-
-    async def chunks_from(self, execution_id: str, chunk_seq: int, **bounds: int) -> Any:
-        return await self._disk.chunks.chunks_from(execution_id, chunk_seq, **bounds)
+#: Nobody waits 15 minutes here for a refused node to dial again.
+_WAIT_S_MAX = 30.0
+_HANDSHAKE_S_MAX = 15.0
 
 
 class NodeProcess:
@@ -73,49 +28,54 @@ class NodeProcess:
 
     def __init__(self, world: Any, node_id: str) -> None:
         self.world = world
+        self.run_now = world.run_now
         self.node_id = node_id
         self.disk = Disk()
         self.images: list[Disk] = []
+        #: Frames this node sent at some time, for replays.
         self.recorded: deque[NodeMessage] = deque(maxlen=60)
+        self.work = Workload(world, self)
         self.alive = False
         self.instance = 0
+        self.connect_no = 0
+        self.link: Any = None
+        self.socket: Socket | None = None
         self._life = 0
-        self._unlisten: list[Any] = []
+        self._unlisten: list[Callable[[], None]] = []
 
     # --- life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        if self.alive or (self not in self.world.nodes and self.world.nodes):
-            pass
+        """Start the process on its disk, under a new instance."""
         if self.alive:
             return
-        from tests.simulation.world import run_now
-
-        self.run_now = run_now
-        self.alive = True
-        self._life += 1
         self.instance = self.world.random.getrandbits(63)
         self.connect_no = 0
+        if not (self.world.rules.one_epoch and self.run_now(self.disk.journal.epochs())):
+            self.run_now(self.disk.journal.open_epoch(self.instance))
+            self.disk.epochs[self.instance] = []
+        self._run()
+
+    def _run(self) -> None:
+        self.alive = True
+        self._life += 1
         self.generation_seen = 0
-        self.link: Any = None
-        self.socket: Socket | None = None
+        self.link = None
+        self.socket = None
         self.backoff = Backoff()
         self._control: deque[NodeMessage] = deque()
         self._answers: dict[str, AsyncIterator[Any]] = {}
         self._pumping = False
         self._refork: list[Any] = []
-        self._uncommitted: list[LogChunk] = []
+        self._moved: set[str] = set()
         self._dial_no = 0
-        if not (self.world.rules.one_epoch and run_now(self.disk.journal.epochs())):
-            run_now(self.disk.journal.open_epoch(self.instance))
-            self.world.history.epochs[self.instance] = []
         self._unlisten = [
             self.disk.journal.listen(self._journal_grew),
             self.disk.chunks.listen(self._log_grew),
         ]
-        self._later(self.world.soon(), self._dial)
-        self._later(self.world.random.random(), self._work)
-        self._later(20.0, self._beat)
+        self.later(self.world.soon(), self._dial)
+        self.later(self.world.random.random(), self.work.step)
+        self.later(20.0, self._beat)
 
     def kill(self) -> None:
         """Kill -9: only the disk stays."""
@@ -131,36 +91,52 @@ class NodeProcess:
         """The disk goes back to an older image."""
         self.disk = self.world.random.choice(self.images).copy()
 
-    def clone(self) -> "NodeProcess":
-        """A copy of the disk is started on another machine."""
+    def lose_disk(self) -> None:
+        """A new disk, with nothing on it but the key."""
+        self.disk, self.images = Disk(), []
+
+    def clone(self, *, live: bool) -> "NodeProcess":
+        """A copy is started on another machine: of the disk, or (`live`) of the running process."""
         clone = NodeProcess(self.world, self.node_id)
         clone.disk = self.disk.copy()
         clone.recorded = self.recorded
+        if live:
+            clone.instance, clone.connect_no = self.instance, self.connect_no
+            clone._run()
+        else:
+            clone.start()
         return clone
 
     def hurry(self) -> None:
         """A person dials for it: whatever the backoff says, now."""
         if self.alive and self.socket is None:
             self._dial_no += 1
-            self._later(self.world.soon(), self._dial)
+            self.later(self.world.soon(), self._dial)
 
-    def quiet(self) -> bool:
-        """Whether the link is live and has nothing to send."""
+    def settled(self) -> bool:
+        """Whether the hive has taken all there is, and nothing is on its way to it."""
+        link = self.link
+        if self.socket is None or link is None or link.phase is not node_link.Phase.LIVE:
+            return False
+        under_way = (
+            link._snapshot_due
+            or link._needs
+            or link._probing
+            or link._in_flight
+            or link._running
+            or link._resting
+            or self.socket.under_way
+            or self._moved
+        )
         return (
-            self.alive
-            and self.socket is not None
-            and self.link is not None
-            and self.link.phase is node_link.Phase.LIVE
-            and self.socket.in_flight == 0
+            not under_way
             and self.socket.hive_open
-            and not self.link._in_flight
-            and not self._control
-            and self.link.next_wanted() is None
-            and not self._answers
-            and self.run_now(self.disk.chunks.outbox()).chunks == 0
+            and all(epoch.acked >= epoch.last for epoch in link._epochs.values())
+            and all(log.mark.next_chunk >= log.next_new for log in link._logs.values())
         )
 
-    def _later(self, delay: float, event: Any) -> None:
+    def later(self, delay: float, event: Callable[[], None]) -> None:
+        """Have `event` happen after `delay`, unless this process is dead by then."""
         life = self._life
 
         def happen() -> None:
@@ -176,7 +152,7 @@ class NodeProcess:
             return
         hive = self.world.hive
         if not hive.alive:
-            self._redial(None)
+            self._redial(None, lived_s=0.0)
             return
         self.connect_no += 1
         caller = node_link.Caller(
@@ -189,11 +165,10 @@ class NodeProcess:
             version="0",
             sign=lambda signed: b"",
         )
-        make = self.world.rules.node_link or node_link.NodeLink
-        self.link = make(
+        self.link = self.world.rules.node_link(
             caller,
             self.run_now(self.disk.journal.epochs()),
-            self.run_now(self.disk.chunks.logs_to_name()),
+            self.run_now(self.disk.chunks.logs_to_name({LAZY})),
         )
         if hasattr(self.link, "seen"):
             self.link.seen = self.run_now(self.disk.journal.marks_seen())
@@ -203,17 +178,17 @@ class NodeProcess:
         self._dialled_at = self.world.now
         hive.accept(self.socket)
 
-    def _redial(self, code: int | None) -> None:
-        self.backoff.closed(lived_s=0.0, close_code=code)
+    def _redial(self, code: int | None, *, lived_s: float) -> None:
+        self.backoff.closed(lived_s=lived_s, close_code=code)
         self._dial_no += 1
         dial_no = self._dial_no
-        wait_s = self.backoff.wait_s(self.world.random.random())
 
         def dial() -> None:
             if dial_no == self._dial_no:
                 self._dial()
 
-        self._later(min(wait_s, 30.0), dial)
+        wait_s = self.backoff.wait_s(self.world.random.random())
+        self.later(min(wait_s, _WAIT_S_MAX), dial)
 
     def closed(self, socket: Socket, code: int | None) -> None:
         """The socket is gone."""
@@ -222,22 +197,24 @@ class NodeProcess:
         self.socket = None
         self.link.close()
         self._settle_forks()
-        self._redial(code)
+        self._redial(code, lived_s=self.world.now - self._dialled_at)
 
     def _settle_forks(self) -> None:
+        journal, epochs = self.disk.journal, self.disk.epochs
         for fork in self._refork:
             agreed = 0
             for seq, digest in sorted(fork.digests, reverse=True):
-                if self.run_now(self.disk.journal.digest_at(fork.epoch, seq)) == digest:
+                if self.run_now(journal.digest_at(fork.epoch, seq)) == digest:
                     agreed = seq
                     break
             self.instance = self.world.random.getrandbits(63)
             self.connect_no = 0
-            history = self.world.history.epochs
-            self.run_now(self.disk.journal.refork(fork.epoch, agreed, self.instance))
-            history[self.instance] = self.run_now(
-                self.disk.journal.ops_after(self.instance, 0, ops_max=10**6, bytes_max=10**9)
-            )
+            self.run_now(journal.refork(fork.epoch, agreed, self.instance))
+            begun = self.run_now(journal.epochs())[-1]
+            lost = epochs[fork.epoch][agreed : agreed + begun.first_kept - 1]
+            del epochs[fork.epoch][agreed:]
+            kept = journal.ops_after(self.instance, len(lost), ops_max=10**6, bytes_max=10**9)
+            epochs[self.instance] = lost + self.run_now(kept)
         self._refork = []
 
     def receive(self, socket: Socket, message: Any) -> None:
@@ -247,18 +224,20 @@ class NodeProcess:
         try:
             for effect in self.link.receive(message):
                 self._take(effect)
-        except ProtocolError:
-            self._break()
+        except ProtocolError as error:
+            self._break(error)
             return
         self._pump()
 
-    def _break(self) -> None:
-        if self.socket is not None:
-            self.socket.close_node()
-            self.socket = None
-            self.link.close()
-            self._settle_forks()
-            self._redial(4410)
+    def _break(self, error: ProtocolError | None = None) -> None:
+        if self.socket is None:
+            return
+        self.socket.close_node()
+        self.socket = None
+        self.link.close()
+        self._settle_forks()
+        code = None if error is None else error.meaning.close_code
+        self._redial(code, lived_s=self.world.now - self._dialled_at)
 
     def _take(self, effect: Any) -> None:
         disk, run_now = self.disk, self.run_now
@@ -279,48 +258,76 @@ class NodeProcess:
             case node_effects.Adopt(mark, held_through):
                 log = run_now(disk.chunks.adopt(mark, held_through))
                 self.link.log_grew(
-                    log.execution_id,
-                    next_chunk=log.next_chunk,
-                    open_=not log.closed,
+                    log.execution_id, next_chunk=log.next_chunk, open_=not log.closed
                 )
             case node_effects.Refork(fork):
                 self._refork.append(fork)
-                self._later(0.0, self._break)
+                self.later(0.0, self._break)
             case node_effects.LogsAcked(marks):
                 run_now(disk.chunks.acked(marks))
+                if self.world.rules.prune_on_ack:
+                    self._purge([mark.execution_id for mark in marks])
             case node_effects.OpsAcked(epoch, seq):
                 run_now(disk.journal.saw_marks({epoch: seq}))
                 if self.world.rules.prune_on_ack:
                     run_now(disk.journal.prune(epoch, seq))
             case node_effects.Received(Need() as need):
+                if need.kind == "logs":
+                    self._compare_logs(need)
                 self._answers[need.request_id] = need_answers.answer(need, Answers(disk))
             case node_effects.Received(Safe() as safe):
-                self._prune(safe)
+                for epoch, seq in safe.epochs:
+                    run_now(disk.journal.prune(epoch, seq))
+                self._purge(safe.logs)
 
-    def _prune(self, safe: Safe) -> None:
-        for epoch, seq in safe.epochs:
-            self.run_now(self.disk.journal.prune(epoch, seq))
-        for execution_id in safe.logs:
-            log = self.run_now(self.disk.chunks.log(execution_id))
-            if log is not None and log.closed and not log.purged:
-                self.run_now(self.disk.chunks.purge(execution_id))
+    def _compare_logs(self, need: Need) -> None:
+        chunks, run_now = self.disk.chunks, self.run_now
+        for name, place, after, digest in zip(
+            need.ids, need.from_chunk, need.after, need.digests, strict=True
+        ):
+            log = run_now(chunks.log(name))
+            if log is None or log.purged:
+                continue
+            if self.link.streams(name):
+                self.link.log_grew(name, next_chunk=log.next_chunk, open_=not log.closed)
+            elif run_now(chunks.digest_at(name, place - 1)) != digest:
+                for following in self.link.log_differs(name, log.next_chunk):
+                    self._take(following)
+            elif not run_now(chunks.whole_from(name, place)):
+                self.link.stream(LogMark(name, place, after + 1, digest), log.next_chunk)
+
+    def _purge(self, names: Iterable[str]) -> None:
+        disk = self.disk
+        for execution_id in names:
+            log = self.run_now(disk.chunks.log(execution_id))
+            if log is None or not log.closed or log.purged or log.acked_chunk < log.next_chunk:
+                continue
+            disk.purged[execution_id] = blobs(disk.chunks.all_logs()[execution_id][1])
+            self.run_now(disk.chunks.purge(execution_id))
 
     # --- sending ------------------------------------------------------------------------------
 
     def _journal_grew(self, grew: Any) -> None:
-        if self.link is not None and self.socket is not None:
+        if self.socket is not None:
             self.link.journal_grew(grew.epoch, grew.seq)
             self._pump()
 
     def _log_grew(self, grew: Any) -> None:
-        if self.link is not None and self.socket is not None:
+        if grew.closed:
+            self._moved.add(grew.execution_id)
+            self.later(self.world.soon(), lambda: self._log_moved(grew.execution_id))
+        if self.socket is not None and grew.checkout_id != LAZY:
             self.link.log_grew(grew.execution_id, next_chunk=grew.next_chunk, open_=not grew.closed)
             self._pump()
+
+    def _log_moved(self, execution_id: str) -> None:
+        self._moved.discard(execution_id)
+        self.work.log_moved(execution_id)
 
     def _pump(self) -> None:
         if not self._pumping:
             self._pumping = True
-            self._later(self.world.soon(), self._send_one)
+            self.later(self.world.soon(), self._send_one)
 
     def _send_one(self) -> None:
         self._pumping = False
@@ -336,8 +343,8 @@ class NodeProcess:
             return
         try:
             self._send_wanted(socket, wanted)
-        except ProtocolError:
-            self._break()
+        except ProtocolError as error:
+            self._break(error)
             return
         self._pump()
 
@@ -355,176 +362,43 @@ class NodeProcess:
                     disk.journal.ops_after(epoch, after, ops_max=ops_max, bytes_max=bytes_max)
                 )
                 socket.up(self.link.ops_read(epoch, ops))
-            case node_effects.ChunksWanted(execution_id, chunk_seq, bytes_max):
-                chunks = run_now(
-                    disk.chunks.chunks_from(
-                        execution_id, chunk_seq, chunks_max=4, bytes_max=bytes_max
-                    )
-                )
-                if not chunks:
-                    self.link.log_gone(execution_id)
-                elif chunks[0].chunk_seq > chunk_seq:
-                    for effect in self.link.hole_found(execution_id):
-                        self._take(effect)
-                    return
-                for chunk in chunks:
-                    if not self.link.may_begin_chunk():
-                        break
-                    socket.up(self.link.chunk_read(chunk))
+            case node_effects.ChunksWanted():
+                self._send_chunks(socket, wanted)
             case node_effects.AnswerWanted(request_id):
                 frame = run_now(anext(self._answers[request_id]))  # type: ignore[arg-type]
                 allowed = self.link.answer_read(frame)
                 if allowed is not None:
                     socket.up(allowed)
-                if type(frame).__name__ == "NeedDone":
+                if isinstance(frame, NeedDone):
                     del self._answers[request_id]
+
+    def _send_chunks(self, socket: Socket, wanted: node_effects.ChunksWanted) -> None:
+        chunks = self.run_now(
+            self.disk.chunks.chunks_from(
+                wanted.execution_id, wanted.chunk_seq, chunks_max=4, bytes_max=wanted.bytes_max
+            )
+        )
+        if not chunks:
+            self.link.log_gone(wanted.execution_id)
+        elif chunks[0].chunk_seq > wanted.chunk_seq:
+            for effect in self.link.hole_found(wanted.execution_id):
+                self._take(effect)
+            return
+        for chunk in chunks:
+            if not self.link.may_begin_chunk():
+                break
+            socket.up(self.link.chunk_read(chunk))
+
+    def send_unasked(self, chunks: list[LogChunk]) -> None:
+        """Send chunks that are not committed yet: what a mutant does."""
+        if self.socket is not None and self.link.phase is node_link.Phase.LIVE:
+            for chunk in chunks:
+                self.socket.up(chunk)
 
     def _beat(self) -> None:
         if self.socket is not None and self.link.phase is node_link.Phase.LIVE:
             self._control.append(Heartbeat(n=1))
             self._pump()
-        elif self.socket is not None and self.world.now - self._dialled_at > 15:
-            # The handshake took too long.
+        elif self.socket is not None and self.world.now - self._dialled_at > _HANDSHAKE_S_MAX:
             self._break()
-        self._later(20.0 if self.world.faulty else 5.0, self._beat)
-
-    # --- the workload -------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        if not self.world.faulty:
-            return
-        choice = self.world.random.random()
-        disk = self.disk
-        if choice < 0.25 or not disk.running:
-            self._begin_attempt()
-        else:
-            attempt_id = self.world.random.choice(sorted(disk.running))
-            execution_id = disk.running[attempt_id]
-            if choice < 0.72:
-                self._cut_chunks(execution_id)
-            elif choice < 0.86:
-                self._change_attempt(attempt_id, execution_id)
-            else:
-                self._end_attempt(attempt_id, execution_id)
-        if self.world.random.random() < 0.1:
-            self.images.append(disk.copy())
-            del self.images[:-3]
-        self._later(self.world.random.expovariate(1 / 0.35), self._work)
-
-    def _append(self, kind: OpKind, entity_id: str, entity: Any) -> None:
-        op = Op(kind.value, entity_id, int(self.world.now * 1000), encode_body(entity))
-        epoch = self.run_now(self.disk.journal.epochs())[-1].epoch
-        self.world.history.epochs[epoch].append(op)
-        self.run_now(self.disk.journal.append(op.kind, op.entity_id, op.body, op.at_ms))
-
-    def _attempt(self, attempt_id: str, execution_id: str, phase: AttemptPhase) -> Attempt:
-        return Attempt(
-            id=attempt_id,
-            task_id="t",
-            task_title="t",
-            checkout_id="c",
-            project_identity="p",
-            project_name="p",
-            executor="command",
-            branch="b",
-            phase=phase,
-            outcome=AttemptOutcome.SUCCEEDED if phase is AttemptPhase.ENDED else None,
-            reason=str(self.world.random.random()),
-            executions=[execution_id],
-        )
-
-    def _begin_attempt(self) -> None:
-        self.disk.made += 1
-        number = self.world.random.getrandbits(40)
-        attempt_id = f"{self.node_id}/{number:x}"
-        execution_id = f"{attempt_id}/e"
-        self._append(
-            OpKind.ATTEMPT,
-            attempt_id,
-            self._attempt(attempt_id, execution_id, AttemptPhase.RUNNING),
-        )
-        self._append(
-            OpKind.EXECUTION,
-            execution_id,
-            Execution(
-                id=execution_id,
-                attempt_id=attempt_id,
-                kind=ExecutionKind.AGENT,
-                status=ExecutionStatus.RUNNING,
-            ),
-        )
-        self.run_now(self.disk.chunks.open_log(execution_id, attempt_id, "c"))
-        self.disk.running[attempt_id] = execution_id
-
-    def _cut_chunks(self, execution_id: str) -> None:
-        log = self.run_now(self.disk.chunks.log(execution_id))
-        assert log is not None
-        cursor = LogCursor(next_chunk=log.next_chunk, next_entry=log.next_entry)
-        chunks = []
-        for _ in range(self.world.random.randint(1, 3)):
-            blob = self.world.blob()
-            chunk = LogChunk(
-                execution_id=execution_id,
-                chunk_seq=cursor.next_chunk,
-                first_entry=cursor.next_entry,
-                entries=self.world.random.randint(0, 9),
-                raw_bytes=len(blob),
-                crc32=zlib.crc32(blob),
-                first_ms=0,
-                last_ms=0,
-                blob=blob,
-            )
-            chunks.append(chunk)
-            cursor = LogCursor(
-                next_chunk=chunk.chunk_seq + 1, next_entry=chunk.first_entry + chunk.entries
-            )
-        if self.world.rules.send_before_commit:
-            live = self.link is not None and self.link.phase is node_link.Phase.LIVE
-            if self.socket is not None and live:
-                for chunk in chunks:
-                    self.socket.up(chunk)
-            self._later(self.world.random.random(), lambda: self._commit(chunks))
-        else:
-            self._commit(chunks)
-
-    def _commit(self, chunks: list[LogChunk]) -> None:
-        log = self.run_now(self.disk.chunks.log(chunks[0].execution_id))
-        if log is None or log.closed or log.next_chunk != chunks[0].chunk_seq:
-            return
-        self.world.history.blobs.update(chunk.blob for chunk in chunks)
-        self.run_now(self.disk.chunks.commit([(chunk, b"") for chunk in chunks]))
-
-    def _change_attempt(self, attempt_id: str, execution_id: str) -> None:
-        self._append(
-            OpKind.ATTEMPT,
-            attempt_id,
-            self._attempt(attempt_id, execution_id, AttemptPhase.RUNNING),
-        )
-
-    def _end_attempt(self, attempt_id: str, execution_id: str) -> None:
-        log = self.run_now(self.disk.chunks.close_log(execution_id))
-        self._append(
-            OpKind.EXECUTION,
-            execution_id,
-            Execution(
-                id=execution_id,
-                attempt_id=attempt_id,
-                kind=ExecutionKind.AGENT,
-                status=ExecutionStatus.SUCCEEDED,
-                exit_code=0,
-            ),
-        )
-        self._append(
-            OpKind.LOG_END,
-            execution_id,
-            LogEnd(
-                execution_id=execution_id,
-                chunks=log.next_chunk - 1,
-                entries=log.next_entry - 1,
-                bytes=log.raw_bytes,
-            ),
-        )
-        self._append(
-            OpKind.ATTEMPT, attempt_id, self._attempt(attempt_id, execution_id, AttemptPhase.ENDED)
-        )
-        del self.disk.running[attempt_id]
+        self.later(20.0 if self.world.faulty else 5.0, self._beat)

@@ -3,14 +3,13 @@
 from collections import deque
 from typing import Any
 
-from protocol.messages import Hello, HelloLogs
+from protocol.messages import Heartbeat, Hello, HelloLogs
+
+HIVE_ID = "hive"
 
 
 class Socket:
     """One connection. Both ends have `receive(message)` and `closed(code)`."""
-
-    #: Frames nodes sent on earlier sockets, for replays; newest last.
-    _RECORDED_MAX = 60
 
     def __init__(self, world: Any, node: Any) -> None:
         self.world = world
@@ -24,7 +23,8 @@ class Socket:
         self._last_up = 0.0
         self._last_down = 0.0
         self._spike = 0.0
-        self.in_flight = 0
+        #: Frames of the node on their way that the hive has something to do about.
+        self.under_way = 0
         self._sent_up: deque[Any] = deque(maxlen=8)
         world.sockets.append(self)
 
@@ -40,13 +40,12 @@ class Socket:
         if not isinstance(message, Hello | HelloLogs):
             self.node.recorded.append(message)
         self._last_up = self._arrival(self._last_up)
-        self.in_flight += 1
+        self.under_way += not isinstance(message, Heartbeat)
         self.world.at(self._last_up - self.world.now, lambda: self._deliver_up(message))
 
     def down(self, message: Any) -> None:
         """A frame from the hive to the node."""
         self._last_down = self._arrival(self._last_down)
-        self.in_flight += 1
         self.world.at(self._last_down - self.world.now, lambda: self._deliver_down(message))
 
     def _arrival(self, last: float) -> float:
@@ -54,12 +53,11 @@ class Socket:
         return max(last, self.world.now + self.world.soon() + spike)
 
     def _deliver_up(self, message: Any, *, again: bool = False) -> None:
-        self.in_flight -= not again
+        self.under_way -= not again and not isinstance(message, Heartbeat)
         if self.carries_up and self.hive_open and self.hive_end is not None:
             self.hive_end.receive(message)
 
     def _deliver_down(self, message: Any) -> None:
-        self.in_flight -= 1
         if self.carries_down and self.node_open:
             self.node.receive(self, message)
 

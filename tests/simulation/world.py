@@ -10,17 +10,19 @@ import heapq
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from protocol import limits
-from protocol.log_chunks import LogChunk
-from protocol.ops import Op
+from protocol.hive_link import HiveLink
+from protocol.node_link import NodeLink
+from protocol.ops import OpKind
+from tests.simulation.hive_process import HiveProcess
+from tests.simulation.immediate import run_now
 from tests.simulation.judge import judge
 from tests.simulation.memory_hive import MemoryHive
-
-T = TypeVar("T")
+from tests.simulation.node_process import NodeProcess
 
 #: Kinds of fault a history may meet, with how often each is chosen when one is due.
 FAULTS = {
@@ -35,26 +37,21 @@ FAULTS = {
     "restore_hive": 5,
     "restore_hive_ancient": 2,
     "restore_node": 4,
+    "lose_disk": 2,
     "clone_node": 3,
+    "clone_live": 3,
 }
-
-
-def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits: the memory stores are asynchronous in name alone."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    raise AssertionError("a memory store waited")
+#: A history meets this many events at least before its faults stop.
+EVENTS_MIN = 260
+#: Virtual seconds in which the world has to come to rest once they have (I8).
+REST_S_MAX = 60.0
 
 
 @dataclass
 class History:
     """What truly happened, as no process of the world can know it."""
 
-    #: Ops of each epoch as its process committed them, from number 1.
-    epochs: dict[int, list[Op]] = field(default_factory=dict)
+    #: The content of every chunk that was committed on some disk.
     blobs: set[bytes] = field(default_factory=set)
     #: A backup older than what the nodes may count on was restored: gaps are allowed, if recorded.
     ancient: bool = False
@@ -70,20 +67,19 @@ class Rules:
     publish_before_commit: bool = False
     ack_before_commit: bool = False
     no_needs: bool = False
-    hive_store: Callable[[], MemoryHive] = MemoryHive
-    node_link: Callable[..., Any] | None = None
-    hive_link: Callable[..., Any] | None = None
+    hive_store: type[MemoryHive] = MemoryHive
+    node_link: type[NodeLink] = NodeLink
+    hive_link: type[HiveLink] = HiveLink
 
 
 class World:
     """One history."""
 
-    def __init__(self, seed: int, rules: Rules, *, events: int = 260, nodes: int = 2) -> None:
-        from tests.simulation.hive_process import HiveProcess
-        from tests.simulation.node_process import NodeProcess
+    run_now = staticmethod(run_now)
 
+    def __init__(self, seed: int, rules: Rules | None = None, *, nodes: int = 2) -> None:
         self.seed = seed
-        self.rules = rules
+        self.rules = rules or Rules()
         self.random = random.Random(seed)
         self.now = 0.0
         self.faults: Counter[str] = Counter()
@@ -93,7 +89,6 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = itertools.count()
         self._blob_no = itertools.count()
-        self._events_max = events
         #: The faults this history is prone to; a mix of a few digs deeper than a little of all.
         self._prone = self.random.sample(sorted(FAULTS), 4)
         self.sockets: list[Any] = []
@@ -103,6 +98,7 @@ class World:
             self.hive.enrol(node.node_id)
             node.start()
         self.at(1.0, self._backup)
+        self.at(3.0, self._look)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -116,20 +112,17 @@ class World:
 
     def run(self) -> None:
         """Live through the history, let it settle, and judge it."""
-        while self.events < self._events_max:
+        while self.events < EVENTS_MIN:
             self._step()
             if self.random.random() < 0.035:
                 self._fault()
         self._settle()
         judge(self)
 
-    def _step(self) -> bool:
-        if not self._heap:
-            return False
+    def _step(self) -> None:
         self.now, _, event = heapq.heappop(self._heap)
         self.events += 1
         event()
-        return True
 
     def _settle(self) -> None:
         self.faulty = False
@@ -141,19 +134,19 @@ class World:
             if not node.alive:
                 node.start()
             node.hurry()
-        deadline = self.now + 60.0
+        deadline = self.now + REST_S_MAX
         steps = 0
-        while self._heap and self._heap[0][0] <= deadline:
+        while not self.settled() and self._heap[0][0] <= deadline:
             self._step()
             steps += 1
             assert steps < 60_000, "the world does not come to rest"
-            if steps % 16 == 0 and self._quiet():
-                break
 
-    def _quiet(self) -> bool:
+    def settled(self) -> bool:
         """Whether nothing is left to send, so that waiting longer would change nothing."""
         one_each = len({node.node_id for node in self.nodes}) == len(self.nodes)
-        return one_each and all(node.quiet() for node in self.nodes) and self.hive.quiet()
+        return one_each and all(
+            node.settled() and self.hive.settled(node.node_id) for node in self.nodes
+        )
 
     # --- what the world makes -----------------------------------------------------------------
 
@@ -165,6 +158,18 @@ class World:
     def _backup(self) -> None:
         self.hive.backup()
         self.at(self.random.expovariate(1 / 4), self._backup)
+
+    def _look(self) -> None:
+        """A person opens a log that is only held once someone does."""
+        lazy = [
+            entity_id
+            for node in self.hive.store.nodes.values()
+            for (kind, entity_id) in node.rows
+            if kind == OpKind.EXECUTION and self.hive.store.is_lazy(entity_id)
+        ]
+        if lazy and self.faulty:
+            self.hive.look(self.random.choice(lazy))
+        self.at(self.random.expovariate(1 / 3), self._look)
 
     # --- faults -------------------------------------------------------------------------------
 
@@ -248,26 +253,39 @@ class World:
         self.at(self.random.random() * 3, node.start)
         return True
 
+    def _fault_lose_disk(self) -> bool:
+        node = self._some_node()
+        if node is None:
+            return False
+        node.kill()
+        node.lose_disk()
+        self.at(self.random.random() * 3, node.start)
+        return True
+
     def _fault_clone_node(self) -> bool:
+        return self._clone(live=False)
+
+    def _fault_clone_live(self) -> bool:
+        return self._clone(live=True)
+
+    def _clone(self, *, live: bool) -> bool:
         node = self._some_node()
         if node is None or sum(other.node_id == node.node_id for other in self.nodes) > 1:
             return False
-        clone = node.clone()
-        self.nodes.append(clone)
-        clone.start()
+        self.nodes.append(node.clone(live=live))
         self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
         return True
 
     def admin(self, node_id: str) -> None:
         """A person looks at a quarantined node, keeps one holder and scraps the others."""
         holders = [node for node in self.nodes if node.node_id == node_id]
-        if len(holders) == 1 and not self.hive.quarantined(node_id):
+        found_out = self.hive.quarantined(node_id)
+        if len(holders) == 1 and not found_out:
             return
         if not self.hive.alive or not all(node.alive for node in holders):
             self.at(1.0, lambda: self.admin(node_id))
             return
-        if len(holders) > 1 and not self.hive.quarantined(node_id) and self.faulty:
-            # Not found out yet.
+        if not found_out and self.faulty:
             self.at(2.0, lambda: self.admin(node_id))
             return
         kept = self.random.choice(holders)
@@ -275,7 +293,8 @@ class World:
             if node is not kept:
                 node.kill()
                 self.nodes.remove(node)
-        self.hive.release(node_id, kept.instance)
+        if found_out:
+            self.hive.release(node_id, kept.instance)
         kept.hurry()
 
 
@@ -299,8 +318,3 @@ def small_limits() -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(limits, name, value)
-
-
-def is_chunk(message: object) -> bool:
-    """Whether a frame is a chunk of a log."""
-    return isinstance(message, LogChunk)

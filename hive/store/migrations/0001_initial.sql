@@ -268,6 +268,7 @@ CREATE TABLE log (
     end_entries INTEGER,
     end_bytes INTEGER,
     end_digest BLOB,
+    end_chain BLOB,
     end_rank INTEGER NOT NULL,
     end_seq INTEGER NOT NULL,
     gone_reason TEXT
