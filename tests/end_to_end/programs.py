@@ -91,7 +91,8 @@ class Program(Command):
     def __init__(self, name: str, log: Path, ready: str) -> None:
         super().__init__(name, log)
         self.process: subprocess.Popen[bytes] | None = None
-        self._ready = ready
+        self._ready = ready.encode()
+        self._begun = 0
 
     @property
     def log(self) -> str:
@@ -104,7 +105,7 @@ class Program(Command):
     def start(self, *, failpoint: str | None = None, wait: bool = True) -> None:
         """Start the program, and wait until it says that it is ready."""
         assert self.process is None, f"{self.name} runs already"
-        begun = self.log_path.stat().st_size if self.log_path.exists() else 0
+        self._begun = self.log_path.stat().st_size if self.log_path.exists() else 0
         environment = self.full_environment()
         if failpoint is not None:
             environment["SKEP_FAILPOINT"] = f"{failpoint}:kill9"
@@ -117,15 +118,15 @@ class Program(Command):
                 env=environment,
             )
         if wait:
-            self.wait_ready(begun)
+            self.wait_ready()
 
-    def wait_ready(self, begun: int = 0) -> None:
-        """Wait for the line that says so in the log from byte `begun` on."""
+    def wait_ready(self) -> None:
+        """Wait until the program says that it is ready, since its newest start."""
         process = self.process
         assert process is not None
         until(
             lambda: (
-                self._ready.encode() in self.log_path.read_bytes()[begun:]
+                self._ready in self.log_path.read_bytes()[self._begun :]
                 or process.poll() is not None
             ),
             f"{self.name} is ready",

@@ -33,8 +33,11 @@ def kill_both(installation: Installation, node: NodeProgram, _: FaultProxy, turn
     order = [installation.hive, node] if turn % 2 else [node, installation.hive]
     for program in order:
         program.kill()
-    for program in order if turn % 4 < 2 else reversed(order):
-        program.start()
+    again = order if turn % 4 < 2 else order[::-1]
+    for program in again:
+        program.start(wait=False)
+    for program in again:
+        program.wait_ready()
     node.hurry()
 
 
