@@ -98,6 +98,7 @@ class Membership:
         return LinkView(
             url=enrolment.url,
             hive_id=enrolment.hive_id,
+            instance=str(self._holder.instance),
             connected=state.connected,
             since_ms=state.since_ms,
             problem="" if state.connected else state.problem,

@@ -74,7 +74,9 @@ def _hive(hive: dict[str, Any] | None) -> str:
     since = f", last seen {ago(hive['since_ms'])}" if hive["since_ms"] else ""
     problem = f"\n[red]{plain(hive['problem'])}[/]" if hive.get("problem") else ""
     hint = f"\n[dim]{plain(hive['hint'])}[/]" if hive.get("hint") else ""
-    return f"{plain(hive['url'])} [yellow]not connected[/][dim]{since}[/]{problem}{hint}"
+    # Named to an admin who has to say which of two holders may go on.
+    instance = f"\n[dim]instance {plain(hive['instance'])}[/]" if hive.get("instance") else ""
+    return f"{plain(hive['url'])} [yellow]not connected[/][dim]{since}[/]{problem}{hint}{instance}"
 
 
 def _outbox(waiting: dict[str, Any]) -> str:

@@ -88,6 +88,7 @@ async def test_joining_and_leaving_while_the_agent_runs(linked: Linked) -> None:
     status = await linked.json("status")
     assert status["hive"]["connected"]
     assert status["hive"]["url"] == hive.enrolment.url
+    assert status["hive"]["instance"] == str(hive.hellos[0].instance)
     assert {"node", "checkout"} <= {op.kind for op in hive.ops}
     assert hive.heartbeats[-1].slots_total == 2
     await linked.tell(None)
