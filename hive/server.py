@@ -238,7 +238,10 @@ async def opened(config: HiveConfig, fatal: asyncio.Event) -> AsyncIterator[Hive
         if revoked:
             await database.write(apply_revocations, revoked, now_ms())
         row = await database.read(identity.hive_row)
-        yield Hive(config, database, row, signing)
+        hive = Hive(config, database, row, signing)
+        # What an older release kept because it did not know its kind.
+        await hive.store.apply_unknown()
+        yield hive
     finally:
         await database.close()
 

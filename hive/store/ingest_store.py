@@ -6,7 +6,7 @@ Owns what has to be written down although the caller is refused: quarantines and
 from collections.abc import Sequence
 
 from hive.failpoints import failpoint
-from hive.store import journal, links, logs, needs, nodes, sync
+from hive.store import facts, journal, links, logs, needs, nodes, sync
 from hive.store.backend import (
     ChunkKind,
     ChunkOutcome,
@@ -46,6 +46,10 @@ class SqliteIngestStore:
 
     def _context(self) -> LinkContext:
         return LinkContext(now_ms=self._clock(), policy=self._policy)
+
+    async def apply_unknown(self) -> int:
+        """At a start, before any link: apply what was kept because its kind was unknown."""
+        return await self._database.write(facts.apply_unknown, self._context())
 
     # --- links --------------------------------------------------------------------------------
 

@@ -6,9 +6,7 @@ import msgspec
 import pytest
 
 from hive.projections import Source
-from hive.store import facts, links, sync
-from hive.store.backend import IngestPolicy
-from hive.store.linking import LinkContext
+from hive.store import links, sync
 from protocol.entities import Notice, Withheld
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ops import Op, OpKind
@@ -366,8 +364,7 @@ async def test_what_was_unknown_is_applied_after_an_upgrade(hive: OpenHive):
         Op("glitter", uid(11), NOW_MS, b"\x80"),
     )
     await hive.write(_rename_kind)
-    context = LinkContext(now_ms=NOW_MS, policy=IngestPolicy())
-    assert await hive.write(facts.apply_unknown, context) == 2
+    assert await hive.store.apply_unknown() == 2
     assert (await hive.row("attempt", uid(10)))["branch"] == "new"
     assert len(await hive.rows("SELECT * FROM unknown_op")) == 1
 
