@@ -196,28 +196,38 @@ async def log_end_of(tx: Transaction, execution_id: str) -> LogEnd | None:
 
 _BY_PART = """
 SELECT id FROM attempt
-WHERE id = :text OR (id >= :text AND id < :beyond) OR substr(id, -:length) = :text
+WHERE id = :text OR (id >= :text AND id < :beyond)
+    OR substr(replace(id, '-', ''), -:length) = :digits
 ORDER BY id = :text DESC, id LIMIT 2
 """
 PART_CHARACTERS_MIN = 8
+_HINT = "Give its id, or 8 or more of its first or last digits: node-agent attempts lists them."
 
 
 async def resolve(tx: Transaction, text: str) -> str:
-    """Return the id of the attempt a person means: its id, or 8 or more first or last characters.
+    """Return the id of the attempt a person means: its id, or 8 or more first or last digits.
 
-    Raises NotStored, or INVALID where several fit.
+    Dashes do not count. Raises NotStored, or INVALID where several fit.
     """
-    wanted = text.strip().lower()
-    if len(wanted) < PART_CHARACTERS_MIN:
-        raise NotStored("attempt", text)
+    digits = text.strip().lower().replace("-", "")
+    if len(digits) < PART_CHARACTERS_MIN:
+        raise NotStored("attempt", text, hint=_HINT)
+    wanted = _dashed(digits)
     rows = await tx.fetch_all(
-        _BY_PART, {"text": wanted, "beyond": wanted + "g", "length": len(wanted)}
+        _BY_PART,
+        {"text": wanted, "beyond": wanted + "g", "digits": digits, "length": len(digits)},
     )
     if not rows:
-        raise NotStored("attempt", text)
+        raise NotStored("attempt", text, hint=_HINT)
     if len(rows) > 1 and rows[0]["id"] != wanted:
         raise SkepError(
             ErrorCode.INVALID, f"several attempts fit {text!r}", hint="Give more of the id."
         )
     found: str = rows[0]["id"]
     return found
+
+
+def _dashed(digits: str) -> str:
+    """Return the beginning of an id, with the dashes an id has."""
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    return "-".join(part for part in parts if part)

@@ -77,9 +77,13 @@ class ReadTooLong(SkepError):  # noqa: N818
 class NotStored(SkepError):  # noqa: N818
     """There is no such row."""
 
-    def __init__(self, kind: str, identifier: str, **details: Any) -> None:
+    def __init__(self, kind: str, identifier: str, *, hint: str = "", **details: Any) -> None:
         super().__init__(
-            ErrorCode.NOT_FOUND, f"there is no {kind} {identifier!r}", kind=kind, **details
+            ErrorCode.NOT_FOUND,
+            f"there is no {kind} {identifier!r}",
+            hint=hint,
+            kind=kind,
+            **details,
         )
 
 
