@@ -35,5 +35,5 @@ class Backoff:
             return limits.RECONNECT_REFUSED_S * (0.5 + random / 2)
         if self.soon:
             return retry_after_s + limits.RECONNECT_S_MIN * random
-        span = min(limits.RECONNECT_S_MAX, limits.RECONNECT_S_MIN * 2**self.failures)
+        span: float = min(limits.RECONNECT_S_MAX, limits.RECONNECT_S_MIN * 2**self.failures)
         return max(retry_after_s, limits.RECONNECT_S_MIN * random) + span * random

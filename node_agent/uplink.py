@@ -101,6 +101,7 @@ class Uplink:
         self._holder = holder or Holder(identity.instance)
         self._session: LinkSession | None = None
         self._retry_after_s = 0.0
+        self._own_end = False
         self._hurry = asyncio.Event()
         self._forks: list[Fork] = []
         self._detached: set[asyncio.Task[None]] = set()
@@ -125,8 +126,8 @@ class Uplink:
     async def redial(self) -> None:
         """End the link and dial at once: what the hello says has changed."""
         if self._session is not None:
+            self._own_end = True
             await self._session.close()
-        self.hurry()
 
     def hurry(self) -> None:
         """Dial now, whatever the backoff says."""
@@ -144,6 +145,10 @@ class Uplink:
                 self.state.connected = False
                 self.state.since_ms = _now_ms()
                 await self._settle_forks()
+                if self._own_end:
+                    # Nothing went wrong, so nothing has to be waited out.
+                    self._own_end = False
+                    continue
                 backoff.closed(lived_s=time.monotonic() - started, close_code=close_code)
                 await self._wait(backoff)
         finally:
@@ -245,6 +250,8 @@ class Uplink:
             self._holder.instance = random.SystemRandom().getrandbits(63) or 1
             self._holder.connect_no = 0
             await self._sources.journal.refork(fork.epoch, agreed, self._holder.instance)
+            # Nothing failed that time would mend: both ends know how to go on.
+            self.hurry()
 
     def _closed(self, closed: ConnectionClosed) -> int | None:
         if closed.rcvd is None:

@@ -1,5 +1,4 @@
-"""Takes away the worktrees nobody needs any more: of attempts that did not succeed, once their
-time of grace is over.
+"""Takes away worktrees of attempts that did not succeed, once their time of grace is over.
 
 Owns when; `git.worktree_removal` owns how, and saves whatever is unsaved before it removes. Every
 step can break off and be run again.
@@ -18,16 +17,16 @@ from node_agent.notices import Notices
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, checkouts
 from node_agent.store.database import Database
+from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Transaction
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, SkepError
-from protocol.ids import is_id
-from protocol.states import AttemptPhase
 
 LOG: Final = logging.getLogger(__name__)
 INTERVAL_S: Final = 600.0
 #: A worktree that cannot be removed without losing work is looked at again after this long.
 _HELD_AGAIN_MS: Final = 24 * 3600 * 1000
+_PAGE: Final = 100
 
 
 class WorktreeUpkeep:
@@ -54,17 +53,15 @@ class WorktreeUpkeep:
                 await prune_worktrees(await open_repository(Path(checkout.path)), self._root)
             except SkepError as error:
                 LOG.info("the worktrees of %s were not looked at: %s", checkout.path, error)
-        # What stands on the disk, not what is in the books: it is less, and it is the truth.
-        for attempt_id in await asyncio.to_thread(_folders, self._root):
-            attempt = await self._database.read(attempts.find, attempt_id)
-            if attempt is not None and _is_over(attempt):
+        while over := await self._database.read(attempts.no_longer_held, now_ms(), _PAGE):
+            for attempt in over:
                 await self._remove(attempt)
 
     async def _remove(self, attempt: Attempt) -> None:
         checkout = await self._database.read(checkouts.find, attempt.checkout_id)
-        if checkout is None:
-            return
         try:
+            if checkout is None:
+                raise NotStored("checkout", attempt.checkout_id)
             repository = await open_repository(Path(checkout.path))
             saved = await remove_worktree(repository, self._root, attempt.id)
         except SkepError as error:
@@ -88,20 +85,6 @@ class WorktreeUpkeep:
         await self._database.write(
             _changed, attempt.id, attempt.worktree, attempt.saved_ref, held_until_ms
         )
-
-
-def _is_over(attempt: Attempt) -> bool:
-    return (
-        attempt.phase is AttemptPhase.ENDED
-        and attempt.hold_until_ms is not None
-        and attempt.hold_until_ms <= now_ms()
-    )
-
-
-def _folders(root: Path) -> list[str]:
-    if not root.is_dir():
-        return []
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and is_id(entry.name))
 
 
 async def _changed(

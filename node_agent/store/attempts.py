@@ -35,9 +35,9 @@ class IllegalTransition(SkepError):  # noqa: N818  names what is wrong, as all o
 
 
 _SET_ATTEMPT = """
-INSERT INTO attempt (id, phase, task_id, checkout_id, created_at_ms, start_key)
-VALUES (:id, :phase, :task_id, :checkout_id, :created_at_ms, :start_key)
-ON CONFLICT (id) DO UPDATE SET phase = excluded.phase
+INSERT INTO attempt (id, phase, task_id, checkout_id, created_at_ms, start_key, hold_until_ms)
+VALUES (:id, :phase, :task_id, :checkout_id, :created_at_ms, :start_key, :hold_until_ms)
+ON CONFLICT (id) DO UPDATE SET phase = excluded.phase, hold_until_ms = excluded.hold_until_ms
 """
 
 
@@ -59,6 +59,7 @@ async def save(tx: Transaction, attempt: Attempt, at_ms: int) -> None:
         "checkout_id": attempt.checkout_id,
         "created_at_ms": attempt.created_at_ms,
         "start_key": attempt.start_key,
+        "hold_until_ms": attempt.hold_until_ms if attempt.worktree else None,
     }
     await tx.execute(_SET_ATTEMPT, row)
     await save_state(tx, OpKind.ATTEMPT, attempt.id, at_ms, attempt)
@@ -94,6 +95,21 @@ async def busy_slots(tx: Transaction) -> int:
     """Return how many slots are taken: one by each attempt that has not ended."""
     row = await tx.fetch_one(_BUSY, {"ended": AttemptPhase.ENDED.value})
     return 0 if row is None else int(row["busy"])
+
+
+_HELD_BEFORE = """
+SELECT id FROM attempt WHERE hold_until_ms IS NOT NULL AND hold_until_ms < :now_ms
+    AND phase = :ended
+ORDER BY hold_until_ms, id LIMIT :limit
+"""
+
+
+async def no_longer_held(tx: Transaction, now_ms: int, limit: int) -> list[Attempt]:
+    """Return ended attempts whose worktree need not be held any more, the longest due first."""
+    rows = await tx.fetch_all(
+        _HELD_BEFORE, {"now_ms": now_ms, "ended": AttemptPhase.ENDED.value, "limit": limit}
+    )
+    return [await get(tx, row["id"]) for row in rows]
 
 
 _PAGE = """

@@ -35,7 +35,8 @@ async def test_a_failed_attempts_worktree_goes_and_its_work_is_saved(
 ) -> None:
     """What it left uncommitted is in a ref before the folder is removed."""
     repository = make_repository(tmp_path / "repository")
-    async with open_workshop(tmp_path / "node", repository) as shop:
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
         attempt = await shop.run("sh -c 'echo precious > left.txt; exit 3'")
         worktree = Path(str(attempt.worktree))
         await upkeep_of(shop).round()
@@ -51,7 +52,8 @@ async def test_a_failed_attempts_worktree_goes_and_its_work_is_saved(
 async def test_a_successful_attempts_worktree_stays(tmp_path: Path) -> None:
     """It has no hold: its work waits for a review."""
     repository = make_repository(tmp_path / "repository")
-    async with open_workshop(tmp_path / "node", repository) as shop:
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
         attempt = await shop.run("true")
         assert attempt.hold_until_ms is None
         await upkeep_of(shop).round()
@@ -68,7 +70,8 @@ async def test_work_that_is_nowhere_else_keeps_its_worktree(
         "git init -q inner && cd inner && git -c user.name=A -c user.email=a@example.org "
         "commit -q --allow-empty -m only-here; exit 3"
     )
-    async with open_workshop(tmp_path / "node", repository) as shop:
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
         attempt = await shop.run(f"sh -c '{script}'")
         after = await after_its_hold(shop, attempt, monkeypatch)
         assert Path(str(after.worktree)).is_dir()

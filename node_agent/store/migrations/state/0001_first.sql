@@ -46,8 +46,11 @@ CREATE TABLE attempt (
     task_id TEXT NOT NULL,
     checkout_id TEXT NOT NULL,
     created_at_ms BIGINT NOT NULL,
-    start_key TEXT UNIQUE
+    start_key TEXT UNIQUE,
+    -- Until when the worktree of an ended attempt is held; NULL where that is not limited by time.
+    hold_until_ms BIGINT
 );
+CREATE INDEX attempt_by_hold ON attempt (hold_until_ms) WHERE hold_until_ms IS NOT NULL;
 CREATE INDEX attempt_by_phase ON attempt (phase);
 CREATE INDEX attempt_by_task ON attempt (task_id);
 CREATE INDEX attempt_by_age ON attempt (created_at_ms, id);
