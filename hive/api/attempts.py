@@ -81,12 +81,31 @@ def execution_reply(row: ExecutionRow) -> replies.Execution:
 
 
 async def attempt_id_of(context: HiveContext, text: str) -> str:
-    """Return the id that `text` names; one just started counts before its first op is here."""
-    whole = [known for known in context.started if _names(text, known)]
-    if len(whole) == 1:
-        await _await_first_op(context, whole[0])
-        return whole[0]
-    return await context.database.read(resolve, "attempt", text)
+    """Return the id that `text` names; one just started counts before its first op is here.
+
+    Raises NOT_FOUND, and INVALID where more than one attempt fits.
+    """
+    started = [known for known in context.started if _names(text, known)]
+    if len(started) == 1:
+        await _await_first_op(context, started[0])
+        if text == started[0]:
+            return text
+    waiting = [known for known in started if known in context.started]
+    try:
+        found = await context.database.read(resolve, "attempt", text)
+    except OperationError as error:
+        if error.code is not ErrorCode.NOT_FOUND or len(waiting) != 1:
+            raise
+        return waiting[0]
+    if any(known != found for known in waiting):
+        # Few digits of an id are its time: what began together begins alike.
+        raise OperationError(
+            ErrorCode.INVALID,
+            f"{text!r} is more than one attempt",
+            hint="Give more digits of its id.",
+            candidates=[found, *waiting],
+        )
+    return found
 
 
 def _names(text: str, identifier: str) -> bool:

@@ -187,3 +187,22 @@ async def test_available_nodes_say_why_not(running: RunningHive):
     assert listed[2]["why_not"] == "the node has no checkout of shop"
     claude = (await running.get(f"tasks/{task['id']}/available-nodes", executor="claude")).json
     assert {node["can_run"] for node in claude["items"]} == {False}
+
+
+@pytest.mark.asyncio
+async def test_digits_that_fit_several_attempts_name_none(running: RunningHive):
+    """One that was just started is not preferred to others with the same first digits."""
+    node = await running.node("one")
+    old = await node.has_attempt()
+    for reports in (True, False):
+        node.starts(ops=reports)
+        task = await running.task()
+        path = f"tasks/{task['id']}/attempts"
+        started = (await running.post(path, {"node_id": "one", **RUN})).json
+        digits = old.id[:8]
+        assert started["id"].startswith(digits)
+        named = await running.post(f"attempts/{digits}/stop")
+        assert (named.status, named.json["error"]["code"]) == (422, "invalid")
+        assert (await running.get(f"attempts/{started['id']}")).json["id"] == started["id"]
+        assert (await running.get(f"attempts/{started['id'][-8:]}")).json["id"] == started["id"]
+    assert [call.operation for call in node.calls] == ["start", "start"]
