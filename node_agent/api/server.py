@@ -28,6 +28,8 @@ Answerer = Callable[[str, str, ApiRequest], Awaitable[ApiReply]]
 _BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 #: What is still being answered at the end: a follower of a log would never let go by itself.
 _SHUTDOWN_S: Final = 1.0
+#: Rounds of the loop in which a transport that has been closed lets go of its socket.
+_CLOSING_ROUNDS: Final = 5
 _HOSTS: Final = frozenset({"localhost", ""})
 _PEER: Final = struct.Struct("3i")
 
@@ -65,8 +67,9 @@ class LocalApi:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         await self._runner.cleanup()
-        # Connections that were closed just now end in the loop's next round.
-        await asyncio.sleep(0)
+        # Connections that were closed just now end in the loop's next rounds.
+        for _ in range(_CLOSING_ROUNDS):
+            await asyncio.sleep(0)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -88,21 +88,23 @@ class _Reading:
 
     def show(self, execution_id: str) -> None:
         """Write the entries of an execution; while following, until its log is closed."""
+        path = f"executions/{execution_id}/log"
         after, wait_ms = self._after, 0
+        unfinished: set[int] = set()
         while True:
-            page = self.ask(
-                f"executions/{execution_id}/log",
-                after=after,
-                limit=_LINES_PER_PAGE,
-                wait_ms=wait_ms,
-            )
-            # A line that is still being written comes again when it is whole.
-            whole = not self._follow
+            page = self.ask(path, after=after, limit=_LINES_PER_PAGE, wait_ms=wait_ms)
             for entry in _in_order(page):
-                if whole or not entry.get("open"):
+                # A line that is still being written is shown once, when it is whole. Lines of
+                # the other stream go on meanwhile, and the next page begins behind both.
+                if self._follow and entry.get("open"):
+                    unfinished.add(entry["n"])
+                else:
                     self._write(entry)
-            sys.stdout.flush()
             moved, after = page["next"] > after, page["next"]
+            # What the next page brings again need not be looked up.
+            unfinished = {n for n in unfinished if n <= after}
+            self._show_finished(path, unfinished)
+            sys.stdout.flush()
             if moved:
                 wait_ms = 0
                 continue
@@ -111,6 +113,13 @@ class _Reading:
             if wait_ms:
                 self._rest()
             wait_ms = _WAIT_MS
+
+    def _show_finished(self, path: str, unfinished: set[int]) -> None:
+        for number in sorted(unfinished):
+            for entry in self.ask(path, after=number - 1, limit=1)["entries"]:
+                if entry["n"] == number and not entry.get("open"):
+                    unfinished.discard(number)
+                    self._write(entry)
 
     def _rest(self) -> None:
         # Without an agent a question is answered at once, from the stores.

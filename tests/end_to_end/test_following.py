@@ -98,5 +98,6 @@ def test_following_at_the_node(
         attempt.check_whole(installation.hive)
         assert following.wait(60) == 0
         reader.join(10)
+    lines.sort(key=entry_number)
     texts = [line["text"] for line in lines if line["stream"] == "stdout"]
     assert texts == attempt.printed.decode().splitlines()
