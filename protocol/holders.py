@@ -90,8 +90,8 @@ def released(holder: Holder, *, instance: int) -> Holder:
         holder,
         quarantined=False,
         instance=instance,
-        # It comes back with a higher number than any it has used, whatever we last stored.
-        connect_no=holder.connect_no if holder.instance == instance else 0,
+        # The one let on may be a copy that has counted less than the one we stored.
+        connect_no=0,
         replaced=frozenset(),
         refused=holder.refused | rivals,
         contenders=frozenset(),

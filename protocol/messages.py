@@ -361,10 +361,13 @@ class Links(_Message, frozen=True, tag="links"):
 
 
 class Safe(_Message, frozen=True, tag="safe"):
-    """What every verified backup holds: epochs through a seq, and whole logs. It may be deleted."""
+    """What every verified backup holds: epochs through a seq, and whole logs. It may be deleted.
+
+    A log is named with its running digest: one that is as long and of another history is not it.
+    """
 
     epochs: list[tuple[int, int]]
-    logs: list[str] = []
+    logs: list[tuple[str, bytes]] = []
     #: False where the hive keeps no backups: then age and size decide.
     backups: bool = True
 

@@ -249,8 +249,8 @@ class IngestStore(Protocol):
         A history that differs from ours is a fork: raises QUARANTINED, unless a person released
         this instance; then `forks` names our newest digests. `forks` also names the node's present
         epoch where we know one of higher rank, or hold more of this one than the node has (another
-        holder of the identity wrote after it, or in it): its state could never stand beside that
-        one's, so the node goes on in a new epoch.
+        holder of the identity wrote after it, or in it), and where a person released this
+        instance: its state could not stand beside that one's, so the node goes on in a new epoch.
         """
         ...
 

@@ -32,7 +32,7 @@ COUNTED_MS: Final = 7 * 86_400_000
 _SELECT_HIVE = "SELECT hive_id, generation FROM hive WHERE id = 1"
 _SELECT_MARKS = "SELECT node_id, epoch, mark FROM epoch"
 _SELECT_WHOLE_LOGS = """
-SELECT node_id, execution_id FROM log
+SELECT node_id, execution_id, digest FROM log
 WHERE end_chunks IS NOT NULL AND next_chunk > end_chunks
     AND (end_chain = digest OR coalesce(length(end_chain), 0) = 0)
 """
@@ -48,12 +48,12 @@ class BackupRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What a copy holds: marks by node and epoch, whole logs by node."""
+    """What a copy holds: marks by node and epoch, whole logs (id, running digest) by node."""
 
     hive_id: str
     generation: int
     marks: dict[str, dict[int, int]]
-    whole_logs: dict[str, frozenset[str]]
+    whole_logs: dict[str, frozenset[tuple[str, bytes]]]
 
 
 class SafeMarks(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +61,14 @@ class SafeMarks(msgspec.Struct, frozen=True, kw_only=True):
 
     counted: int
     marks: dict[str, dict[int, int]]
-    whole_logs: dict[str, frozenset[str]]
+    whole_logs: dict[str, frozenset[tuple[str, bytes]]]
 
     def epochs_of(self, node_id: str) -> list[tuple[int, int]]:
         """Return (epoch, seq) through which a node's ops are in all copies."""
         return sorted(self.marks.get(node_id, {}).items())
 
-    def logs_of(self, node_id: str) -> list[str]:
-        """Return a node's logs that are complete in all copies."""
+    def logs_of(self, node_id: str) -> list[tuple[str, bytes]]:
+        """Return a node's logs that are complete, and the same, in all copies."""
         return sorted(self.whole_logs.get(node_id, ()))
 
 
@@ -200,9 +200,9 @@ def _contents(connection: sqlite3.Connection) -> Verified:
     marks: dict[str, dict[int, int]] = {}
     for node_id, epoch, mark in connection.execute(_SELECT_MARKS):
         marks.setdefault(node_id, {})[epoch] = mark
-    logs: dict[str, set[str]] = {}
-    for node_id, execution_id in connection.execute(_SELECT_WHOLE_LOGS):
-        logs.setdefault(node_id, set()).add(execution_id)
+    logs: dict[str, set[tuple[str, bytes]]] = {}
+    for node_id, execution_id, digest in connection.execute(_SELECT_WHOLE_LOGS):
+        logs.setdefault(node_id, set()).add((execution_id, bytes(digest)))
     return Verified(
         hive_id=hive_id,
         generation=generation,

@@ -99,10 +99,15 @@ async def journal_state(
     if node is None:
         raise LookupError(node_id)
     forked = [state.epoch for state in epochs if await _forks(tx, node_id, state)]
-    released = node["released_instance"]
-    if forked and (released is None or holder_of(node).instance != released):
+    released = holder_of(node).instance == node["released_instance"]
+    if forked and not released:
         return await _refuse_fork(tx, node_id, forked[0], now_ms)
-    if epochs and epochs[-1].epoch not in forked and await _is_overtaken(tx, node_id, epochs[-1]):
+    if (
+        epochs
+        and epochs[-1].epoch not in forked
+        # What a rival told by a snapshot has no digest to compare: who was let on begins anew.
+        and (released or await _is_overtaken(tx, node_id, epochs[-1]))
+    ):
         forked.append(epochs[-1].epoch)
     newest = None
     if node["newest_epoch"] is not None:

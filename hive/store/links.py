@@ -36,7 +36,7 @@ WHERE id = :node_id
 """
 _RELEASE = """
 UPDATE node SET holder = :holder, quarantined_at_ms = NULL, quarantine_reason = NULL,
-    released_instance = :instance
+    released_instance = :instance, link_no = link_no + 1, snapshot_broken = 1
 WHERE id = :node_id
 """
 _SET_HOLDER = "UPDATE node SET holder = :holder WHERE id = :node_id"
@@ -231,7 +231,12 @@ async def quarantine(
 
 
 async def release(tx: Transaction, node_id: str, instance: int, *, actor: str, now_ms: int) -> None:
-    """Let one holder of a quarantined identity on; its rivals have to join anew."""
+    """Let one holder of a quarantined identity on; its rivals have to join anew.
+
+    It calls anew too: a link that is still open may be of a rival under the same instance, and the
+    hello of the one let on is answered with where to begin. What is shown is of both until it has
+    told all it owns.
+    """
     row = await _node(tx, node_id)
     holder = holder_of(row)
     if not holder.quarantined:
@@ -255,6 +260,10 @@ async def release(tx: Transaction, node_id: str, instance: int, *, actor: str, n
             "instance": instance,
         },
     )
+    # Imported here: what a need is stored by rests on this module.
+    from hive.store import needs
+
+    await needs.forget_missed(tx, node_id)
     draft = EventDraft(
         kind="node_released",
         what="node",

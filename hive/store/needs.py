@@ -174,6 +174,27 @@ async def need_done(
     await _refresh(tx, need["kind"], asked)
 
 
+_SELECT_MISSED = """
+SELECT DISTINCT kind, id FROM need_item
+WHERE node_id = :node_id AND outcome IN ('gone', 'unknown')
+"""
+_FORGET_MISSED = """
+DELETE FROM need_item WHERE node_id = :node_id AND outcome IN ('gone', 'unknown')
+"""
+_FORGET_LOGS_GONE = "UPDATE log SET gone_reason = NULL WHERE node_id = :node_id"
+_FORGET_ATTEMPTS_GONE = "UPDATE attempt SET gone_reason = NULL WHERE node_id = :node_id"
+
+
+async def forget_missed(tx: Transaction, node_id: str) -> None:
+    """Another holder of the node's identity may have what was answered to be gone or unknown."""
+    values = {"node_id": node_id}
+    missed = await tx.fetch_all(_SELECT_MISSED, values)
+    for statement in (_FORGET_MISSED, _FORGET_LOGS_GONE, _FORGET_ATTEMPTS_GONE):
+        await tx.execute(statement, values)
+    for row in missed:
+        await _refresh(tx, row["kind"], [row["id"]])
+
+
 async def _set_gone(tx: Transaction, node_id: str, kind: str, entity_id: str, reason: str) -> None:
     if kind == LOGS:
         await sync.set_log_gone(tx, node_id, entity_id, reason)

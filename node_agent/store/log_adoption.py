@@ -28,7 +28,7 @@ UPDATE chunk SET chunk_seq = -chunk_seq WHERE execution_id = :execution_id AND c
 """
 _SET_ADOPTED = """
 UPDATE log SET next_chunk = :next_chunk, next_entry = :next_entry, digest = :digest,
-    acked_chunk = :acked_chunk
+    acked_chunk = :acked_chunk, safe = 0
 WHERE execution_id = :execution_id
 """
 _CHUNK_DIGEST = """

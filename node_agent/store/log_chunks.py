@@ -143,9 +143,9 @@ class SqliteChunkStore:
         await self._write_acks()
         return await self._database.read(log_purge.closed_logs, after, limit)
 
-    async def set_safe(self, execution_ids: Sequence[str]) -> None:
+    async def set_safe(self, logs: Sequence[tuple[str, bytes]]) -> None:
         """Note that every verified backup of the hive has all of these logs."""
-        await self._database.write(log_purge.set_safe, execution_ids)
+        await self._database.write(log_purge.set_safe, logs)
 
     async def blob_bytes(self) -> int:
         """Return the bytes of all blobs that are kept."""

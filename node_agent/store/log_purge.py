@@ -99,12 +99,18 @@ async def closed_logs(tx: Transaction, after: tuple[int, str], limit: int) -> li
     ]
 
 
-_SET_SAFE = "UPDATE log SET safe = 1 WHERE execution_id = :execution_id AND closed = 1"
+# Of another history is what a copy of this disk wrote: our own is in no backup then.
+_SET_SAFE = """
+UPDATE log SET safe = 1
+WHERE execution_id = :execution_id AND closed = 1 AND digest = :digest
+"""
 
 
-async def set_safe(tx: Transaction, execution_ids: Sequence[str]) -> None:
-    """Note that every verified backup of the hive has all of these logs."""
-    await tx.executemany(_SET_SAFE, [{"execution_id": name} for name in execution_ids])
+async def set_safe(tx: Transaction, logs: Sequence[tuple[str, bytes]]) -> None:
+    """Note that every verified backup of the hive has all of these logs (id, running digest)."""
+    await tx.executemany(
+        _SET_SAFE, [{"execution_id": name, "digest": digest} for name, digest in logs]
+    )
 
 
 _BLOB_BYTES = "SELECT coalesce(sum(blob_bytes), 0) AS bytes FROM log"

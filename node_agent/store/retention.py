@@ -42,7 +42,7 @@ def may_purge(standing: Standing, log: ClosedLog) -> bool:
         return True
     if standing.backups is None:
         return False
-    return log.safe if standing.backups else log.acknowledged
+    return log.acknowledged and (log.safe or not standing.backups)
 
 
 def logs_to_purge(

@@ -552,6 +552,48 @@ async def test_a_released_holder_below_its_rival_goes_on_in_a_new_epoch(hive: Hi
     assert await hive.shown("attempt", uid(10)) == Shown("first again", forgotten=False)
 
 
+@pytest.mark.asyncio
+async def test_who_is_released_begins_anew(hive: Hive):
+    """Links of before write no more; the hello gets an end of the epoch, and a snapshot is due."""
+    told = [reported.attempt()]
+    first = await link(hive, instance=1)
+    await first.ops(*told)
+    # The same process twice: a copy of a running machine.
+    with refused(ErrorCode.QUARANTINED):
+        await link(hive, instance=1, at=2)
+    await hive.release(NODE, 1)
+    with refused(ErrorCode.SUPERSEDED):
+        await first.ops(reported.checkout(), first_seq=2)
+    on = await link(hive, instance=1, connect_no=2, at=3)
+    state = await on.state(states(told))
+    assert [fork.epoch for fork in state.forks] == [1]
+    both = [states(told), EpochState(2, 1, 0, digest.EMPTY)]
+    anew = await link(hive, instance=2, at=4, epochs=both)
+    state = await anew.state(*both)
+    assert (state.forks, state.snapshot_wanted) == ([], True)
+
+
+@pytest.mark.asyncio
+async def test_what_a_rival_lacks_is_asked_of_the_one_let_on(hive: Hive):
+    """A log that one holder does not know is lacking again once another is released."""
+    live = await link(hive)
+    await live.ops(
+        reported.checkout(),
+        reported.attempt(executions=[uid(20)]),
+        reported.execution(),
+        reported.log_end(chunks=1),
+    )
+    await hive.store.store_need(NODE, _need("r1", uid(20)))
+    unknown = NeedDone(request_id="r1", outcomes=[NeedOutcome(uid(20), "unknown")])
+    await hive.store.need_done(NODE, live.link_no, unknown)
+    assert await live.lacking() == []
+    with refused(ErrorCode.QUARANTINED):
+        await link(hive, at=2)
+    await hive.release(NODE, 1)
+    assert [one.attempt_id for one in await live.lacking()] == [uid(10)]
+    assert await hive.store.store_need(NODE, _need("r2", uid(20))) == _need("r2", uid(20))
+
+
 # --- snapshots and skips --------------------------------------------------------------------------
 
 
@@ -863,6 +905,28 @@ async def test_what_is_lacking_is_named_from_where_it_lacks(hive: Hive):
     await live.ops(reported.execution(21), first_seq=6)
     await live.chunks(reported.gap(2, 3, 2, 2))
     assert [one.attempt_id for one in await live.lacking()] == [uid(11)]
+
+
+@pytest.mark.asyncio
+async def test_a_log_of_another_history_is_not_whole(hive: Hive):
+    """All its chunks by number, but not the ones its node says it ends with: it is lacking."""
+    live = await link(hive)
+    sent = [reported.chunk(1), reported.chunk(2)]
+    ours = _log_state(*sent).digest
+    await live.ops(
+        reported.checkout(), reported.attempt(executions=[uid(20)]), reported.execution()
+    )
+    await live.ops(reported.log_end(chunks=2, entries=2, chain=ours), first_seq=4)
+    await live.chunks(*sent)
+    assert await live.lacking() == []
+    await live.ops(reported.log_end(chunks=2, entries=2, chain=b"x" * 16), first_seq=5)
+    [lacking] = await live.lacking()
+    assert [(one.from_chunk, one.digest) for one in lacking.logs] == [(3, ours)]
+    # Longer than its node says is another history too.
+    await live.ops(reported.log_end(chunks=1, chain=_log_state(sent[0]).digest), first_seq=6)
+    assert len(await live.lacking()) == 1
+    await live.ops(reported.log_end(chunks=2, entries=2, chain=ours), first_seq=7)
+    assert await live.lacking() == []
 
 
 @pytest.mark.asyncio

@@ -125,12 +125,12 @@ def execution(number: int = 20, **changes: Any) -> Op:
     return op(OpKind.EXECUTION, Execution(**{**facts, **changes}))
 
 
-def log_end(number: int = 20, chunks: int = 1, entries: int = 1) -> Op:
-    """The end of the log of an execution."""
-    return op(
-        OpKind.LOG_END,
-        LogEnd(execution_id=uid(number), chunks=chunks, entries=entries, bytes=entries * 6),
+def log_end(number: int = 20, chunks: int = 1, entries: int = 1, chain: bytes = b"") -> Op:
+    """The end of the log of an execution; with no chain, as an older node says it."""
+    end = LogEnd(
+        execution_id=uid(number), chunks=chunks, entries=entries, bytes=entries * 6, chain=chain
     )
+    return op(OpKind.LOG_END, end)
 
 
 def operation(key: str = "key-1", **changes: Any) -> Op:

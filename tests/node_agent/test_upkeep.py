@@ -55,9 +55,9 @@ class House(NamedTuple):
         )
         await self.chunks.commit([(chunk, b"")])
         clock["now"] = closed_at_ms
-        await self.chunks.close_log(name)
+        closed = await self.chunks.close_log(name)
         clock["now"] = NOW_MS
-        return LogMark(name, 2, 2, b"")
+        return LogMark(name, 2, 2, closed.digest)
 
     async def purged(self, *names: str) -> list[bool]:
         logs = [await self.chunks.log(name) for name in names]
@@ -126,7 +126,9 @@ async def test_joined_nothing_goes_before_the_hives_word(tmp_path: Path, clock: 
         await house.upkeep.round()
         assert await house.first_kept() == 1
         assert await house.purged("a", "b", "c") == [False, False, False]
-        await house.upkeep.safe_moved(Safe(epochs=[(7, 4)], logs=["a"], backups=True))
+        await house.upkeep.safe_moved(
+            Safe(epochs=[(7, 4)], logs=[("a", marks[0].digest)], backups=True)
+        )
         await house.upkeep.round()
         assert await house.first_kept() == 5
         assert await house.purged("a", "b", "c") == [True, False, False]

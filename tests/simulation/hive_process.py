@@ -11,7 +11,7 @@ from typing import Any
 from protocol import hive_link
 from protocol.credit import cost
 from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError
-from protocol.messages import Forked, LogState, Need, NeedDone, Safe
+from protocol.messages import Forked, Heartbeat, LogState, Need, NeedDone, Safe
 from protocol.ops import OpKind, decode_body
 from tests.simulation.disk import is_lazy
 from tests.simulation.memory_hive import Node
@@ -99,9 +99,10 @@ class HiveProcess:
             if len(marks) == len(images):
                 epochs[number] = min(marks)
         logs = [
-            name
+            (name, log.cursor.digest)
             for name, log in images[0].logs.items()
-            if log.node_id == node_id and all(_whole(image, node_id, name) for image in images)
+            if log.node_id == node_id
+            and all(_whole(image, node_id, name, log.cursor.digest) for image in images)
         ]
         return Safe(epochs=sorted(epochs.items()), logs=logs)
 
@@ -123,6 +124,8 @@ class HiveProcess:
         end = self.ends.get(node_id)
         return (
             end is not None
+            and not self.quarantined(node_id)
+            and end.machine.link_no == self.store.nodes[node_id].link_no
             and not end.ops
             and not end.history
             and not self.run_now(self.store.open_needs(node_id))
@@ -207,10 +210,8 @@ class _End:
             case hive_link.CommitChunk() | hive_link.CommitRecords() | hive_link.NeedAnswered():
                 self.history.append(effect)
                 self._commit_soon("history")
-            case hive_link.Beat():
-                epochs = [state.epoch for state in self.machine.hello.epochs[-8:]]
-                marks = self.hive.run_now(self.hive.store.marks(self.node_id, epochs))
-                self.send(self.machine.heartbeat_reply(1, 0, marks))
+            case hive_link.Beat(heartbeat):
+                self._guarded(self._beat, heartbeat)
             case hive_link.FindAgreed(probe):
                 run_now, store = self.hive.run_now, self.hive.store
                 name = probe.execution_id
@@ -219,6 +220,12 @@ class _End:
                 self.send(self.machine.agreed(mark, through))
             case hive_link.ForkSeen(forked):
                 self._guarded(self._fork_seen, forked)
+
+    def _beat(self, heartbeat: Heartbeat) -> None:
+        run_now, store = self.hive.run_now, self.hive.store
+        run_now(store.beat(self.node_id, self.machine.link_no, heartbeat))
+        epochs = [state.epoch for state in self.machine.hello.epochs[-8:]]
+        self.send(self.machine.heartbeat_reply(1, 0, run_now(store.marks(self.node_id, epochs))))
 
     def _fork_seen(self, forked: Forked) -> None:
         store = self.hive.store
@@ -381,9 +388,9 @@ class _End:
             assert epoch.mark >= last, "published before it was committed"
 
 
-def _whole(image: Any, node_id: str, execution_id: str) -> bool:
+def _whole(image: Any, node_id: str, execution_id: str, digest: bytes) -> bool:
     row = image.nodes[node_id].rows.get((OpKind.LOG_END, execution_id))
     if row is None or execution_id not in image.logs:
         return False
     end: Any = decode_body(OpKind.LOG_END, row.body)
-    return bool(image.is_whole(execution_id, end))
+    return image.cursor(execution_id).digest == digest and image.is_whole(execution_id, end)

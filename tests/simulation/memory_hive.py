@@ -120,7 +120,8 @@ class MemoryHive:
         self.nodes: dict[str, Node] = {}
         self.logs: dict[str, _Log] = {}
         self.needs: dict[str, tuple[str, Need]] = {}
-        self.missing: dict[tuple[str, str], str] = {}
+        #: Kind and id of what a node answered it does not have, with the node.
+        self.missing: dict[tuple[str, str], tuple[str, str]] = {}
         self.kept_aside = 0
         #: Attempts whose logs are held only where someone asked for them.
         self.is_lazy: Callable[[str], bool] = lambda attempt_id: False
@@ -187,6 +188,12 @@ class MemoryHive:
         node = self.nodes[node_id]
         node.holder = holders.released(node.holder, instance=instance)
         node.fork_released = instance
+        # A link that is still open may be of a rival under the same instance, and what is shown
+        # is of both.
+        node.link_no += 1
+        node.snapshot_broken = True
+        # What a rival does not know, the one let on may have.
+        self.missing = {key: how for key, how in self.missing.items() if how[0] != node_id}
 
     async def journal_state(
         self, node_id: str, link_no: int, epochs: list[EpochState]
@@ -197,7 +204,12 @@ class MemoryHive:
             node.holder = holders.quarantined(node.holder, instance=node.holder.instance or 0)
             raise RemoteProtocolError(ErrorCode.QUARANTINED, "a fork")
         forks = [self._fork(state.epoch, node.epochs[state.epoch]) for state in forked]
-        if epochs and epochs[-1] not in forked and self._is_overtaken(node, epochs[-1]):
+        released = node.fork_released == node.holder.instance
+        if (
+            epochs
+            and epochs[-1] not in forked
+            and (released or self._is_overtaken(node, epochs[-1]))
+        ):
             forks.append(self._fork(epochs[-1].epoch, node.epochs[epochs[-1].epoch]))
         marks = await self.marks(node_id, [state.epoch for state in epochs])
         return JournalState(
@@ -452,7 +464,7 @@ class MemoryHive:
         del self.needs[done.request_id]
         for outcome in done.outcomes:
             if outcome.outcome != "sent":
-                self.missing[need.kind, outcome.id] = outcome.outcome
+                self.missing[need.kind, outcome.id] = (node_id, outcome.outcome)
 
     async def lacking(self, node_id: str, limit: int) -> list[Lacking]:
         node = self.nodes[node_id]

@@ -67,6 +67,7 @@ class NodeProcess:
         self._answers: dict[str, AsyncIterator[Any]] = {}
         self._pumping = False
         self._refork: list[Any] = []
+        self._reforked = False
         self._moved: set[str] = set()
         self._dial_no = 0
         self._unlisten = [
@@ -180,6 +181,10 @@ class NodeProcess:
 
     def _redial(self, code: int | None, *, lived_s: float) -> None:
         self.backoff.closed(lived_s=lived_s, close_code=code)
+        if self._reforked:
+            self._reforked = False
+            self.hurry()
+            return
         self._dial_no += 1
         dial_no = self._dial_no
 
@@ -207,6 +212,7 @@ class NodeProcess:
                 if self.run_now(journal.digest_at(fork.epoch, seq)) == digest:
                     agreed = seq
                     break
+            self._reforked = True
             self.instance = self.world.random.getrandbits(63)
             self.connect_no = 0
             self.run_now(journal.refork(fork.epoch, agreed, self.instance))
@@ -266,7 +272,7 @@ class NodeProcess:
             case node_effects.LogsAcked(marks):
                 run_now(disk.chunks.acked(marks))
                 if self.world.rules.prune_on_ack:
-                    self._purge([mark.execution_id for mark in marks])
+                    self._purge([(mark.execution_id, mark.digest) for mark in marks])
             case node_effects.OpsAcked(epoch, seq):
                 run_now(disk.journal.saw_marks({epoch: seq}))
                 if self.world.rules.prune_on_ack:
@@ -296,11 +302,13 @@ class NodeProcess:
             elif not run_now(chunks.whole_from(name, place)):
                 self.link.stream(LogMark(name, place, after + 1, digest), log.next_chunk)
 
-    def _purge(self, names: Iterable[str]) -> None:
+    def _purge(self, safe: Iterable[tuple[str, bytes]]) -> None:
         disk = self.disk
-        for execution_id in names:
+        for execution_id, digest in safe:
             log = self.run_now(disk.chunks.log(execution_id))
-            if log is None or not log.closed or log.purged or log.acked_chunk < log.next_chunk:
+            if log is None or not log.closed or log.purged or log.digest != digest:
+                continue
+            if log.acked_chunk < log.next_chunk:
                 continue
             disk.purged[execution_id] = blobs(disk.chunks.all_logs()[execution_id][1])
             self.run_now(disk.chunks.purge(execution_id))

@@ -85,7 +85,8 @@ async def test_a_backup_of_a_running_hive_is_whole(hive: OpenHive, folder: Folde
     assert [path.name for path in file.parent.iterdir()] == ["a.db"]
     held = backups.verify(file)
     assert held.marks[NODE][1] >= 5
-    assert held.whole_logs == {NODE: frozenset({uid(20)})}
+    [(name, digest)] = held.whole_logs[NODE]
+    assert (name, len(digest)) == (uid(20), 16)
     assert backups.list_backups(folder.listing) == [record]
 
 
@@ -116,7 +117,7 @@ async def test_what_all_copies_hold_is_safe(hive: OpenHive, folder: Folder, tmp_
     safe = folder.safe()
     assert safe.counted == 2
     assert safe.epochs_of(NODE) == [(1, 5)]
-    assert safe.logs_of(NODE) == [uid(20)]
+    assert [name for name, _ in safe.logs_of(NODE)] == [uid(20)]
     assert safe.logs_of(OTHER) == []
     assert dict(safe.epochs_of(OTHER)).get(1, 0) == 0
 
@@ -151,12 +152,12 @@ def test_an_epoch_that_one_copy_lacks_is_not_safe():
             hive_id="h",
             generation=1,
             marks={"n": marks},
-            whole_logs={"n": frozenset(logs)},
+            whole_logs={"n": frozenset((name, b"") for name in logs)},
         )
 
     safe = lowest([copy({1: 9, 2: 5}, "ab"), copy({1: 7}, "bc")])
     assert safe.epochs_of("n") == [(1, 7), (2, 0)]
-    assert safe.logs_of("n") == ["b"]
+    assert safe.logs_of("n") == [("b", b"")]
 
 
 @pytest.mark.asyncio

@@ -51,6 +51,8 @@ def test_how_far_ops_may_go(standing: Standing, older_through: int, through: int
         (ALONE, {}, True),
         (UNKNOWN, {"acknowledged": True, "safe": True}, False),
         (BACKED_UP, {"acknowledged": True}, False),
+        # A backup of before the log was numbered anew.
+        (BACKED_UP, {"safe": True}, False),
         (BACKED_UP, {"acknowledged": True, "safe": True}, True),
         (NO_BACKUPS, {}, False),
         (NO_BACKUPS, {"acknowledged": True}, True),
