@@ -19,8 +19,8 @@ _HIVE: Final = """\
 `SKEP_HIVE_URL`, `SKEP_TOKEN` and `SKEP_CA` (a file with the certificate of the hive's own
 authority), or what `hive login` kept. They take `--ca FILE` too.
 
-Where an id is asked for, give the id, 8 or more of its first or last digits, or, for nodes and
-projects, the name."""
+A noun alone lists: `hive nodes` is `hive nodes list`, with the same options. Where an id is asked
+for, give the id, 8 or more of its first or last digits, or, for nodes and projects, the name."""
 _NODE: Final = """\
 Every command takes `--data DIRECTORY`: the node's data folder. Without it, `SKEP_NODE_DATA_DIR`
 says where, or it is a folder of the user's own.
@@ -48,16 +48,14 @@ def _blocks(command: click.Command, path: str, *, hidden: frozenset[str]) -> Ite
     if len(words) > 1:
         yield f"{'#' * min(len(words), 4)} `{path}`"
     yield paragraphs(command.help)
+    if not isinstance(command, click.Group) or (command.invoke_without_command and len(words) > 1):
+        usage = " ".join(command.collect_usage_pieces(context))
+        yield f"```\n{path} {usage}\n```"
+        yield table(["option", "meaning"], _options(command, context, hidden))
     if isinstance(command, click.Group):
-        names = command.list_commands(context)
-        for name in names:
+        for name in command.list_commands(context):
             if (found := command.get_command(context, name)) is not None:
                 yield from _blocks(found, f"{path} {name}", hidden=hidden)
-        if len(words) == 1 or not command.invoke_without_command:
-            return
-    usage = " ".join(command.collect_usage_pieces(context))
-    yield f"```\n{path} {usage}\n```"
-    yield table(["option", "meaning"], _options(command, context, hidden))
 
 
 def _options(
