@@ -1,0 +1,32 @@
+"""Seeds that failed once, each with what it showed. They are run with every change.
+
+A history follows from its seed and from the world as it is now: a seed here says where a fault was
+found, and the rule it led to has tests of its own beside the code that keeps it.
+"""
+
+from typing import Final
+
+REGRESSIONS: Final = {
+    0: "a node that told of a fork closed the link for what the hive sent before it had read that",
+    25: "the hive has to remember a fork it was told of, or the next hello is no wiser",
+    158: "a process and its live copy number one epoch: what the hive has beyond it is not its own",
+    283: "the same, where the copy wrote one op more: the next op would have been taken for known",
+    364: "an answer that put a gap of its own into a log with a hole made another history of it",
+    368: "a need was put off for what another need, still open, was asking for",
+    546: "a log closed and acknowledged before a restore of the hive is in no hello: needs compare",
+    701: "a log that is as long as its end says, but a rival's, was taken for whole",
+    865: "a fork below what the node had pruned: the new epoch begins with a hole, and a snapshot",
+    949: "a replayed page of a snapshot is no reason to wait for its end",
+    1333: "what one copy of a disk numbered anew, a second copy tells again, behind a second gap",
+    1433: "a backup holds a rival's log to its end: what is safe to delete names the history",
+    1880: "a link open at a release is open after it too: the one let on has to call anew",
+    1888: "the judge looked while a heartbeat was on its way",
+    2630: "a rival's snapshot stood above the kept one's ops: who is released begins a new epoch",
+    2658: "numbers of chunks that are held under other numbers must not meet",
+    2867: "after a fork was settled the node waited for its backoff, as if something had failed",
+    11236: "the judge looked while a heartbeat was on its way",
+    20121: "a rival's snapshot had the kept one's entities forgotten: a release wants a snapshot",
+    20780: "the judge looked while a heartbeat was on its way",
+    21249: "the judge looked while a heartbeat was on its way",
+    24351: "a rival had answered that it does not know a log: a release has it asked for again",
+}
