@@ -6,7 +6,7 @@ Rule 2: the hive's marks are the truth. The node sends what follows them, also b
 
 import enum
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from protocol import limits, tokens
@@ -31,7 +31,6 @@ from protocol.messages import (
     LogAck,
     LogAgreed,
     LogMark,
-    LogProbe,
     LogState,
     Need,
     NeedDone,
@@ -49,21 +48,19 @@ from protocol.messages import (
 )
 from protocol.node_effects import (
     Accepted,
-    Adopt,
     AnswerWanted,
     ChunksWanted,
     Compare,
     Effect,
-    LogsAcked,
     OpsAcked,
     OpsWanted,
-    Probe,
     Received,
     Refork,
     Send,
     SnapshotWanted,
     Wanted,
 )
+from protocol.node_logs import NodeLogs
 from protocol.ops import EpochState, Op, Record, record_pages
 
 
@@ -105,17 +102,6 @@ class _Epoch:
 
 
 @dataclass
-class _Log:
-    next_send: int
-    next_new: int
-    #: Where the hive stands, as it last said.
-    mark: LogMark
-    open: bool
-    #: We lack `next_send`; once all before it is acknowledged, the log goes on behind a gap.
-    holed: bool = False
-
-
-@dataclass
 class _Welcome:
     welcome: Welcome
     marks: list[LogMark] = field(default_factory=list)
@@ -137,19 +123,13 @@ class NodeLink:
         self.credit = CreditSpent()
         self._caller = caller
         self._hello_epochs = list(epochs[-limits.HELLO_EPOCHS_MAX :])
-        self._hello_logs = {state.execution_id: state for state in logs}
         self._epochs = {
             state.epoch: _Epoch(state.first_kept, state.last, state.digest)
             for state in self._hello_epochs
         }
-        self._logs: dict[str, _Log] = {}
-        # Logs that differ at both ends, with the lowest of our chunks the hive was asked about.
-        self._probing: dict[str, int] = {}
+        self._logs = NodeLogs(logs)
         # What grew while the hello was on its way: cursors come first, then this.
         self._grew_early: dict[str, tuple[int, bool]] = {}
-        # Logs with chunks to send, in order of turns: running ones, and the others.
-        self._running: dict[str, None] = {}
-        self._resting: dict[str, None] = {}
         self._needs: deque[str] = deque()
         self._in_flight: deque[tuple[int, int, int]] = deque()
         self._in_flight_bytes = 0
@@ -210,7 +190,7 @@ class NodeLink:
             generation_seen=caller.generation_seen,
         )
         self.phase = Phase.AWAIT_WELCOME
-        return [Send(hello), *map(Send, _pages(list(self._hello_logs.values())))]
+        return [Send(hello), *map(Send, _pages(list(self._logs.named.values())))]
 
     def _on_welcome(self, welcome: Welcome) -> list[Effect]:
         self._welcome = _Welcome(welcome)
@@ -219,7 +199,7 @@ class NodeLink:
 
     def _on_welcome_logs(self, page: WelcomeLogs) -> list[Effect]:
         self._welcome.marks.extend(page.marks)
-        if len(self._welcome.marks) > len(self._hello_logs):
+        if len(self._welcome.marks) > len(self._logs.named):
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "more cursors than logs were named")
         if not page.last:
             return []
@@ -239,12 +219,7 @@ class NodeLink:
                     for mark in welcome.marks
                     if mark.epoch in self._epochs and self._comparable(mark)
                 ),
-                logs=tuple(
-                    (mark.execution_id, mark.next_chunk - 1)
-                    for mark in self._welcome.marks
-                    if mark.execution_id in self._hello_logs
-                    and 1 < mark.next_chunk < self._hello_logs[mark.execution_id].next_chunk
-                ),
+                logs=self._logs.places(self._welcome.marks),
             ),
         ]
 
@@ -267,7 +242,7 @@ class NodeLink:
                 return [Send(Forked(epoch=mark.epoch, seq=mark.mark, digest=ours))]
         self._adopt_marks(welcome)
         self.phase = Phase.LIVE
-        effects = self._adopt_cursors(self._welcome.marks, logs)
+        effects = self._logs.adopt_cursors(self._welcome.marks, logs)
         for execution_id, (next_chunk, open_) in self._grew_early.items():
             self.log_grew(execution_id, next_chunk=next_chunk, open_=open_)
         return effects
@@ -288,77 +263,9 @@ class NodeLink:
     def _holds(self, epoch: int, seq: int) -> bool:
         return epoch in self._epochs and self._epochs[epoch].last >= seq
 
-    def _adopt_cursors(
-        self, marks: Iterable[LogMark], digests: Mapping[tuple[str, int], bytes | None]
-    ) -> list[Effect]:
-        effects: list[Effect] = []
-        for mark in marks:
-            state = self._hello_logs.get(mark.execution_id)
-            if state is None:
-                raise RemoteProtocolError(
-                    ErrorCode.BAD_FRAME, "a cursor for a log that was not named"
-                )
-            if mark.next_chunk == state.next_chunk:
-                ours: bytes | None = state.digest
-            else:
-                ours = digests.get((mark.execution_id, mark.next_chunk - 1))
-            ahead = mark.next_chunk > state.next_chunk
-            differs = mark.next_chunk > 1 and ours is not None and ours != mark.digest
-            if differs or (ahead and not mark.agreed):
-                self._probing[mark.execution_id] = state.next_chunk
-                effects.append(Probe(mark.execution_id, state.next_chunk))
-                continue
-            if ahead:
-                effects.append(self._adopt(mark, state.next_chunk - 1))
-                continue
-            self._take_up(mark, next_new=state.next_chunk)
-            effects.append(LogsAcked((mark,)))
-        return effects
-
-    def _take_up(self, mark: LogMark, *, next_new: int) -> None:
-        # Until it grows under this link, nobody is waiting for its next line: not `open`.
-        log = _Log(next_send=mark.next_chunk, next_new=next_new, mark=mark, open=False)
-        self._logs[mark.execution_id] = log
-        self._file(mark.execution_id, log)
-
-    def _adopt(self, mark: LogMark, held_through: int) -> Adopt:
-        # It is renumbered first; then it grows from the hive's cursor on.
-        self._take_up(mark, next_new=mark.next_chunk)
-        return Adopt(mark, held_through)
-
     def probed(self, execution_id: str, digests: Sequence[tuple[int, bytes]]) -> list[Effect]:
         """Take the digests `Probe` asked for, newest first; none are left where it is empty."""
-        if digests:
-            self._probing[execution_id] = min(chunk for chunk, _ in digests)
-        else:
-            self._probing[execution_id] = 1
-        return [Send(LogProbe(execution_id=execution_id, digests=list(digests)))]
-
-    def _on_log_agreed(self, agreed: LogAgreed) -> list[Effect]:
-        execution_id = agreed.mark.execution_id
-        below = self._probing.get(execution_id)
-        if below is None:
-            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "an answer to a probe never sent")
-        if agreed.through == 0 and below > 1:
-            return [Probe(execution_id, below)]
-        del self._probing[execution_id]
-        return [self._adopt(agreed.mark, agreed.through)]
-
-    def streams(self, execution_id: str) -> bool:
-        """Whether this log goes over this link by itself: then answers leave it out."""
-        return execution_id in self._logs or execution_id in self._probing
-
-    def log_differs(self, execution_id: str, next_chunk: int) -> list[Effect]:
-        """A need shows that the hive holds another history of a log that the hello did not name.
-
-        It is settled as after a hello, and from then on the log streams.
-        """
-        self._probing[execution_id] = next_chunk
-        return [Probe(execution_id, next_chunk)]
-
-    def stream(self, mark: LogMark, next_chunk: int) -> None:
-        """A need asks for a log with a hole: it streams from where the hive stands, and past it."""
-        self._take_up(mark, next_new=next_chunk)
+        return self._logs.probed(execution_id, digests)
 
     def _on_live(self, message: HiveMessage) -> list[Effect]:
         match message:
@@ -367,7 +274,7 @@ class NodeLink:
             case LogAck():
                 return self._on_log_ack(message)
             case LogAgreed():
-                return self._on_log_agreed(message)
+                return self._logs.agreed(message)
             case Credit():
                 self.credit.granted(message.total)
                 return []
@@ -419,30 +326,7 @@ class NodeLink:
     def _on_log_ack(self, ack: LogAck) -> list[Effect]:
         if ack.link_no != self.link_no or ack.generation < self.generation:
             return []
-        for mark in ack.marks:
-            log = self._logs.get(mark.execution_id)
-            if log is None:
-                continue
-            if mark.next_chunk < log.mark.next_chunk:
-                raise RemoteProtocolError(ErrorCode.HOLE, "a log's cursor went down under the link")
-            log.mark = mark
-        effects: list[Effect] = [LogsAcked(tuple(ack.marks))]
-        for mark in ack.marks:
-            effects.extend(self._past_hole(mark.execution_id))
-        return effects
-
-    def hole_found(self, execution_id: str) -> list[Effect]:
-        """We lack the chunk `ChunksWanted` asked for: an older disk was restored under it."""
-        log = self._logs[execution_id]
-        log.holed = True
-        self._file(execution_id, log)
-        return self._past_hole(execution_id)
-
-    def _past_hole(self, execution_id: str) -> list[Effect]:
-        log = self._logs.get(execution_id)
-        if log is None or not log.holed or log.mark.next_chunk < log.next_send:
-            return []
-        return [self._adopt(log.mark, log.mark.next_chunk - 1)]
+        return self._logs.acked(ack)
 
     # --- what the node's stores say -----------------------------------------------------------
 
@@ -456,19 +340,29 @@ class NodeLink:
 
     def log_grew(self, execution_id: str, *, next_chunk: int, open_: bool) -> None:
         """Chunks of a log before `next_chunk` are committed; one the hello did not name is new."""
-        if self.phase is not Phase.LIVE:
+        if self.phase is Phase.LIVE:
+            self._logs.grew(execution_id, next_chunk, open_=open_)
+        else:
             self._grew_early[execution_id] = (next_chunk, open_)
-            return
-        if execution_id in self._probing:
-            return
-        log = self._logs.get(execution_id)
-        if log is None:
-            mark = LogMark(execution_id, 1, 1, b"")
-            log = _Log(next_send=1, next_new=next_chunk, mark=mark, open=open_)
-            self._logs[execution_id] = log
-        log.next_new = max(log.next_new, next_chunk)
-        log.open = open_
-        self._file(execution_id, log)
+
+    def streams(self, execution_id: str) -> bool:
+        """Whether this log goes over this link by itself: then answers leave it out."""
+        return self._logs.streams(execution_id)
+
+    def log_differs(self, execution_id: str, next_chunk: int) -> list[Effect]:
+        """A need shows that the hive holds another history of a log that the hello did not name.
+
+        It is settled as after a hello, and from then on the log streams.
+        """
+        return self._logs.differs(execution_id, next_chunk)
+
+    def stream(self, mark: LogMark, next_chunk: int) -> None:
+        """A need asks for a log with a hole: it streams from where the hive stands, and past it."""
+        self._logs.stream(mark, next_chunk)
+
+    def hole_found(self, execution_id: str) -> list[Effect]:
+        """We lack the chunk `ChunksWanted` asked for: an older disk was restored under it."""
+        return self._logs.hole_found(execution_id)
 
     # --- what to send next --------------------------------------------------------------------
 
@@ -509,23 +403,7 @@ class NodeLink:
         return None
 
     def _chunks_wanted(self) -> ChunksWanted | None:
-        turns = self._running or self._resting
-        if not turns:
-            return None
-        chosen = next(iter(turns))
-        # To the end of its row: the next turn is another's.
-        del turns[chosen]
-        turns[chosen] = None
-        return ChunksWanted(chosen, self._logs[chosen].next_send, max(1, self.credit.left))
-
-    def _file(self, execution_id: str, log: _Log) -> None:
-        """Put a log into the row it belongs to, or out of both where nothing is to be sent."""
-        waiting = log.next_send < log.next_new and not log.holed
-        for row, belongs in ((self._running, log.open), (self._resting, not log.open)):
-            if not (waiting and belongs):
-                row.pop(execution_id, None)
-            elif execution_id not in row:
-                row[execution_id] = None
+        return self._logs.wanted(max(1, self.credit.left))
 
     def _answer_wanted(self) -> AnswerWanted | None:
         if not self._needs:
@@ -582,21 +460,13 @@ class NodeLink:
 
     def chunk_read(self, chunk: LogChunk | GapChunk) -> LogChunk | GapChunk:
         """Take one chunk of a log; return the frame. It is on its way now."""
-        log = self._logs[chunk.execution_id]
-        if chunk.chunk_seq != log.next_send:
-            raise LocalProtocolError(
-                ErrorCode.INTERNAL, f"chunk {chunk.chunk_seq} where {log.next_send} was due"
-            )
-        log.next_send = chunk.through_seq + 1 if isinstance(chunk, GapChunk) else log.next_send + 1
-        self._file(chunk.execution_id, log)
+        self._logs.sent(chunk)
         self.credit.spend(cost(chunk))
         return chunk
 
     def log_gone(self, execution_id: str) -> None:
         """Nothing more of this log is to be sent (it was deleted, or its policy changed)."""
-        self._logs.pop(execution_id, None)
-        self._running.pop(execution_id, None)
-        self._resting.pop(execution_id, None)
+        self._logs.gone(execution_id)
 
     def answer_read(
         self, message: Fetched | Records | NeedDone

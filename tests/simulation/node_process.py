@@ -122,10 +122,10 @@ class NodeProcess:
         under_way = (
             link._snapshot_due
             or link._needs
-            or link._probing
             or link._in_flight
-            or link._running
-            or link._resting
+            or link._logs._probing
+            or link._logs._running
+            or link._logs._resting
             or self.socket.under_way
             or self._moved
         )
@@ -133,7 +133,7 @@ class NodeProcess:
             not under_way
             and self.socket.hive_open
             and all(epoch.acked >= epoch.last for epoch in link._epochs.values())
-            and all(log.mark.next_chunk >= log.next_new for log in link._logs.values())
+            and all(log.mark.next_chunk >= log.next_new for log in link._logs._logs.values())
         )
 
     def later(self, delay: float, event: Callable[[], None]) -> None:

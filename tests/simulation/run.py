@@ -53,8 +53,6 @@ class Figures:
             yield f"  again: python -m tests.simulation.run --seeds 1 --from {seed}"
 
 
-
-
 def run(seeds: Iterable[int], rules: Rules | None = None, *, broken_max: int = 1) -> Figures:
     """Run histories until so many are broken."""
     figures = Figures()
