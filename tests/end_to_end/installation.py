@@ -4,6 +4,7 @@ Owns that nothing it started outlives it.
 """
 
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Installation:
         attempt: str = self.hive.client.post(
             f"tasks/{self.task(project, title)}/attempts",
             {"node_id": node.node_name, "executor": "command", "command": command},
-            key=f"{title}-{self.hive.port}-{len(command)}-{id(command)}-{project}",
+            key=uuid.uuid4().hex,
         )["id"]
         return attempt
 

@@ -6,6 +6,7 @@ Owns what the node runs as well: programs outlive their agent, but no test.
 import contextlib
 import os
 import signal
+import sqlite3
 import uuid
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,12 @@ class NodeProgram(Program):
         """Have the agent dial now: the same that `join` does, without waiting for the backoff."""
         with contextlib.suppress(SkepError):
             self.client.send("POST", "enrolment/changed")
+
+    def rows(self, name: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read one of the node's own files: `state` or `logs`."""
+        uri = f"file:{self.data_dir / name}.db?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            return connection.execute(query, values).fetchall()
 
     # --- what it runs -------------------------------------------------------------------------
 
