@@ -283,6 +283,13 @@ class LinkSession:
             await self._take(machine, effect)
         self._status_changed.set()
 
+    async def _answer(self, machine: node_link.NodeLink, need: Need) -> AsyncIterator[Frame]:
+        # Compared here and not when the need is read: the machine may want the answer at once.
+        if need.kind == "logs":
+            await self._compare_logs(machine, need)
+        async for frame in answer(need, self._sources.answers):
+            yield frame
+
     async def _compare_logs(self, machine: node_link.NodeLink, need: Need) -> None:
         """Have logs that differ from what the hive holds of them settled, before an answer."""
         chunks = self._sources.chunks
@@ -304,9 +311,7 @@ class LinkSession:
         agent = self._sources.agent
         match message:
             case Need():
-                if message.kind == "logs":
-                    await self._compare_logs(machine, message)
-                self._answers[message.request_id] = answer(message, self._sources.answers)
+                self._answers[message.request_id] = self._answer(machine, message)
             case Call():
                 caller = self._caller
                 self._calls.start(
