@@ -143,6 +143,9 @@ class Backfill:
             except SkepError as error:
                 # Full or slow: the sweep looks again, nothing is lost by not having asked.
                 log.warning("backfill put off: %s", error)
+            except Exception:
+                # A bug in one look must not end the hive; the sweep comes by again.
+                log.exception("backfill broke off")
 
     async def _look_at(self, node_id: str, *, connected: bool) -> None:
         if not self._links.is_online(node_id):

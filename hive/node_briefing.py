@@ -102,3 +102,5 @@ class NodeBriefing:
         except SkepError as error:
             # It is told at its next connection at the latest.
             log.warning("node %s could not be told: %s", node_id, error)
+        except Exception:
+            log.exception("node %s could not be told", node_id)

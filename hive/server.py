@@ -183,6 +183,7 @@ class Hive:
         while True:
             await asyncio.sleep(_SEEN_INTERVAL_S)
             with contextlib.suppress(SkepError):
+                # Only for people to see; the next round says it again.
                 await self.database.write(_all_seen, sorted(self.registry.online()), now_ms())
 
     def application(self) -> web.Application:

@@ -45,7 +45,7 @@ async def recover(context: RunContext, runner: AttemptRunner) -> Recovered:
     closed = await _close_orphaned_logs(context)
     removed = await _remove_left_folders(context)
     if runs:
-        LOG.info("took up %d attempts", len(runs))
+        LOG.info("attempts taken up: %d", len(runs))
     return Recovered(len(runs), closed, removed)
 
 

@@ -67,7 +67,7 @@ def execution_reply(row: ExecutionRow) -> replies.Execution:
     log = row.log
     state = replies.LogState(
         entries=log.next_entry - 1,
-        bytes=log.raw_bytes,
+        held_bytes=log.blob_bytes,
         closed=log.closed,
         whole=log.whole,
         entries_total=log.end_entries,

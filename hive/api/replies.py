@@ -199,10 +199,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogState(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of an execution's log the hive holds; `closed` where its node says it has ended."""
+    """How much of an execution's log the hive holds; `closed` where its node says it has ended.
+
+    `held_bytes` is what it takes on the hive's disk, `bytes_total` what the program printed.
+    """
 
     entries: int
-    bytes: int
+    held_bytes: int
     closed: bool
     whole: bool
     entries_total: int | None = None

@@ -9,7 +9,7 @@ from node_agent.commands.invocation import Invocation, node_command, plain
 
 @click.group()
 def secrets() -> None:
-    """Values that agents may use and that no log shows."""
+    """Values that no log of this node shows."""
 
 
 @secrets.command("set")
