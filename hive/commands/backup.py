@@ -19,10 +19,12 @@ def backup(file: Path, data_dir: str | None, *, as_json: bool) -> None:
 
     import msgspec
 
+    from hive import failpoints
     from hive.config import load
     from hive.store import backups
 
     config = load(data_dir)
+    failpoints.arm(config.failpoint)
     made = backups.backup(config.database, file, config.backups, int(time.time() * 1000))
     Terminal(as_json=as_json).show(msgspec.structs.asdict(made), _render_made)
 
@@ -39,11 +41,13 @@ def restore(file: Path, data_dir: str | None, *, force: bool, as_json: bool) -> 
 
     import msgspec
 
+    from hive import failpoints
     from hive.config import load
     from hive.store import backups
     from hive.store.signing_key import load_or_make_signing_key
 
     config = load(data_dir)
+    failpoints.arm(config.failpoint)
     restored = asyncio.run(
         backups.restore(
             file,
