@@ -34,6 +34,9 @@ from node_agent.spool_writer import SpoolWriter
 #: small pieces makes few frames, and a lone line still is on disk at once.
 _GATHER_S: Final = 0.004
 _FULL_READ_BYTES: Final = 64 * 1024
+#: A full read fills one chunk of the log to the last byte: the chunk is cut from four pieces of
+#: it, each behind a header of 14 bytes. A few bytes more, and each would leave a rest behind.
+READ_BYTES: Final = PAYLOAD_BYTES_MAX - 4 * 14
 #: What may wait for a program that does not read.
 _STDIN_PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
 _STDIN_WRITE_BYTES: Final = 64 * 1024
@@ -112,7 +115,7 @@ class Supervision:
             segment_bytes=int(spec["segment_bytes"]),
             sync_s=spec["sync_ms"] / 1000,
         )
-        self._buffer = bytearray(PAYLOAD_BYTES_MAX)
+        self._buffer = bytearray(READ_BYTES)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import node_agent.supervisor
+from node_agent import supervision
 from node_agent.executions import ExitRecord, Output, read_exit, start
 from node_agent.process_identity import identify, read_stat, same_process
 from node_agent.run_folder import read_record, write_record
 from node_agent.spool import SpoolReader
+from protocol import limits, log_chunks
 from tests.node_agent.run_folders import (
     ENVIRONMENT,
     python_spec,
@@ -357,3 +359,9 @@ async def test_output_is_synced_by_and_by(tmp_path: Path) -> None:
     assert stream_bytes(pieces) == b"x" * 10_000
     assert record is not None
     assert record.notes == []
+
+
+def test_a_full_read_fills_a_chunk() -> None:
+    """The supervisor may not import the protocol, so the arithmetic is checked here."""
+    pieces = 4 * log_chunks.SEGMENT_HEADER_BYTES
+    assert supervision.READ_BYTES + pieces == limits.CHUNK_RAW_BYTES_MAX
