@@ -63,6 +63,10 @@ class Journal(Protocol):
 
     async def refork(self, epoch: int, agreed_seq: int, new_epoch: int) -> None: ...
 
+    async def withhold(
+        self, epoch: int, seq: int, reason: str, *, told_again: bool = ...
+    ) -> None: ...
+
 
 class KeptLog(Protocol):
     """A log as the chunk store has it."""
@@ -151,7 +155,10 @@ class LinkSession:
         sources: Sources,
         hooks: Hooks,
         detached: set[asyncio.Task[None]],
+        *,
+        singly: bool = False,
     ) -> None:
+        self._singly = singly
         self._socket = socket
         self._caller = caller
         self._keys = dict(keys)
@@ -192,6 +199,10 @@ class LinkSession:
     def status_changed(self) -> None:
         self._status_changed.set()
 
+    def under_way(self) -> tuple[int, int] | None:
+        """Return (epoch, seq) of the first op that was sent and not acknowledged, if any."""
+        return None if self._machine is None else self._machine.under_way()
+
     async def close(self) -> None:
         """End this link; the uplink dials anew."""
         await self._socket.close()
@@ -202,7 +213,7 @@ class LinkSession:
         """Serve the link until it closes; return the close code."""
         epochs = await self._sources.journal.epochs()
         logs = await self._sources.chunks.logs_to_name(self._sources.agent.unstreamed())
-        machine = node_link.NodeLink(self._caller, epochs, logs)
+        machine = node_link.NodeLink(self._caller, epochs, logs, singly=self._singly)
         self._machine = machine
         for epoch, last in self._grew.items():
             machine.journal_grew(epoch, last)

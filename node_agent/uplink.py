@@ -22,6 +22,7 @@ from websockets.typing import Subprotocol
 from node_agent.identity import NodeIdentity
 from node_agent.link_session import Hooks, LinkSession, Sources
 from node_agent.reconnect import Backoff
+from node_agent.refused_ops import RefusedOps
 from protocol import limits, node_link
 from protocol.errors import SkepError
 from protocol.messages import SUBPROTOCOLS, Draining, Fork, Welcome
@@ -101,6 +102,8 @@ class Uplink:
         self._holder = holder or Holder(identity.instance)
         self._session: LinkSession | None = None
         self._retry_after_s = 0.0
+        self._refused_ops = RefusedOps()
+        self._under_way: tuple[int, int] | None = None
         self._own_end = False
         self._hurry = asyncio.Event()
         self._forks: list[Fork] = []
@@ -149,11 +152,25 @@ class Uplink:
                     # Nothing went wrong, so nothing has to be waited out.
                     self._own_end = False
                     continue
-                backoff.closed(lived_s=time.monotonic() - started, close_code=close_code)
+                lived_s = time.monotonic() - started
+                backoff.closed(lived_s=lived_s, close_code=close_code)
+                await self._withhold_refused(close_code, lived_s)
                 await self._wait(backoff)
         finally:
             # Changing operations whose link is gone: their outcome is looked up by key later.
             await asyncio.gather(*self._detached, return_exceptions=True)
+
+    async def _withhold_refused(self, close_code: int | None, lived_s: float) -> None:
+        under_way, self._under_way = self._under_way, None
+        refused = self._refused_ops.closed(
+            close_code=close_code, lived_s=lived_s, under_way=under_way
+        )
+        if refused is not None:
+            log.error(
+                "op %d of epoch %d is refused by the hive; it is withheld", *reversed(refused)
+            )
+            # Told again it would only be refused again.
+            await self._sources.journal.withhold(*refused, "refused", told_again=False)
 
     async def _wait(self, backoff: Backoff) -> None:
         jitter = random.random()  # noqa: S311  spreads a fleet, guards nothing
@@ -195,11 +212,13 @@ class Uplink:
                         draining=self._draining,
                     ),
                     self._detached,
+                    singly=self._refused_ops.singly,
                 )
                 self._session = session
                 try:
                     return await session.run()
                 finally:
+                    self._under_way = session.under_way()
                     self._session = None
         except ConnectionClosed as closed:
             return self._closed(closed)

@@ -115,8 +115,15 @@ class NodeLink:
     """
 
     def __init__(
-        self, caller: Caller, epochs: Sequence[EpochState], logs: Sequence[LogState]
+        self,
+        caller: Caller,
+        epochs: Sequence[EpochState],
+        logs: Sequence[LogState],
+        *,
+        singly: bool = False,
     ) -> None:
+        #: One op at a time and nothing beside it: the hive refused a frame, and it is sought which.
+        self._singly = singly
         self.phase = Phase.AWAIT_CHALLENGE
         self.link_no = 0
         self.generation = 0
@@ -372,6 +379,8 @@ class NodeLink:
             return None
         if self._snapshot_due:
             return SnapshotWanted(self._skips())
+        if self._singly and self._in_flight:
+            return None
         wanted: Wanted | None = self._ops_wanted()
         if wanted is not None or self.credit.left <= 0:
             return wanted
@@ -397,7 +406,7 @@ class NodeLink:
                 return OpsWanted(
                     number,
                     epoch.sent,
-                    limits.OPS_PER_FRAME_MAX,
+                    1 if self._singly else limits.OPS_PER_FRAME_MAX,
                     min(room, limits.OPS_FRAME_BYTES_MAX),
                 )
         return None
@@ -483,6 +492,13 @@ class NodeLink:
         else:
             self.credit.spend(cost(message))
         return message
+
+    def under_way(self) -> tuple[int, int] | None:
+        """Return (epoch, seq) of the first op that was sent and not acknowledged, if any."""
+        if not self._in_flight:
+            return None
+        number = self._in_flight[0][0]
+        return number, self._epochs[number].acked + 1
 
     def close(self) -> None:
         """The socket is gone."""

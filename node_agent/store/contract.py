@@ -99,6 +99,13 @@ class JournalStore(Protocol):
         state.
         """
 
+    async def withhold(self, epoch: int, seq: int, reason: str, *, told_again: bool = True) -> None:
+        """Put `withheld` in the place of an op that cannot be sent, and chain what follows anew.
+
+        With `told_again`, the state it told of is told under a new number, where it is still the
+        newest.
+        """
+
     async def pending(self, marks: Mapping[int, int]) -> PendingOps:
         """Return what of the journal lies above the hive's marks (none for an epoch: all of it)."""
 

@@ -146,9 +146,9 @@ class SqliteJournal:
                 LOG.warning("op %d of epoch %d is damaged on the disk", damaged.seq, epoch)
                 await self.withhold(epoch, damaged.seq, CORRUPT)
 
-    async def withhold(self, epoch: int, seq: int, reason: str) -> None:
+    async def withhold(self, epoch: int, seq: int, reason: str, *, told_again: bool = True) -> None:
         """Put `withheld` in the place of an op that cannot be sent."""
-        await self._database.write(withhold, epoch, seq, reason)
+        await self._database.write(withhold, epoch, seq, reason, told_again=told_again)
 
     async def snapshot(self) -> tuple[Position, list[Record]]:
         return await self._database.read(_snapshot)
@@ -293,10 +293,13 @@ _SET_OP_DIGEST = "UPDATE op SET digest = :digest WHERE epoch = :epoch AND seq = 
 _STATES_AT = "SELECT kind, entity_id, at_ms, body FROM record WHERE epoch = :epoch AND seq = :seq"
 
 
-async def withhold(tx: Transaction, epoch: int, seq: int, reason: str) -> None:
+async def withhold(
+    tx: Transaction, epoch: int, seq: int, reason: str, *, told_again: bool = True
+) -> None:
     """Put `withheld` in the place of an op that cannot be sent, and chain what follows anew.
 
-    The state it told of is told again, under a new number, where it is still the newest.
+    With `told_again`, the state it told of is told under a new number, where it is still the
+    newest.
     """
     key = {"epoch": epoch, "seq": seq}
     row = await tx.fetch_one(_OP, key)
@@ -314,7 +317,7 @@ async def withhold(tx: Transaction, epoch: int, seq: int, reason: str) -> None:
         place = {"epoch": epoch, "seq": following["seq"]}
         await tx.execute(_SET_OP_DIGEST, {**place, "digest": running})
         await tx.execute(_SET_LAST, {**place, "digest": running})
-    for state in await tx.fetch_all(_STATES_AT, key):
+    for state in await tx.fetch_all(_STATES_AT, key) if told_again else ():
         await append(tx, state["kind"], state["entity_id"], state["at_ms"], state["body"])
     failpoint("node.journal.withheld")
 

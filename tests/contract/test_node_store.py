@@ -650,3 +650,19 @@ async def test_logs_survive_a_restart(backend: Backend, tmp_path: Path):
         assert log == before._replace(acked_chunk=2)
         await second.commit([made.cut()])
         assert await read_all(second) == made.chunks
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("told_again", [True, False])
+async def test_an_op_is_withheld_under_its_number(journal: Journal, told_again: bool):
+    """Numbers stay, digests follow, and its state is told again where that is wanted."""
+    await journal.store.open_epoch(9)
+    ops = await tell(journal, "a")
+    ops += await tell(journal, "b", entity_id="d")
+    await journal.store.withhold(9, 1, "refused", told_again=told_again)
+    after = await journal.store.ops_after(9, 0, ops_max=9, bytes_max=9999)
+    assert [one.kind for one in after[:2]] == [OpKind.WITHHELD, OpKind.CHECKOUT]
+    assert after[1] == ops[1]
+    assert after[2:] == ([ops[0]] if told_again else [])
+    expected = digest.running(digest.EMPTY, 9, 1, after)
+    assert [await journal.store.digest_at(9, seq) for seq in range(1, len(after) + 1)] == expected

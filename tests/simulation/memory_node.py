@@ -20,6 +20,7 @@ from node_agent.store.contract import (
 from node_agent.store.errors import LogMoved, NotStored
 from protocol import digest as digests
 from protocol import limits
+from protocol.entities import Withheld
 from protocol.errors import ErrorCode, LocalProtocolError
 from protocol.log_chunks import (
     GapChunk,
@@ -31,7 +32,7 @@ from protocol.log_chunks import (
     through,
 )
 from protocol.messages import LogMark, LogState
-from protocol.ops import EpochState, Op, OpKind, Position, Record
+from protocol.ops import EpochState, Op, OpKind, Position, Record, encode_body
 
 _STATELESS = frozenset({OpKind.NOTICE, OpKind.WITHHELD})
 
@@ -184,6 +185,20 @@ class MemoryJournal:
             self._append(op)
         for record in newest:
             self._append(Op(record.kind, record.entity_id, record.at_ms, record.body))
+
+    async def withhold(self, epoch: int, seq: int, reason: str, *, told_again: bool = True) -> None:
+        held = self._epochs[epoch]
+        place = seq - held.first_kept
+        refused = held.ops[place]
+        body = encode_body(Withheld(reason=reason, kind=refused.kind))
+        held.ops[place] = Op(OpKind.WITHHELD.value, refused.entity_id, refused.at_ms, body)
+        running = await self.digest_at(epoch, seq - 1) or digests.EMPTY
+        for index in range(place, len(held.ops)):
+            running = digests.after(running, epoch, held.first_kept + index, held.ops[index])
+            held.digests[index] = running
+        state = self._records.get((refused.kind, refused.entity_id))
+        if told_again and state is not None and (state.epoch, state.seq) == (epoch, seq):
+            self._append(Op(state.kind, state.entity_id, state.at_ms, state.body))
 
     async def pending(self, marks: Mapping[int, int]) -> PendingOps:
         ops = [
