@@ -131,22 +131,27 @@ def check_capability(
     """
     claims = _verified_claims(token, keys, hive_id, node_id)
     try:
-        capability = Capability(
-            jti=claims["jti"],
-            actor=claims["sub"],
-            role=claims["role"],
-            node_id=node_id,
-            operation=claims["op"],
-            attempt_id=claims["att"],
-            body_hash=claims["bh"],
-            hive_id=hive_id,
-            generation=claims["gen"],
-            issued_at_s=claims["iat"],
-            expires_at_s=claims["exp"],
-            project_id=claims.get("prj"),
+        capability = msgspec.convert(
+            {
+                "jti": claims["jti"],
+                "actor": claims["sub"],
+                "role": claims["role"],
+                "node_id": node_id,
+                "operation": claims["op"],
+                "attempt_id": claims["att"],
+                "body_hash": claims["bh"],
+                "hive_id": hive_id,
+                "generation": claims["gen"],
+                "issued_at_s": claims["iat"],
+                "expires_at_s": claims["exp"],
+                "project_id": claims.get("prj"),
+            },
+            Capability,
         )
     except KeyError as missing:
         raise _refused(f"the capability lacks {missing}") from missing
+    except msgspec.ValidationError as error:
+        raise _refused("a claim of the capability is not what it should be") from error
     if capability.expires_at_s + limits.TOKEN_LEEWAY_S < now_s:
         raise _refused("the capability has expired")
     if capability.issued_at_s - limits.TOKEN_LEEWAY_S > now_s:
