@@ -30,6 +30,7 @@ from protocol.log_chunks import ContentDigest, GapChunk, LogChunk
 _IDLE_S: Final = 60.0
 #: Several chunks at a time while a program prints fast: they share one commit and one sync.
 _READ_BYTES: Final = 1024 * 1024
+_READ_HERE_BYTES: Final = 64 * 1024
 #: A log that grows beyond this is shown live no further; see `_hold_until_end`.
 LIVE_BYTES_MAX: Final = limits.EXECUTION_LOG_BYTES_MAX // 2
 _HELD_TEXT: Final = (
@@ -119,8 +120,10 @@ class LogWriter:
             if output is Output.ENDED:
                 return True
             if output is Output.GREW:
-                self._read(running.reader)
-            segment = await self._commit(self._cutter.take(now_ms()))
+                cuts = await self._take_in(running.reader)
+            else:
+                cuts = self._cutter.take(now_ms())
+            segment = await self._commit(cuts)
             if segment > self._told_segment:
                 await self._tell_consumed(running, segment)
 
@@ -128,8 +131,7 @@ class LogWriter:
         """Write the rest of the output of an execution that no longer runs."""
         try:
             while not reader.finished:
-                self._read(reader)
-                await self._commit(self._cutter.take(now_ms()))
+                await self._commit(await self._take_in(reader))
                 if reader.exhausted:
                     break
         finally:
@@ -171,9 +173,22 @@ class LogWriter:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _read(self, reader: SpoolReader) -> None:
+    async def _take_in(self, reader: SpoolReader) -> list[CutChunk]:
+        """Read what there is, up to some chunks of it; return what is to be committed."""
+        self._read(reader, _READ_HERE_BYTES)
+        if reader.exhausted:
+            return self._cutter.take(now_ms())
+        # The program prints fast. Compressing and hashing leave the interpreter to others, so the
+        # loop goes on sending meanwhile.
+        return await asyncio.to_thread(self._read_and_take, reader)
+
+    def _read_and_take(self, reader: SpoolReader) -> list[CutChunk]:
+        self._read(reader, _READ_BYTES)
+        return self._cutter.take(now_ms())
+
+    def _read(self, reader: SpoolReader, bytes_max: int) -> None:
         position = reader.position
-        for item in reader.read(_READ_BYTES):
+        for item in reader.read(bytes_max):
             if isinstance(item, Frame):
                 self._cutter.feed(item.stream, item.at_ms, item.data, position, item.stream_offset)
             else:
