@@ -28,7 +28,7 @@ Answerer = Callable[[str, str, ApiRequest], Awaitable[ApiReply]]
 _BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 #: What is still being answered at the end: a follower of a log would never let go by itself.
 _SHUTDOWN_S: Final = 1.0
-#: Rounds of the loop in which a transport that has been closed lets go of its socket.
+#: Rounds of the loop in which a connection begins to be one, or lets go of its socket.
 _CLOSING_ROUNDS: Final = 5
 _HOSTS: Final = frozenset({"localhost", ""})
 _PEER: Final = struct.Struct("3i")
@@ -66,10 +66,11 @@ class LocalApi:
         """Stop listening and end what is being answered."""
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+        # Whoever was accepted just now becomes a connection in the loop's next rounds; only those
+        # are known to the runner. And closed ones let go of their sockets in some rounds more.
+        await _some_rounds()
         await self._runner.cleanup()
-        # Connections that were closed just now end in the loop's next rounds.
-        for _ in range(_CLOSING_ROUNDS):
-            await asyncio.sleep(0)
+        await _some_rounds()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -101,6 +102,11 @@ class LocalApi:
                 headers=reply.headers,
             )
         return await _stream(request, reply)
+
+
+async def _some_rounds() -> None:
+    for _ in range(_CLOSING_ROUNDS):
+        await asyncio.sleep(0)
 
 
 async def _stream(request: web.Request, reply: ApiReply) -> web.StreamResponse:
