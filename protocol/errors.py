@@ -185,4 +185,7 @@ def operation_error(body: ErrorBody) -> OperationError:
         code = ErrorCode(body.code)
     except ValueError:
         code = ErrorCode.NODE_FAILED
-    return OperationError(code, body.message, hint=body.hint, **body.details)
+    error = OperationError(code, body.message, hint=body.hint)
+    # Not as keywords: the other process chooses the names, and one may be that of a parameter.
+    error.details = dict(body.details)
+    return error
