@@ -1,0 +1,107 @@
+"""Flow control: what a node may send, and how the window follows the link."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import limits
+from protocol.credit import CreditGranted, CreditSpent, cost
+from protocol.errors import RemoteProtocolError
+from protocol.log_chunks import GapChunk
+from protocol.messages import Credit, Fetched, Records
+from protocol.ops import Record
+from tests.protocol.golden_frames import FROM_NODE
+from tests.protocol.node_calls import chunk
+
+FIRST = limits.CREDIT_WINDOW_BYTES_FIRST
+FAST, FAIR, SLOW = (
+    limits.FAST_ROUND_TRIP_MS_MAX,
+    limits.CONTROL_ROUND_TRIP_MS_MAX,
+    limits.CONTROL_ROUND_TRIP_MS_MAX + 1,
+)
+
+
+def test_blobs_and_bodies_cost_and_gaps_are_free() -> None:
+    """The same bytes cost the same however they travel."""
+    gaps = [message for message in FROM_NODE if isinstance(message, GapChunk)]
+    assert [cost(gap) for gap in gaps] == [0]
+    assert cost(chunk(blob=b"12345")) == 5
+    assert cost(Fetched(request_id="r", chunk=chunk(blob=b"12345"))) == 5
+    records = [Record("task", "t", 1, b"12"), Record("task", "u", 1, b"345")]
+    assert cost(Records(request_id="r", records=records)) == 5
+
+
+def test_totals_only_grow() -> None:
+    """A late, lower grant takes nothing back."""
+    spent = CreditSpent()
+    spent.granted(10)
+    spent.granted(5)
+    spent.spend(12)
+    assert spent.left == -2
+
+
+def test_nothing_may_begin_once_all_is_used() -> None:
+    """A whole chunk may begin on the last byte, and none after it; empty ones always may."""
+    granted = CreditGranted()
+    granted.take(FIRST - 1)
+    granted.take(100)
+    granted.take(0)
+    with pytest.raises(RemoteProtocolError) as caught:
+        granted.take(1)
+    assert caught.value.details == {"received": FIRST + 99, "granted": FIRST}
+
+
+def test_a_window_that_was_not_told_does_not_count() -> None:
+    """What the node was not yet told it may send is no credit."""
+    granted = CreditGranted()
+    granted.take(FIRST)
+    granted.settle(FIRST)
+    with pytest.raises(RemoteProtocolError):
+        granted.take(1)
+    assert granted.next_grant() == Credit(total=2 * FIRST)
+    granted.take(1)
+
+
+def test_small_grants_wait() -> None:
+    """A grant is told once it moves by a quarter of the window, or with a heartbeat's reply."""
+    granted = CreditGranted()
+    granted.settle(FIRST // 4 - 1)
+    assert granted.next_grant() is None
+    assert granted.repeat() == FIRST + FIRST // 4 - 1
+    granted.settle(FIRST // 4)
+    assert granted.next_grant() == Credit(total=FIRST + FIRST // 2 - 1)
+
+
+@pytest.mark.parametrize(
+    ("round_trips", "window"),
+    [
+        ([FAIR] * 9, limits.CREDIT_WINDOW_BYTES_MAX),
+        ([FAST] * 9, limits.CREDIT_WINDOW_BYTES_FAST_MAX),
+        ([FAST] * 9 + [FAIR], limits.CREDIT_WINDOW_BYTES_MAX),
+        ([FAST] * 9 + [SLOW], limits.CREDIT_WINDOW_BYTES_FAST_MAX // 2),
+        ([FAST] * 9 + [SLOW] * 9, FIRST),
+        ([SLOW], FIRST),
+    ],
+)
+def test_the_window_follows_the_round_trip(round_trips: list[int], window: int) -> None:
+    """It doubles to what is fair, or fast, and halves to where it began."""
+    granted = CreditGranted()
+    for milliseconds in round_trips:
+        granted.measure(milliseconds)
+    assert granted.window == window
+
+
+@given(st.lists(st.tuples(st.integers(1, limits.CHUNK_BLOB_BYTES_MAX), st.sampled_from([1, 500]))))
+def test_a_node_that_keeps_the_rule_never_breaks_it(steps: list[tuple[int, int]]) -> None:
+    """Whatever the window does, one who sends only on credit is never refused nor left waiting."""
+    spent, granted = CreditSpent(), CreditGranted()
+    spent.granted(granted.repeat())
+    for nbytes, milliseconds in steps:
+        granted.measure(milliseconds)
+        if spent.left > 0:
+            spent.spend(nbytes)
+            granted.take(nbytes)
+        else:
+            granted.settle(granted.received - granted.settled)
+            spent.granted(granted.repeat())
+            assert spent.left > 0
