@@ -67,6 +67,25 @@ class Installation:
             holds=lambda one: any(each["node_name"] == node_name for each in one["checkouts"]),
         )
 
+    def set_policy(self, node: NodeProgram, project: str, policy: str) -> None:
+        """Change how much of a project's logs the hive keeps; wait until the node works by it."""
+        before = self.hive.client.get(f"projects/{project}")["sync_policy"]
+        links = node.log.count("connected to the hive")
+        self.hive.client.request("PATCH", f"projects/{project}", body={"sync_policy": policy})
+        until(
+            lambda: node.rows("state", "SELECT body FROM project_link"),
+            f"the node knows the policy {policy}",
+            holds=lambda rows: any(
+                project.encode() in body and policy.encode() in body for (body,) in rows
+            ),
+        )
+        if "full" in {before, policy} and before != policy:
+            # Which logs stream is said in a hello: the node links anew.
+            until(
+                lambda: node.log.count("connected to the hive") > links, "the node is linked anew"
+            )
+        self.hive.wait_node(node.node_name)
+
     def task(self, project: str, title: str = "Do it") -> str:
         """Make a task; return its id."""
         made: str = self.hive.client.post("tasks", {"project": project, "title": title})["id"]
@@ -93,7 +112,8 @@ class Installation:
 def make_repository(path: Path) -> Path:
     """Make a repository with one commit and an identity for more."""
     path.mkdir(parents=True)
-    (path / "README.md").write_text("hello\n")
+    # A root commit of its own: by that a repository with no origin is known.
+    (path / "README.md").write_text(f"This is {path.name}.\n")
     for args in (
         ["init", "-q", "-b", "main"],
         ["config", "user.name", "Tester"],

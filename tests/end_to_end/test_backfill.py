@@ -11,22 +11,9 @@ from hive.client import HiveClient
 from protocol.errors import SkepError
 from tests.end_to_end.hive_program import HiveProgram
 from tests.end_to_end.installation import Installation
-from tests.end_to_end.node_program import NodeProgram
 from tests.end_to_end.printing import STDOUT, PrintingAttempt
 from tests.end_to_end.stored_needs import is_open, outcomes, store_need
 from tests.end_to_end.waiting import until
-
-
-def set_policy(installation: Installation, node: NodeProgram, policy: str) -> None:
-    """Change how much of the project's logs the hive keeps, and wait until the node knows."""
-    installation.hive.json("projects", "edit", "project", "--sync-policy", policy)
-
-    def told() -> bool:
-        rows = node.rows("state", "SELECT body FROM project_link")
-        return any(policy.encode() in bytes(body) for (body,) in rows)
-
-    until(told, f"the node knows the policy {policy}")
-    node.wait_connected()
 
 
 def wait_partial(hive: HiveProgram, attempt_id: str) -> dict[str, Any]:
@@ -71,7 +58,7 @@ class Viewer:
 def lazy(installation: Installation, repository: Path) -> Installation:
     """A node whose project's logs are fetched when somebody looks."""
     node = installation.add_node(repository=repository)
-    set_policy(installation, node, "lazy")
+    installation.set_policy(node, "project", "lazy")
     return installation
 
 
@@ -138,7 +125,7 @@ def test_only_what_is_lacking_comes(
     attempt = PrintingAttempt(tmp_path / "printed", exit_code=0)
     attempt.begin(installation, node)
     attempt.wait_rising(hive, 2000)
-    set_policy(installation, node, "lazy")
+    installation.set_policy(node, "project", "lazy")
     held = until(
         lambda: (hive.entries(attempt.id), (attempt.folder / "stdout").stat().st_size),
         "no more comes",
@@ -164,7 +151,7 @@ def test_needs_of_a_node_that_was_away(
     """Stored needs are answered after both restarted, id by id: sent, gone, unknown."""
     hive, node = installation.hive, installation.add_node(repository=repository)
     node_id = node.status()["node_id"]
-    set_policy(installation, node, "metadata")
+    installation.set_policy(node, "project", "metadata")
     ended = []
     for number, lines_max in enumerate((40_000, 2_000)):
         attempt = PrintingAttempt(tmp_path / f"printed{number}", exit_code=0)
@@ -219,7 +206,7 @@ def test_needs_of_a_node_that_was_away(
 def test_metadata_alone(installation: Installation, repository: Path, tmp_path: Path) -> None:
     """No log byte is ever stored at the hive; it is shown through the relay, or not at all."""
     hive, node = installation.hive, installation.add_node(repository=repository)
-    set_policy(installation, node, "metadata")
+    installation.set_policy(node, "project", "metadata")
     attempt = PrintingAttempt(tmp_path / "printed", exit_code=0)
     attempt.begin(installation, node, lines_max=3000)
     shown = wait_partial(hive, attempt.id)
@@ -248,6 +235,6 @@ def test_full_again(lazy: Installation, tmp_path: Path) -> None:
         attempt.begin(lazy, node, lines_max=500)
         attempts.append(attempt)
         assert wait_partial(hive, attempt.id)["sync_state"] == "partial"
-    set_policy(lazy, node, "full")
+    lazy.set_policy(node, "project", "full")
     for attempt in attempts:
         attempt.check_whole(hive)
