@@ -257,6 +257,8 @@ class LinkSession:
             case node_effects.Accepted(welcome):
                 self._clock_ahead_ms = welcome.hive_time_ms - _now_ms()
                 self._keys.update(welcome.keys)
+                # Also of epochs that end before this link: nothing of them is acknowledged again.
+                self._sources.agent.marks_moved({mark.epoch: mark.mark for mark in welcome.marks})
                 self._hooks.accepted(welcome)
             case node_effects.Compare():
                 await self._compare(machine, effect)
