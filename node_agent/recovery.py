@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from node_agent.attempt_runner import AttemptRunner
 from node_agent.execution_run import remove_run_folder
+from node_agent.log_ends import say_log_end_again
 from node_agent.run_context import RunContext, when_there_is_room
 from node_agent.store import attempts
 from node_agent.store.transaction import Transaction
@@ -50,14 +51,19 @@ async def recover(context: RunContext, runner: AttemptRunner) -> Recovered:
 
 
 async def _close_orphaned_logs(context: RunContext) -> int:
-    """Close the logs that no execution will ever write to: the state was restored from a copy."""
+    """Close the logs that no execution will ever write to: the state was restored from a copy.
+
+    Of those that are closed, say the end anew where they were renumbered and it was not said.
+    """
     closed = 0
     for state in await context.chunks.logs_to_name():
         execution = await context.database.read(attempts.find_execution, state.execution_id)
         if execution is not None and execution.status is ExecutionStatus.RUNNING:
             continue
         log = await context.chunks.log(state.execution_id)
-        if log is not None and not log.closed:
+        if log is not None and log.closed:
+            await say_log_end_again(context.database, context.chunks, state.execution_id)
+        elif log is not None:
             await when_there_is_room(partial(context.chunks.close_log, state.execution_id))
             closed += 1
     return closed

@@ -173,7 +173,8 @@ class JournalState(msgspec.Struct, kw_only=True):
     marks: list[EpochMark]
     newest: tuple[int, int] | None = None
     forks: list[Fork] = []
-    #: A snapshot was begun and never ended, so what is shown is of two times.
+    #: What is shown is of two times: a snapshot was begun and not ended, a holder was released, or
+    #: the node lacks what we have seen of it.
     snapshot_wanted: bool = False
 
 

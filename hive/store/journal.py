@@ -112,12 +112,21 @@ async def journal_state(
     newest = None
     if node["newest_epoch"] is not None:
         newest = (node["newest_epoch"], node["newest_seq"])
+    wanted = bool(node["snapshot_broken"])
+    if epochs and newest is not None and not _holds(epochs, *newest):
+        # Until it has told all it owns, whatever else it may tell before.
+        await tx.execute(_SNAPSHOT_BROKEN, {"node_id": node_id, "broken": 1})
+        wanted = True
     return JournalState(
         marks=await marks(tx, node_id, [state.epoch for state in epochs]),
         newest=newest,
         forks=[await _fork(tx, node_id, epoch) for epoch in forked],
-        snapshot_wanted=bool(node["snapshot_broken"]),
+        snapshot_wanted=wanted,
     )
+
+
+def _holds(epochs: Sequence[EpochState], epoch: int, seq: int) -> bool:
+    return any(state.epoch == epoch and state.last >= seq for state in epochs)
 
 
 async def _forks(tx: Transaction, node_id: str, state: EpochState) -> bool:

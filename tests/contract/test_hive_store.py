@@ -651,6 +651,22 @@ async def test_a_snapshot_that_broke_off_is_wanted_again(hive: Hive):
 
 
 @pytest.mark.asyncio
+async def test_a_node_that_lacks_what_was_seen_owes_a_snapshot(hive: Hive):
+    """A restored node tells all it owns, also where ops of its new epoch came before."""
+    live = await link(hive)
+    await live.ops(reported.attempt())
+    new = [states([reported.checkout()], epoch=2)]
+    restored = await link(hive, instance=2, at=2, epochs=new)
+    assert (await restored.state(*new)).snapshot_wanted
+    await restored.ops(reported.checkout())
+    again = await link(hive, instance=2, connect_no=2, at=3, epochs=new)
+    assert (await again.state(*new)).snapshot_wanted
+    await again.snapshot(reported.checkout(), seq=1)
+    assert not (await again.state(*new)).snapshot_wanted
+    assert await hive.shown("attempt", uid(10)) == Shown("skep/10", forgotten=True)
+
+
+@pytest.mark.asyncio
 async def test_what_was_written_in_a_nodes_own_epoch_by_another_is_a_fork(hive: Hive):
     """Where we hold more of the present epoch than its node has, the node goes on in a new one."""
     told = [reported.attempt(branch="a"), reported.attempt(branch="b")]

@@ -117,7 +117,11 @@ class HiveProcess:
         """A person opens a log that the hive does not hold of itself."""
         for name, end in self.ends.items():
             if self.alive and execution_id.startswith(f"{name}/"):
-                end.fetch(execution_id)
+                if not end.fetch(execution_id):
+                    return
+                log = self.run_now(end.socket.node.disk.chunks.log(execution_id))
+                if log is not None and name not in self.world.history.cloned:
+                    self.world.history.opened[execution_id] = log.next_chunk
 
     def settled(self, node_id: str) -> bool:
         """Whether nothing of a node waits for its commit, nothing lacks, nothing was begun only."""
@@ -175,6 +179,10 @@ class _End:
             self.socket.down(message)
 
     def close(self, code: ErrorCode) -> None:
+        if code is ErrorCode.QUARANTINED:
+            node_id = self.machine.hello.node_id
+            cloned = node_id in self.world.history.cloned
+            assert cloned, f"{node_id} was taken for two, and is one"
         self.socket.close_hive(RemoteProtocolError(code, "").meaning.close_code or 1011)
         self.closed()
 
@@ -277,6 +285,7 @@ class _End:
             hive.ends[hello.node_id] = self
         for frame in frames:
             self.send(frame)
+        self.socket.ambush({mark.epoch: mark.mark for mark in state.marks})
         self.send(hive.safe(hello.node_id))
         if not self.world.rules.no_needs:
             for need in run_now(store.open_needs(hello.node_id)):
@@ -308,16 +317,18 @@ class _End:
         self._asked[what, held] = self.world.now
         return True
 
-    def fetch(self, execution_id: str) -> None:
-        """Ask for a log, from where it is held on."""
-        self._send_need("logs", [execution_id])
+    def fetch(self, execution_id: str) -> bool:
+        """Ask for a log, from where it is held on; False where it is being fetched already."""
+        return self._send_need("logs", [execution_id], max_bytes=0)
 
-    def _send_need(self, kind: str, ids: list[str]) -> None:
+    def _send_need(self, kind: str, ids: list[str], max_bytes: int = _NEED_BYTES) -> bool:
         request_id = self.hive.next_request()
-        need = Need(request_id=request_id, kind=kind, ids=ids, max_bytes=_NEED_BYTES)
+        need = Need(request_id=request_id, kind=kind, ids=ids, max_bytes=max_bytes)
         stored = self.hive.run_now(self.hive.store.store_need(self.node_id, need))
-        if stored is not None and stored.request_id == need.request_id:
-            self.hive.later(0.0, lambda: self.send(stored))
+        if stored is None or stored.request_id != need.request_id:
+            return False
+        self.hive.later(0.0, lambda: self.send(stored))
+        return True
 
     # --- commits ------------------------------------------------------------------------------
 
@@ -347,6 +358,9 @@ class _End:
                 self._publish(effect)
             case hive_link.CommitSkip(skip):
                 mark = run_now(store.commit_skip(self.node_id, link_no, skip))
+                node = store.nodes[self.node_id]
+                whole = node.snapshot_at >= (node.epochs[skip.epoch].rank, skip.through)
+                assert whole, "ops are given up, and no state stands for them"
                 self._after_commit(self.machine.ops_committed(skip.epoch, mark))
             case hive_link.CommitSnapshot(page):
                 run_now(store.commit_snapshot(self.node_id, link_no, page))

@@ -204,13 +204,17 @@ class MemoryHive:
             node.holder = holders.quarantined(node.holder, instance=node.holder.instance or 0)
             raise RemoteProtocolError(ErrorCode.QUARANTINED, "a fork")
         forks = [self._fork(state.epoch, node.epochs[state.epoch]) for state in forked]
-        released = node.fork_released == node.holder.instance
+        if epochs and epochs[-1] not in forked and self._begins_anew(node, epochs[-1]):
+            forks.append(self._fork(epochs[-1].epoch, node.epochs[epochs[-1].epoch]))
         if (
             epochs
-            and epochs[-1] not in forked
-            and (released or self._is_overtaken(node, epochs[-1]))
+            and node.newest is not None
+            and not any(
+                state.epoch == node.newest[0] and state.last >= node.newest[1] for state in epochs
+            )
         ):
-            forks.append(self._fork(epochs[-1].epoch, node.epochs[epochs[-1].epoch]))
+            # Until it has told all it owns, whatever it may tell before.
+            node.snapshot_broken = True
         marks = await self.marks(node_id, [state.epoch for state in epochs])
         return JournalState(
             marks=marks,
@@ -219,11 +223,12 @@ class MemoryHive:
             snapshot_wanted=node.snapshot_broken,
         )
 
-    def _is_overtaken(self, node: Node, present: EpochState) -> bool:
-        """Whether another holder of the identity wrote after this epoch, or in it."""
+    def _begins_anew(self, node: Node, present: EpochState) -> bool:
+        """Whether another holder of the identity wrote, or may have, after this epoch or in it."""
         held = node.epochs[present.epoch]
         top = max(epoch.rank for epoch in node.epochs.values())
-        return held.rank < top or held.mark > present.last
+        released = node.fork_released == node.holder.instance
+        return released or held.rank < top or held.mark > present.last
 
     def _forks(self, held: _Epoch, state: EpochState) -> bool:
         """Whether the node's epoch and ours part ways; forget an earlier fork that was settled."""

@@ -13,7 +13,7 @@ from node_agent.reconnect import Backoff
 from protocol import node_effects, node_link
 from protocol.errors import ProtocolError
 from protocol.log_chunks import LogChunk
-from protocol.messages import Heartbeat, LogMark, Need, NeedDone, NodeMessage, Safe
+from protocol.messages import Heartbeat, HiveMessage, LogMark, Need, NeedDone, NodeMessage, Safe
 from tests.simulation.disk import LAZY, Answers, Disk, blobs
 from tests.simulation.sockets import HIVE_ID, Socket
 from tests.simulation.workload import Workload
@@ -32,8 +32,12 @@ class NodeProcess:
         self.node_id = node_id
         self.disk = Disk()
         self.images: list[Disk] = []
-        #: Frames this node sent at some time, for replays.
+        #: Frames this node sent at some time, and acknowledgements it got, for replays.
         self.recorded: deque[NodeMessage] = deque(maxlen=60)
+        self.recorded_state: deque[NodeMessage] = deque(maxlen=60)
+        self.recorded_acks: deque[HiveMessage] = deque(maxlen=30)
+        #: Somebody waits for its next link.
+        self.ambushed = False
         self.work = Workload(world, self)
         self.alive = False
         self.instance = 0
@@ -64,6 +68,8 @@ class NodeProcess:
         self.socket = None
         self.backoff = Backoff()
         self._control: deque[NodeMessage] = deque()
+        #: Pages of a snapshot and the skips behind it, to be sent before anything else of its lane.
+        self._pages: deque[NodeMessage] = deque()
         self._answers: dict[str, AsyncIterator[Any]] = {}
         self._pumping = False
         self._refork: list[Any] = []
@@ -74,6 +80,9 @@ class NodeProcess:
             self.disk.journal.listen(self._journal_grew),
             self.disk.chunks.listen(self._log_grew),
         ]
+        for state in self.run_now(self.disk.chunks.logs_to_name()):
+            # Renumbered, and killed before it had said so.
+            self._say_end_again(state.execution_id)
         self.later(self.world.soon(), self._dial)
         self.later(self.world.random.random(), self.work.step)
         self.later(20.0, self._beat)
@@ -100,7 +109,8 @@ class NodeProcess:
         """A copy is started on another machine: of the disk, or (`live`) of the running process."""
         clone = NodeProcess(self.world, self.node_id)
         clone.disk = self.disk.copy()
-        clone.recorded = self.recorded
+        clone.recorded, clone.recorded_state = self.recorded, self.recorded_state
+        clone.recorded_acks = self.recorded_acks
         if live:
             clone.instance, clone.connect_no = self.instance, self.connect_no
             clone._run()
@@ -121,6 +131,7 @@ class NodeProcess:
             return False
         under_way = (
             link._snapshot_due
+            or self._pages
             or link._needs
             or link._in_flight
             or link._logs._probing
@@ -174,6 +185,7 @@ class NodeProcess:
         if hasattr(self.link, "seen"):
             self.link.seen = self.run_now(self.disk.journal.marks_seen())
         self._control.clear()
+        self._pages.clear()
         self._answers.clear()
         self.socket = Socket(self.world, self)
         self._dialled_at = self.world.now
@@ -322,11 +334,14 @@ class NodeProcess:
 
     def _log_grew(self, grew: Any) -> None:
         if grew.closed:
-            self._moved.add(grew.execution_id)
-            self.later(self.world.soon(), lambda: self._log_moved(grew.execution_id))
+            self._say_end_again(grew.execution_id)
         if self.socket is not None and grew.checkout_id != LAZY:
             self.link.log_grew(grew.execution_id, next_chunk=grew.next_chunk, open_=not grew.closed)
             self._pump()
+
+    def _say_end_again(self, execution_id: str) -> None:
+        self._moved.add(execution_id)
+        self.later(self.world.soon(), lambda: self._log_moved(execution_id))
 
     def _log_moved(self, execution_id: str) -> None:
         self._moved.discard(execution_id)
@@ -346,6 +361,10 @@ class NodeProcess:
             socket.up(self._control.popleft())
             self._pump()
             return
+        if self._pages:
+            socket.up(self._pages.popleft())
+            self._pump()
+            return
         wanted = self.link.next_wanted()
         if wanted is None:
             return
@@ -363,8 +382,7 @@ class NodeProcess:
                 position, records = run_now(disk.journal.snapshot())
                 digests = {place: run_now(disk.journal.digest_at(*place)) for place in skips}
                 name = f"{position.epoch:x}-{position.seq}-{self.connect_no}"
-                for frame in self.link.snapshot_read(name, tuple(position), records, digests):
-                    socket.up(frame)
+                self._pages.extend(self.link.snapshot_read(name, tuple(position), records, digests))
             case node_effects.OpsWanted(epoch, after, ops_max, bytes_max):
                 ops = run_now(
                     disk.journal.ops_after(epoch, after, ops_max=ops_max, bytes_max=bytes_max)

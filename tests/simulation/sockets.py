@@ -1,9 +1,10 @@
 """A socket of the simulated network: frames in order within it, anything between it and others."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
-from protocol.messages import Heartbeat, Hello, HelloLogs
+from protocol.messages import Ack, Heartbeat, Hello, HelloLogs, LogAck, Ops, Skip, Snapshot
 
 HIVE_ID = "hive"
 
@@ -38,13 +39,16 @@ class Socket:
         """A frame from the node to the hive."""
         self._sent_up.append(message)
         if not isinstance(message, Hello | HelloLogs):
-            self.node.recorded.append(message)
+            rare = isinstance(message, Ops | Skip | Snapshot)
+            (self.node.recorded_state if rare else self.node.recorded).append(message)
         self._last_up = self._arrival(self._last_up)
         self.under_way += not isinstance(message, Heartbeat)
         self.world.at(self._last_up - self.world.now, lambda: self._deliver_up(message))
 
     def down(self, message: Any) -> None:
         """A frame from the hive to the node."""
+        if isinstance(message, Ack | LogAck):
+            self.node.recorded_acks.append(message)
         self._last_down = self._arrival(self._last_down)
         self.world.at(self._last_down - self.world.now, lambda: self._deliver_down(message))
 
@@ -119,12 +123,35 @@ class Socket:
         return True
 
     def replay(self) -> bool:
-        """A frame this node sent at some time before, on whatever socket, arrives on this one."""
-        if not self.node.recorded or not self.hive_open:
+        """A frame sent at some time before, on whatever socket, arrives on this one."""
+        random, node = self.world.random, self.node
+        recorded = random.choice((node.recorded, node.recorded_state, node.recorded_acks))
+        if not recorded or not self.open:
             return False
-        message = self.world.random.choice(self.node.recorded)
-        self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
+        message = random.choice(recorded)
+        if random.random() < 0.5:
+            node.ambushed = True
+        elif recorded is node.recorded_acks:
+            self.world.at(self.world.soon(), lambda: self._deliver_down(message))
+        else:
+            self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
         return True
+
+    def ambush(self, marks: Mapping[int, int]) -> None:
+        """The link is live: what fits the hive's marks best arrives before the node's own word."""
+        fitting = [
+            message
+            for message in self.node.recorded_state
+            if not isinstance(message, Snapshot)
+            and message.epoch in marks
+            and _begins(message) <= marks[message.epoch] + 1 <= _ends(message)
+        ]
+        if self.world.faulty and self.node.ambushed and fitting:
+            self.node.ambushed = False
+            # What gives up the most does the most harm.
+            worst = [message for message in fitting if isinstance(message, Skip)]
+            message = self.world.random.choice(worst or fitting)
+            self.world.at(0.0, lambda: self._deliver_up(message, again=True))
 
     def delay(self) -> bool:
         """The next frame is late, and all behind it: other sockets overtake this one."""
@@ -136,3 +163,13 @@ class Socket:
         if not (self.carries_up and self.carries_down):
             self._tell_node(None)
             self._tell_hive()
+
+
+def _begins(message: Ops | Skip) -> int:
+    return message.first_seq if isinstance(message, Ops) else 1
+
+
+def _ends(message: Ops | Skip) -> int:
+    if isinstance(message, Skip):
+        return message.through
+    return message.first_seq + len(message.ops) - 1

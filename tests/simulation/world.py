@@ -10,7 +10,7 @@ import heapq
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,21 @@ FAULTS = {
     "kill_hive": 8,
     "kill_both": 3,
     "restore_hive": 5,
-    "restore_hive_ancient": 2,
+    "restore_hive_ancient": 5,
     "restore_node": 4,
     "lose_disk": 2,
     "clone_node": 3,
     "clone_live": 3,
 }
+#: Half of the histories are prone to any four of these, the others to one of these mixes.
+THEMES = (
+    ("drop", "half_open", "late_frame", "kill_hive"),
+    ("replay", "restore_hive", "restore_hive_ancient"),
+    ("replay", "restore_node", "restore_hive", "kill_hive"),
+    ("clone_node", "kill_node", "drop", "kill_hive"),
+    ("clone_live", "clone_node", "restore_hive"),
+    ("restore_node", "lose_disk", "restore_hive_ancient", "kill_both"),
+)
 #: A history meets this many events at least before its faults stop.
 EVENTS_MIN = 260
 #: Virtual seconds in which the world has to come to rest once they have (I8).
@@ -55,6 +64,19 @@ class History:
     blobs: set[bytes] = field(default_factory=set)
     #: A backup older than what the nodes may count on was restored: gaps are allowed, if recorded.
     ancient: bool = False
+    #: Nodes of which there were two at a time, and those whose disk went back or was lost.
+    cloned: set[str] = field(default_factory=set)
+    went_back: set[str] = field(default_factory=set)
+    #: Logs that a person opened, with the chunks there were of them then.
+    opened: dict[str, int] = field(default_factory=dict)
+
+    def forget_opened(self, node_id: str) -> None:
+        """What was asked of a node, or asked at all, may be forgotten for good."""
+        self.opened = {
+            name: chunks
+            for name, chunks in self.opened.items()
+            if node_id and not name.startswith(f"{node_id}/")
+        }
 
 
 @dataclass
@@ -90,14 +112,18 @@ class World:
         self._tie = itertools.count()
         self._blob_no = itertools.count()
         #: The faults this history is prone to; a mix of a few digs deeper than a little of all.
-        self._prone = self.random.sample(sorted(FAULTS), 4)
+        self._prone: Sequence[str] = (
+            self.random.choice(THEMES)
+            if self.random.random() < 0.5
+            else self.random.sample(sorted(FAULTS), 4)
+        )
         self.sockets: list[Any] = []
         self.hive = HiveProcess(self)
         self.nodes = [NodeProcess(self, f"node-{index}") for index in range(nodes)]
         for node in self.nodes:
             self.hive.enrol(node.node_id)
             node.start()
-        self.at(1.0, self._backup)
+        self.at(0.5, self._backup)
         self.at(3.0, self._look)
 
     # --- time ---------------------------------------------------------------------------------
@@ -134,9 +160,9 @@ class World:
             if not node.alive:
                 node.start()
             node.hurry()
-        deadline = self.now + REST_S_MAX
+        self._rest_until = self.now + REST_S_MAX
         steps = 0
-        while not self.settled() and self._heap[0][0] <= deadline:
+        while not self.settled() and self._heap[0][0] <= self._rest_until:
             self._step()
             steps += 1
             assert steps < 60_000, "the world does not come to rest"
@@ -157,7 +183,7 @@ class World:
 
     def _backup(self) -> None:
         self.hive.backup()
-        self.at(self.random.expovariate(1 / 4), self._backup)
+        self.at(self.random.expovariate(1 / 1.5), self._backup)
 
     def _look(self) -> None:
         """A person opens a log that is only held once someone does."""
@@ -241,6 +267,7 @@ class World:
         self.hive.kill()
         self.hive.restore(ancient=ancient)
         self.history.ancient |= ancient
+        self.history.forget_opened("")
         self.at(self.random.random() * 3, self.hive.start)
         return True
 
@@ -250,6 +277,7 @@ class World:
             return False
         node.kill()
         node.restore()
+        self._went_back(node)
         self.at(self.random.random() * 3, node.start)
         return True
 
@@ -259,8 +287,13 @@ class World:
             return False
         node.kill()
         node.lose_disk()
+        self._went_back(node)
         self.at(self.random.random() * 3, node.start)
         return True
+
+    def _went_back(self, node: NodeProcess) -> None:
+        self.history.went_back.add(node.node_id)
+        self.history.forget_opened(node.node_id)
 
     def _fault_clone_node(self) -> bool:
         return self._clone(live=False)
@@ -273,8 +306,20 @@ class World:
         if node is None or sum(other.node_id == node.node_id for other in self.nodes) > 1:
             return False
         self.nodes.append(node.clone(live=live))
+        self.history.cloned.add(node.node_id)
+        self.history.forget_opened(node.node_id)
         self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
+        if self.random.random() < 0.4:
+            self.at(self.random.expovariate(1.0), lambda: self._scrap(node.node_id))
         return True
+
+    def _scrap(self, node_id: str) -> None:
+        """A person sees that there are two before the hive does, and turns one off."""
+        holders = [node for node in self.nodes if node.node_id == node_id]
+        if len(holders) > 1 and not self.hive.quarantined(node_id):
+            scrapped = self.random.choice(holders)
+            scrapped.kill()
+            self.nodes.remove(scrapped)
 
     def admin(self, node_id: str) -> None:
         """A person looks at a quarantined node, keeps one holder and scraps the others."""
@@ -285,7 +330,7 @@ class World:
         if not self.hive.alive or not all(node.alive for node in holders):
             self.at(1.0, lambda: self.admin(node_id))
             return
-        if not found_out and self.faulty:
+        if not found_out:
             self.at(2.0, lambda: self.admin(node_id))
             return
         kept = self.random.choice(holders)
@@ -293,8 +338,9 @@ class World:
             if node is not kept:
                 node.kill()
                 self.nodes.remove(node)
-        if found_out:
-            self.hive.release(node_id, kept.instance)
+        self.hive.release(node_id, kept.instance)
+        # A second holder is a fault too, and has just stopped.
+        self._rest_until = self.now + REST_S_MAX
         kept.hurry()
 
 
