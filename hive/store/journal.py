@@ -106,7 +106,7 @@ async def journal_state(
         epochs
         and epochs[-1].epoch not in forked
         # What a rival told by a snapshot has no digest to compare: who was let on begins anew.
-        and (released or await _is_overtaken(tx, node_id, epochs[-1]))
+        and (released or await _is_overtaken(tx, node_id, epochs[-1], node))
     ):
         forked.append(epochs[-1].epoch)
     newest = None
@@ -157,14 +157,15 @@ async def digest_at(tx: Transaction, node_id: str, epoch: int, seq: int) -> byte
     return None if kept is None else bytes(kept["digest"])
 
 
-async def _is_overtaken(tx: Transaction, node_id: str, present: EpochState) -> bool:
+async def _is_overtaken(tx: Transaction, node_id: str, present: EpochState, node: Row) -> bool:
     # Another holder of the identity wrote after this epoch began, or more in it than this one
-    # knows (a copy of the running process): nothing it says under these numbers could stand beside
-    # that one's word, so it goes on in a new epoch.
+    # knows, be it by a snapshot (a copy of the running process): nothing it says under these
+    # numbers could stand beside that one's word, so it goes on in a new epoch.
     row = await _epoch(tx, node_id, present.epoch)
     newest = await tx.fetch_one(_SELECT_RANK_MAX, {"node_id": node_id})
     outranked = newest is not None and row["rank"] < newest["rank"]
-    return bool(outranked or row["mark"] > present.last)
+    told = node["newest_seq"] if node["newest_epoch"] == present.epoch else 0
+    return bool(outranked or max(row["mark"], told) > present.last)
 
 
 async def _fork(tx: Transaction, node_id: str, epoch: int) -> Fork:

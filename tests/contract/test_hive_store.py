@@ -675,6 +675,9 @@ async def test_what_was_written_in_a_nodes_own_epoch_by_another_is_a_fork(hive: 
     again = await link(hive, connect_no=2, at=2)
     assert [fork.epoch for fork in (await again.state(states(told[:1]))).forks] == [1]
     assert (await again.state(states(told))).forks == []
+    # By a snapshot alone, too.
+    await again.snapshot(*told, seq=4)
+    assert [fork.epoch for fork in (await again.state(states(told))).forks] == [1]
 
 
 @pytest.mark.asyncio

@@ -228,7 +228,9 @@ class MemoryHive:
         held = node.epochs[present.epoch]
         top = max(epoch.rank for epoch in node.epochs.values())
         released = node.fork_released == node.holder.instance
-        return released or held.rank < top or held.mark > present.last
+        epoch, told = node.newest or (0, 0)
+        beyond = held.mark > present.last or (epoch == present.epoch and told > present.last)
+        return released or held.rank < top or beyond
 
     def _forks(self, held: _Epoch, state: EpochState) -> bool:
         """Whether the node's epoch and ours part ways; forget an earlier fork that was settled."""
