@@ -126,6 +126,10 @@ class Story:
     def act(self) -> None:
         """With one side armed; whatever it raises is the death it was to meet."""
 
+    def restart(self) -> None:
+        """Start what died."""
+        self.sweep.start_both()
+
     def check(self) -> None:
         """With both running again."""
 
@@ -369,6 +373,10 @@ class Fork(Story):
 
     def act(self) -> None:
         sweep = self.sweep
+        # An epoch with nothing in it has nothing that could differ.
+        attempt = Attempt(sweep)
+        attempt.begin()
+        sweep.hive.wait_ended(attempt.printing.id)
         sweep.node.wait_sent()
         sweep.hive.stop()
         with contextlib.closing(sqlite3.connect(sweep.hive.data_dir / "hive.db")) as connection:
@@ -391,6 +399,13 @@ class Fork(Story):
         instance = shown["instances"][0] if shown["instances"] else "0"
         hive.json("nodes", "release", "node1", "--instance", str(instance))
         node.hurry()
+
+    def restart(self) -> None:
+        """The new epoch was never written: the node is released once more."""
+        self.sweep.node.process = None
+        self.sweep.node.start()
+        self._release()
+        self.sweep.start_both()
 
     def check(self) -> None:
         attempt = Attempt(self.sweep)

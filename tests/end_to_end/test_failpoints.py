@@ -151,7 +151,7 @@ def test_kill_at(point: str, shared: Shared) -> None:
         armed.start(failpoint=point, wait=False)
         armed.environment = before
         _meet_death(sweep, armed, story)
-        sweep.start_both()
+        story.restart()
         story.check()
 
 

@@ -285,7 +285,10 @@ class _End:
             hive.ends[hello.node_id] = self
         for frame in frames:
             self.send(frame)
-        self.socket.ambush({mark.epoch: mark.mark for mark in state.marks})
+        self.socket.ambush(
+            {mark.epoch: mark.mark for mark in state.marks},
+            {known.epoch: known.last for known in hello.epochs[:-1]},
+        )
         self.send(hive.safe(hello.node_id))
         if not self.world.rules.no_needs:
             for need in run_now(store.open_needs(hello.node_id)):

@@ -137,7 +137,7 @@ class Socket:
             self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
         return True
 
-    def ambush(self, marks: Mapping[int, int]) -> None:
+    def ambush(self, marks: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """The link is live: what fits the hive's marks best arrives before the node's own word."""
         fitting = [
             message
@@ -148,8 +148,12 @@ class Socket:
         ]
         if self.world.faulty and self.node.ambushed and fitting:
             self.node.ambushed = False
-            # What gives up the most does the most harm.
-            worst = [message for message in fitting if isinstance(message, Skip)]
+            # To give up what is kept, or to bring back what was lost, does the most harm.
+            worst = [
+                message
+                for message in fitting
+                if isinstance(message, Skip) or _ends(message) > ends[message.epoch]
+            ]
             message = self.world.random.choice(worst or fitting)
             self.world.at(0.0, lambda: self._deliver_up(message, again=True))
 

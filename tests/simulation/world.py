@@ -38,8 +38,8 @@ FAULTS = {
     "restore_hive_ancient": 5,
     "restore_node": 4,
     "lose_disk": 2,
-    "clone_node": 3,
-    "clone_live": 3,
+    "clone_node": 6,
+    "clone_live": 4,
 }
 #: Half of the histories are prone to any four of these, the others to one of these mixes.
 THEMES = (
