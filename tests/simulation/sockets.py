@@ -152,7 +152,7 @@ class Socket:
             worst = [
                 message
                 for message in fitting
-                if isinstance(message, Skip) or _ends(message) > ends[message.epoch]
+                if isinstance(message, Skip) or _ends(message) > ends.get(message.epoch, 2**63)
             ]
             message = self.world.random.choice(worst or fitting)
             self.world.at(0.0, lambda: self._deliver_up(message, again=True))
