@@ -28,7 +28,8 @@ from protocol.messages import (
     PartCredit,
     Result,
 )
-from protocol.operations import OPERATIONS, Role, StreamHead
+from protocol.operation_values import StreamHead
+from protocol.operations import OPERATIONS, Role
 
 #: Parts of one stream that may wait for their reader: the credit covers them all.
 _PARTS_WAITING_MAX = limits.PART_WINDOW_BYTES // 1024

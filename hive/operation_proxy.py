@@ -18,7 +18,8 @@ from hive.access import Principal
 from hive.failpoints import failpoint
 from hive.node_registry import NodeStream
 from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError, operation_error
-from protocol.operations import OPERATIONS, Operation, Request, Role
+from protocol.operation_values import Request
+from protocol.operations import OPERATIONS, Operation, Role
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from hive.api.context import now_ms
 from hive.operation_proxy import Recorded, Target
 from hive.store import operations
 from hive.store.backend import Database
+from protocol.attempt_requests import AttemptReply
 from protocol.errors import ErrorBody
-from protocol.operations import AttemptReply
 
 
 class StoredRecords:

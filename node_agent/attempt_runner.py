@@ -27,9 +27,9 @@ from node_agent.store import attempts, checkouts, operations, plans, tasks
 from node_agent.store.contract import LogGrew
 from node_agent.store.transaction import Transaction
 from node_agent.upkeep import DiskFull, check_room
+from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.entities import Attempt, Checkout, LocalTask, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
-from protocol.operations import AttemptReply, StartRequest
 from protocol.states import AttemptPhase
 
 LOG: Final = logging.getLogger(__name__)

@@ -6,12 +6,22 @@ entry here, one function at the node and one test.
 """
 
 import enum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from protocol.entities import Attempt
+from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.errors import ErrorCode
+from protocol.operation_values import Request, StreamHead
+from protocol.work_requests import (
+    BranchStatusReply,
+    BranchStatusRequest,
+    DiffRequest,
+    ListFilesReply,
+    ListFilesRequest,
+    LogRequest,
+    ReadFileRequest,
+)
 
 
 class Role(enum.IntEnum):
@@ -22,131 +32,6 @@ class Role(enum.IntEnum):
     OPERATOR = 2
     MAINTAINER = 3
     ADMIN = 4
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all requests: fields by name, unknown ones refused at the edge (`forbid`)."""
-
-
-class StartRequest(Request, frozen=True):
-    """Start an attempt of a task on this node.
-
-    `command` is one string, split as a shell would and run without one. `task_*` come from the
-    hive's task, so that the node's record stands alone.
-    """
-
-    checkout_id: str | None = None
-    project: str | None = None
-    project_id: str | None = None
-    task_id: str | None = None
-    task_title: str = ""
-    task_description: str = ""
-    executor: str = "command"
-    profile: str | None = None
-    command: str | None = None
-    prompt: str | None = None
-    base_branch: str | None = None
-    target_branch: str | None = None
-    setup_script: str | None = None
-    cleanup_script: str | None = None
-    copy_files: list[str] = []
-    environment: dict[str, str] = {}
-    commit_leftovers: bool = False
-
-
-class StopRequest(Request, frozen=True):
-    """Stop an attempt: interrupt, then terminate, then kill after `grace_s`."""
-
-    grace_s: float | None = None
-
-
-class AttemptReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempt as its node has it now."""
-
-    attempt: Attempt
-
-
-class BranchStatusRequest(Request, frozen=True):
-    """Where the attempt's branch stands."""
-
-
-class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`source` says what was read: the worktree, the branch, or the saved ref."""
-
-    branch: str
-    target_branch: str | None = None
-    head: str | None = None
-    base: str | None = None
-    ahead: int = 0
-    behind: int = 0
-    remote_ahead: int | None = None
-    remote_behind: int | None = None
-    dirty: int = 0
-    untracked: int = 0
-    conflicts: list[str] = []
-    rebase_in_progress: bool = False
-    merge_in_progress: bool = False
-    source: str = "worktree"
-
-
-class DiffRequest(Request, frozen=True):
-    """The attempt's changes against its target (default) or its base commit."""
-
-    against: str = "target"
-    context: int = 3
-    path: str | None = None
-    stat: bool = False
-
-
-class ListFilesRequest(Request, frozen=True):
-    """One page of a folder of the worktree; `path` is relative, empty for the top."""
-
-    path: str = ""
-    after: str | None = None
-    limit: int = 500
-
-
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a folder. `kind`: file, directory, symlink, submodule, other."""
-
-    name: str
-    kind: str
-    size: int | None = None
-
-
-class ListFilesReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of a folder, in order of name; `next` continues it."""
-
-    path: str
-    entries: list[FileEntry]
-    next: str | None = None
-    source: str = "worktree"
-
-
-class ReadFileRequest(Request, frozen=True):
-    """The bytes of a file of the worktree, or a range of them."""
-
-    path: str
-    first_byte: int = 0
-    bytes_max: int | None = None
-
-
-class LogRequest(Request, frozen=True):
-    """Entries of an execution's log after number `after`, straight from the node."""
-
-    execution_id: str
-    after: int = 0
-    limit: int = 1000
-    grep: str | None = None
-    wait_ms: int = 0
-
-
-class StreamHead(msgspec.Struct, frozen=True, kw_only=True):
-    """What opens a streamed reply: the media type of its bytes, and facts about them."""
-
-    media_type: str
-    headers: dict[str, str] = {}
-    details: dict[str, Any] = {}
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,8 +21,9 @@ from hive.store.catalog import project_policy, resolve
 from hive.store.executions import ExecutionRow
 from protocol.errors import OperationError
 from protocol.log_entries import Entry, EntryGap
-from protocol.operations import OPERATIONS, LogRequest
+from protocol.operations import OPERATIONS
 from protocol.states import SyncPolicy, SyncState
+from protocol.work_requests import LogRequest
 
 LOG_ENTRIES_MAX: Final = 5000
 LOG_ENTRIES_DEFAULT: Final = 1000

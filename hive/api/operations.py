@@ -24,8 +24,10 @@ from hive.store import attempts, operations
 from hive.store.attempts import AttemptRow
 from hive.store.catalog import resolve
 from hive.store.nodes import get_node
+from protocol.attempt_requests import AttemptReply
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import AttemptReply, Operation, Request, StreamHead
+from protocol.operation_values import Request, StreamHead
+from protocol.operations import Operation
 
 R = TypeVar("R", bound=web.StreamResponse)
 

@@ -24,7 +24,8 @@ from hive.api import (
 from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
-from protocol.operations import OPERATIONS, AttemptReply, Operation
+from protocol.attempt_requests import AttemptReply
+from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]

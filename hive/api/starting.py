@@ -28,8 +28,9 @@ from hive.store.backend import Transaction
 from hive.store.catalog import ProjectRow
 from hive.store.nodes import NodeRow, list_nodes
 from hive.store.tasks import TaskRow
+from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import OPERATIONS, AttemptReply, StartRequest
+from protocol.operations import OPERATIONS
 
 ANY: Final = "any"
 WAIT_S_MAX: Final = 300.0

@@ -10,7 +10,9 @@ from node_agent.api.exchange import ApiReply, ApiRequest, from_query, reply_json
 from node_agent.local_node import LocalNode
 from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
 from node_agent.store import attempts as stored
-from protocol.operations import AttemptReply, Operation, Request
+from protocol.attempt_requests import AttemptReply
+from protocol.operation_values import Request
+from protocol.operations import Operation
 from protocol.tokens import body_hash
 
 Handler = Callable[[LocalNode, ApiRequest], Awaitable[ApiReply]]

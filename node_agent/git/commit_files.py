@@ -20,7 +20,7 @@ from node_agent.git.file_content import (
 )
 from node_agent.git.path_text import to_text
 from node_agent.git.repository import Repository
-from protocol.operations import FileEntry, ListFilesReply
+from protocol.work_requests import FileEntry, ListFilesReply
 
 _FOLDER: Final = "40000"
 _LINK: Final = "120000"

@@ -10,7 +10,7 @@ from node_agent.git.errors import InvalidInput, WorktreeGone
 from node_agent.git.file_content import FileContent
 from node_agent.git.path_text import to_bytes
 from node_agent.git.sources import Source
-from protocol.operations import ListFilesReply
+from protocol.work_requests import ListFilesReply
 
 #: Entries of one page.
 ENTRIES_MAX: Final = 1000

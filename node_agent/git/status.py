@@ -12,7 +12,7 @@ from node_agent.git.sources import Source
 from node_agent.git.targets import merge_base, target_commit
 from node_agent.git.untracked import copied_paths
 from node_agent.git.worktrees import Worktree
-from protocol.operations import BranchStatusReply
+from protocol.work_requests import BranchStatusReply
 
 #: Files in conflict that a reply names; there are rarely more than a screen of them.
 CONFLICTS_MAX: Final = 1000

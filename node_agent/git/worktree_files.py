@@ -23,7 +23,7 @@ from node_agent.git.file_content import (
     wanted_range,
 )
 from node_agent.git.path_text import to_text
-from protocol.operations import FileEntry, ListFilesReply
+from protocol.work_requests import FileEntry, ListFilesReply
 
 _KINDS: Final = (
     (stat.S_ISFIFO, "pipe"),

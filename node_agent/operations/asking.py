@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import Operation, Request, StreamHead
+from protocol.operation_values import Request, StreamHead
+from protocol.operations import Operation
 
 #: Who asks through the local socket: the node's own operator.
 LOCAL_ACTOR: Final = "node-operator"

@@ -10,9 +10,9 @@ from node_agent.attempt_runner import StartKey
 from node_agent.operations.asking import Asking
 from node_agent.store import attempts
 from node_agent.store.database import Database
+from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import AttemptReply, StartRequest, StopRequest
 
 
 class Runner(Protocol):

@@ -18,7 +18,8 @@ from protocol import limits
 from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.log_entries import Entry, EntryGap, EntryPage, entries_of
-from protocol.operations import LogRequest, StreamHead
+from protocol.operation_values import StreamHead
+from protocol.work_requests import LogRequest
 
 ENTRIES_MAX: Final = 5_000
 WAIT_MS_MAX: Final = 30_000

@@ -10,9 +10,11 @@ from typing import Final
 
 from node_agent.identity import HiveIdentity
 from protocol import limits
+from protocol.attempt_requests import StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.messages import Call
-from protocol.operations import Operation, Request, Role, StartRequest
+from protocol.operation_values import Request
+from protocol.operations import Operation, Role
 from protocol.tokens import Capability, check_capability
 
 #: Capabilities live a minute (streams a quarter of an hour), and a link has at most 256 calls open.

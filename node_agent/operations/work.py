@@ -22,15 +22,15 @@ from node_agent.store.database import Database
 from protocol import limits
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import (
+from protocol.operation_values import StreamHead
+from protocol.states import AttemptPhase
+from protocol.work_requests import (
     BranchStatusReply,
     DiffRequest,
     ListFilesReply,
     ListFilesRequest,
     ReadFileRequest,
-    StreamHead,
 )
-from protocol.states import AttemptPhase
 
 _NOT_YET: Final = frozenset({AttemptPhase.CREATED, AttemptPhase.PREPARING})
 #: What a file's reply says of it beside its bytes.

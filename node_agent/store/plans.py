@@ -9,7 +9,7 @@ import msgspec
 
 from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Transaction
-from protocol.operations import StartRequest
+from protocol.attempt_requests import StartRequest
 from protocol.states import AttemptOutcome
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from protocol.operations import OPERATIONS, AttemptReply, Operation, Role
+from protocol.attempt_requests import AttemptReply
+from protocol.operations import OPERATIONS, Operation, Role
 from scripts.documentation.markdown import code, page, paragraphs, table
 from scripts.documentation.messages import type_name
 

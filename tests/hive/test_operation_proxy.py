@@ -7,8 +7,9 @@ import pytest
 
 from hive.access import Principal
 from hive.operation_proxy import Intent, OperationProxy, Recorded, Target
+from protocol.attempt_requests import StopRequest
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import Role, StopRequest
+from protocol.operations import Role
 
 ANN = Principal(token_id="t", name="ann", role=Role.OPERATOR)
 BOB = Principal(token_id="u", name="bob", role=Role.OPERATOR)

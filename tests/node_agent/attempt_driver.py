@@ -20,7 +20,7 @@ import msgspec
 from node_agent import failpoints
 from node_agent.attempt_runner import StartKey
 from node_agent.store import attempts
-from protocol.operations import StartRequest
+from protocol.attempt_requests import StartRequest
 from tests.node_agent.workshop import Workshop, open_workshop
 
 

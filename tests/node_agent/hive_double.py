@@ -42,7 +42,7 @@ from protocol.messages import (
     Welcome,
     WelcomeLogs,
 )
-from protocol.operations import Request
+from protocol.operation_values import Request
 from protocol.ops import Op
 from protocol.tokens import Capability, body_hash, check_hello, mint_capability
 

@@ -10,10 +10,11 @@ import pytest
 import pytest_asyncio
 
 from node_agent import identity
+from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.entities import Attempt, NodeState
 from protocol.log_chunks import LogChunk, open_chunk
 from protocol.messages import End, Opened, Part, Result
-from protocol.operations import AttemptReply, DiffRequest, LogRequest, StartRequest, StopRequest
+from protocol.work_requests import DiffRequest, LogRequest
 from tests.node_agent.hive_double import HiveDouble, hive_double
 from tests.node_agent.running_node import RunningNode, make_repository
 

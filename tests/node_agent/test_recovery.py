@@ -21,12 +21,12 @@ from node_agent.attempt_runner import StartKey
 from node_agent.checkouts import add_checkout
 from node_agent.run_folder import EXIT
 from node_agent.store import attempts
+from protocol.attempt_requests import StartRequest
 from protocol.digest import running
 from protocol.entities import Attempt, Execution
 from protocol.log_chunks import STDERR, STDOUT, GapChunk, LogCursor, advance, check_follows
 from protocol.log_chunks import Outcome as Follows
 from protocol.messages import LogMark
-from protocol.operations import StartRequest
 from protocol.states import AttemptOutcome, ExecutionKind, ExecutionStatus
 from tests.node_agent.workshop import Workshop, make_repository, open_workshop
 

@@ -21,9 +21,9 @@ from node_agent.store import attempts
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal
 from node_agent.store.log_chunks import SqliteChunkStore
+from protocol.attempt_requests import StartRequest
 from protocol.entities import Attempt, Checkout, Execution, LogEnd
 from protocol.log_chunks import GapChunk, LogChunk, open_chunk
-from protocol.operations import StartRequest
 
 
 def git(folder: Path, *args: str) -> str:

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from protocol.operations import OPERATIONS, Operation, Request, Role, StreamHead
+from protocol.operation_values import Request, StreamHead
+from protocol.operations import OPERATIONS, Operation, Role
 
 ROWS = list(OPERATIONS.values())
 

@@ -22,6 +22,7 @@ from hive.founding import found
 from hive.node_registry import NodeLive
 from hive.server import Hive, opened, served
 from protocol import entities
+from protocol.attempt_requests import AttemptReply
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import STDERR, STDOUT, Segment, seal_all
@@ -36,7 +37,7 @@ from protocol.messages import (
     Part,
     Result,
 )
-from protocol.operations import AttemptReply, StreamHead
+from protocol.operation_values import StreamHead
 from protocol.ops import EpochState, Op, OpKind, encode_body
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
 from protocol.tokens import enrol_bytes

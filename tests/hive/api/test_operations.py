@@ -6,9 +6,10 @@ import aiohttp
 import msgspec
 import pytest
 
+from protocol.attempt_requests import AttemptReply
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import AttemptReply, BranchStatusReply
 from protocol.states import AttemptPhase
+from protocol.work_requests import BranchStatusReply
 from tests.hive.api.running import RunningHive
 
 DIFF = (b'{"base":"a","head":"b",', b'"source":"worktree","files":[]}')

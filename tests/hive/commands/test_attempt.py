@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from protocol.operations import OPERATIONS, BranchStatusReply, FileEntry, ListFilesReply
+from protocol.operations import OPERATIONS
+from protocol.work_requests import BranchStatusReply, FileEntry, ListFilesReply
 from tests.hive.api.running import RunningHive
 from tests.hive.commands.programs import Commands
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.operations import AttemptReply
+from protocol.attempt_requests import AttemptReply
 from tests.hive.api.running import RunningHive
 from tests.hive.commands.programs import Commands
 

@@ -3,8 +3,9 @@
 import pytest
 
 from node_agent.api.exchange import ApiRequest, from_query
+from protocol.attempt_requests import StartRequest
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import DiffRequest, ReadFileRequest, StartRequest
+from protocol.work_requests import DiffRequest, ReadFileRequest
 
 
 def test_a_body_becomes_a_request() -> None:

@@ -11,7 +11,7 @@ from node_agent.git.status import branch_status
 from node_agent.git.untracked import note_copied
 from node_agent.git.worktree_removal import remove_worktree
 from node_agent.git.worktrees import Worktree
-from protocol.operations import BranchStatusReply
+from protocol.work_requests import BranchStatusReply
 from tests.node_agent.git.attempts import commit, make_worktree, write
 from tests.node_agent.git.repositories import ATTEMPT, Sample, git
 

@@ -17,7 +17,8 @@ from node_agent.store.transaction import Transaction
 from node_agent.stores import Stores, open_stores
 from protocol.entities import Attempt, Checkout, Execution
 from protocol.log_chunks import Segment, seal_all
-from protocol.operations import OPERATIONS, Request
+from protocol.operation_values import Request
+from protocol.operations import OPERATIONS
 from protocol.states import AttemptPhase, ExecutionKind, ExecutionStatus
 from protocol.tokens import body_hash
 from tests.node_agent.git.repositories import ATTEMPT, Sample

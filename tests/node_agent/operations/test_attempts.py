@@ -5,9 +5,9 @@ import pytest
 
 from node_agent.attempt_runner import StartKey
 from node_agent.operations.attempts import AttemptOperations
+from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import AttemptReply, StartRequest, StopRequest
 from tests.node_agent.operations.conftest import StoredNode
 
 

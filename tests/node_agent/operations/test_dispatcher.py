@@ -15,19 +15,15 @@ from node_agent.identity import HiveIdentity
 from node_agent.operations.asking import Asking, Streamed
 from node_agent.operations.dispatcher import OperationDispatcher, OperationFunction, recut
 from protocol import limits
+from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
-from protocol.operations import (
-    OPERATIONS,
-    AttemptReply,
-    BranchStatusReply,
-    StartRequest,
-    StopRequest,
-    StreamHead,
-)
+from protocol.operation_values import StreamHead
+from protocol.operations import OPERATIONS
 from protocol.states import AttemptPhase
 from protocol.tokens import Capability, body_hash, mint_capability
+from protocol.work_requests import BranchStatusReply
 from tests.node_agent.operations.memory_ledger import MemoryLedger
 
 NODE = "node-1"

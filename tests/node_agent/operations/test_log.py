@@ -8,7 +8,7 @@ import pytest
 from node_agent.operations.log import LogReading
 from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import EVENT, STDERR, STDOUT, GapChunk, Segment
-from protocol.operations import LogRequest
+from protocol.work_requests import LogRequest
 from tests.node_agent.operations.conftest import EXECUTION, StoredNode, whole
 
 

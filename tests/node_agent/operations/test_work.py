@@ -8,8 +8,8 @@ from node_agent.git.worktrees import create_worktree
 from node_agent.operations.asking import Streamed
 from node_agent.operations.work import WorkReading
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import DiffRequest, ListFilesRequest, ReadFileRequest
 from protocol.states import AttemptPhase
+from protocol.work_requests import DiffRequest, ListFilesRequest, ReadFileRequest
 from tests.node_agent.operations.conftest import StoredNode, whole
 
 

@@ -12,9 +12,9 @@ from node_agent.store.attempts import IllegalTransition
 from node_agent.store.database import Database
 from node_agent.store.errors import NotStored
 from node_agent.store.journal import SqliteJournal
+from protocol.attempt_requests import StartRequest
 from protocol.entities import Attempt, Execution, LogEnd, NodeState
 from protocol.errors import ErrorCode, SkepError
-from protocol.operations import StartRequest
 from protocol.states import (
     ATTEMPT_TRANSITIONS,
     AttemptOutcome,

@@ -1,0 +1,80 @@
+"""Requests and replies of operations that read what an attempt did: branch, diff, files, log."""
+
+import msgspec
+
+from protocol.operation_values import Request
+
+
+class BranchStatusRequest(Request, frozen=True):
+    """Where the attempt's branch stands."""
+
+
+class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
+    """`source` says what was read: the worktree, the branch, or the saved ref."""
+
+    branch: str
+    target_branch: str | None = None
+    head: str | None = None
+    base: str | None = None
+    ahead: int = 0
+    behind: int = 0
+    remote_ahead: int | None = None
+    remote_behind: int | None = None
+    dirty: int = 0
+    untracked: int = 0
+    conflicts: list[str] = []
+    rebase_in_progress: bool = False
+    merge_in_progress: bool = False
+    source: str = "worktree"
+
+
+class DiffRequest(Request, frozen=True):
+    """The attempt's changes against its target (default) or its base commit."""
+
+    against: str = "target"
+    context: int = 3
+    path: str | None = None
+    stat: bool = False
+
+
+class ListFilesRequest(Request, frozen=True):
+    """One page of a folder of the worktree; `path` is relative, empty for the top."""
+
+    path: str = ""
+    after: str | None = None
+    limit: int = 500
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a folder. `kind`: file, directory, symlink, submodule, other."""
+
+    name: str
+    kind: str
+    size: int | None = None
+
+
+class ListFilesReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a folder, in order of name; `next` continues it."""
+
+    path: str
+    entries: list[FileEntry]
+    next: str | None = None
+    source: str = "worktree"
+
+
+class ReadFileRequest(Request, frozen=True):
+    """The bytes of a file of the worktree, or a range of them."""
+
+    path: str
+    first_byte: int = 0
+    bytes_max: int | None = None
+
+
+class LogRequest(Request, frozen=True):
+    """Entries of an execution's log after number `after`, straight from the node."""
+
+    execution_id: str
+    after: int = 0
+    limit: int = 1000
+    grep: str | None = None
+    wait_ms: int = 0
