@@ -11,8 +11,8 @@ from hive import projections
 from hive.projections import Dead, EventDraft, Fact, Source, UnknownKind
 from hive.store import events, follow, linking, reports, sync
 from hive.store.backend import Change, Row, Transaction
+from hive.store.link_checks import foreign
 from hive.store.linking import LinkContext, Repository
-from hive.store.links import foreign
 from protocol import entities
 from protocol.errors import RemoteProtocolError, SkepError
 from protocol.ops import Op, OpKind

@@ -6,7 +6,7 @@ Owns what has to be written down although the caller is refused: quarantines and
 from collections.abc import Sequence
 
 from hive.failpoints import failpoint
-from hive.store import facts, journal, links, logs, needs, nodes, sync
+from hive.store import facts, journal, link_checks, links, logs, needs, nodes, sync
 from hive.store.backend import (
     ChunkKind,
     ChunkOutcome,
@@ -16,8 +16,8 @@ from hive.store.backend import (
     JournalState,
     Lacking,
 )
+from hive.store.link_checks import Refused
 from hive.store.linking import LinkContext
-from hive.store.links import Refused
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import (
@@ -54,7 +54,7 @@ class SqliteIngestStore:
     # --- links --------------------------------------------------------------------------------
 
     async def node_key(self, node_id: str) -> bytes:
-        return await self._database.read(links.node_key, node_id)
+        return await self._database.read(link_checks.node_key, node_id)
 
     async def accept_link(self, hello: Hello, *, challenged_at: int, accepted_at: int) -> int:
         failpoint("hive.commit.before_accept_link")
@@ -153,7 +153,7 @@ class SqliteIngestStore:
         outcomes = await self._database.write(logs.commit_chunks, node_id, link_no, chunks)
         for chunk, outcome in zip(chunks, outcomes, strict=True):
             if outcome.kind == ChunkKind.FOREIGN:
-                await self._audit(node_id, links.foreign("log", chunk.execution_id))
+                await self._audit(node_id, link_checks.foreign("log", chunk.execution_id))
         return outcomes
 
     async def commit_records(

@@ -11,8 +11,9 @@ from typing import Final
 from hive.projections import OWNED, EventDraft, Source
 from hive.store import events, facts
 from hive.store.backend import JournalState, Row, Transaction
+from hive.store.link_checks import Refused, check_link
 from hive.store.linking import LinkContext
-from hive.store.links import FORK, Refused, check_link, holder_of, quarantine
+from hive.store.links import FORK, holder_of, quarantine
 from protocol import digest as digests
 from protocol import limits
 from protocol.errors import ErrorCode, RemoteProtocolError

@@ -1,7 +1,7 @@
 """Who may write for a node: its key, its holder, the number of its present link.
 
-Every commit of a link begins with `check_link`, so that an older socket, a revoked node or a second
-holder of an identity writes nothing. The verdict on a hello is `protocol.holders`.
+What a link may write once it is there is `link_checks`. The verdict on a hello is
+`protocol.holders`.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from hive.projections import EventDraft
-from hive.store import events
+from hive.store import events, needs
 from hive.store.backend import Change, Row, Transaction
+from hive.store.link_checks import SUPERSEDED, Refused, node_row, quarantined
 from protocol import digest, holders
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.holders import Holder, Verdict
@@ -20,11 +21,6 @@ from protocol.ops import EpochState
 
 _DECODE_HOLDER: Final = msgspec.msgpack.Decoder(Holder)
 
-_SELECT = """
-SELECT public_key, revoked_at_ms, quarantined_at_ms, quarantine_reason, holder, released_instance,
-    link_no, snapshot_rank, snapshot_seq
-FROM node WHERE id = :node_id
-"""
 _TAKE_LINK = """
 UPDATE node SET link_no = :link_no + 1, holder = :holder, linked_at_ms = :now_ms,
     last_seen_at_ms = :now_ms, version = :version
@@ -53,68 +49,6 @@ TWO_HOLDERS: Final = "two_holders"
 FORK: Final = "fork"
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict to be raised once it is written down."""
-
-    code: ErrorCode
-    message: str
-    hint: str = ""
-
-    def error(self) -> RemoteProtocolError:
-        return RemoteProtocolError(self.code, self.message, hint=self.hint)
-
-
-_UNKNOWN: Final = Refused(
-    code=ErrorCode.UNKNOWN_NODE,
-    message="this hive does not know the node",
-    hint="Join again: node-agent join URL TOKEN. The node keeps its data and its id.",
-)
-_REVOKED: Final = Refused(
-    code=ErrorCode.REVOKED,
-    message="the node was revoked",
-    hint="If that was a mistake, make a join token and join it again.",
-)
-_SUPERSEDED: Final = Refused(
-    code=ErrorCode.SUPERSEDED, message="another link of this node has taken its place"
-)
-
-
-def _quarantined(node_id: str) -> Refused:
-    return Refused(
-        code=ErrorCode.QUARANTINED,
-        message="the node is in quarantine: two processes hold its identity, or its history forked",
-        hint=f"See hive nodes show {node_id}, then hive nodes release {node_id} --instance I.",
-    )
-
-
-# --- checks ---------------------------------------------------------------------------------------
-
-
-async def _node(tx: Transaction, node_id: str) -> Row:
-    row = await tx.fetch_one(_SELECT, {"node_id": node_id})
-    if row is None:
-        raise _UNKNOWN.error()
-    if row["revoked_at_ms"] is not None:
-        raise _REVOKED.error()
-    return row
-
-
-async def node_key(tx: Transaction, node_id: str) -> bytes:
-    """Return a node's public key. Raises UNKNOWN_NODE, REVOKED."""
-    row = await _node(tx, node_id)
-    return bytes(row["public_key"])
-
-
-async def check_link(tx: Transaction, node_id: str, link_no: int) -> Row:
-    """Raise unless `link_no` is the node's present link, and the node may write."""
-    row = await _node(tx, node_id)
-    if row["quarantined_at_ms"] is not None:
-        raise _quarantined(node_id).error()
-    if row["link_no"] != link_no:
-        raise _SUPERSEDED.error()
-    return row
-
-
 def holder_of(row: Row) -> Holder:
     """Return the stored holder of a node's identity."""
     return _DECODE_HOLDER.decode(row["holder"])
@@ -127,7 +61,7 @@ async def accept(
     tx: Transaction, hello: Hello, *, challenged_at: int, accepted_at: int, now_ms: int
 ) -> int | Refused:
     """Return the new link's number, or the refusal to raise after the commit."""
-    row = await _node(tx, hello.node_id)
+    row = await node_row(tx, hello.node_id)
     holder = holder_of(row)
     verdict = holders.judge(
         holder,
@@ -136,13 +70,13 @@ async def accept(
         challenged_at=challenged_at,
     )
     if verdict is Verdict.SUPERSEDED:
-        return _SUPERSEDED
+        return SUPERSEDED
     if verdict is Verdict.REFUSED:
-        return _quarantined(hello.node_id)
+        return quarantined(hello.node_id)
     if verdict is Verdict.QUARANTINE:
         why = f"instances {holder.instance} and {hello.instance} both hold its key"
         await quarantine(tx, hello.node_id, hello.instance, TWO_HOLDERS, why, now_ms)
-        return _quarantined(hello.node_id)
+        return quarantined(hello.node_id)
     holder = holders.granted(
         holder,
         instance=hello.instance,
@@ -160,7 +94,7 @@ async def accept(
         },
     )
     if taken != 1:
-        return _SUPERSEDED
+        return SUPERSEDED
     await _rank_epochs(tx, hello.node_id, hello.epochs, now_ms)
     tx.note(Change(kind="node.changed", ids={"node": hello.node_id}))
     return int(row["link_no"]) + 1
@@ -198,7 +132,7 @@ async def quarantine(
     tx: Transaction, node_id: str, instance: int | None, reason: str, why: str, now_ms: int
 ) -> None:
     """Let nobody write for this node until a person chooses."""
-    row = await _node(tx, node_id)
+    row = await node_row(tx, node_id)
     holder = holder_of(row)
     seen = instance if instance is not None else holder.instance
     if seen is not None:
@@ -237,7 +171,7 @@ async def release(tx: Transaction, node_id: str, instance: int, *, actor: str, n
     hello of the one let on is answered with where to begin. What is shown is of both until it has
     told all it owns.
     """
-    row = await _node(tx, node_id)
+    row = await node_row(tx, node_id)
     holder = holder_of(row)
     if not holder.quarantined:
         raise RemoteProtocolError(
@@ -260,9 +194,6 @@ async def release(tx: Transaction, node_id: str, instance: int, *, actor: str, n
             "instance": instance,
         },
     )
-    # Imported here: what a need is stored by rests on this module.
-    from hive.store import needs
-
     await needs.forget_missed(tx, node_id)
     draft = EventDraft(
         kind="node_released",
@@ -302,10 +233,3 @@ async def audit_refusal(tx: Transaction, node_id: str, why: str, what_id: str, n
         details={"named": what_id},
     )
     await events.record(tx, draft, now_ms)
-
-
-def foreign(what: str, entity_id: str) -> RemoteProtocolError:
-    """Return the refusal of a frame that names what belongs to another node."""
-    return RemoteProtocolError(
-        ErrorCode.FORBIDDEN, f"the {what} belongs to another node", named=entity_id
-    )

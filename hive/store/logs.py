@@ -12,7 +12,7 @@ import msgspec
 
 from hive.store import sync
 from hive.store.backend import Change, ChunkKind, ChunkOutcome, Row, Transaction
-from hive.store.links import check_link, foreign
+from hive.store.link_checks import check_link, foreign
 from protocol.digest import EMPTY
 from protocol.log_chunks import (
     GapChunk,

@@ -11,7 +11,7 @@ import msgspec
 
 from hive.store import sync
 from hive.store.backend import Transaction
-from hive.store.links import check_link
+from hive.store.link_checks import check_link
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Need, NeedDone

@@ -12,7 +12,7 @@ import msgspec
 from hive.projections import EventDraft
 from hive.store import events, links
 from hive.store.backend import Change, Row, Transaction
-from hive.store.links import check_link
+from hive.store.link_checks import check_link
 from protocol.errors import ErrorCode, OperationError
 from protocol.holders import Holder
 from protocol.messages import Heartbeat, ProjectLink

@@ -11,8 +11,8 @@ from hive import projections
 from hive.projections import EventDraft, Fact, LogHeld, Position
 from hive.store import events
 from hive.store.backend import Change, Lacking, LogLack, Row, Transaction
+from hive.store.link_checks import foreign
 from hive.store.linking import LinkContext
-from hive.store.links import foreign
 from protocol import digest as digests
 from protocol.states import SyncPolicy, SyncState
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from hive.projections import Source
-from hive.store import links, sync
+from hive.store import link_checks, sync
 from protocol.entities import Notice, Withheld
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ops import Op, OpKind
@@ -430,7 +430,7 @@ async def test_the_lock_of_a_link_is_checked_in_the_very_transaction(hive: OpenH
     await hive.reporting()
 
     async def unit(tx):
-        await links.check_link(tx, NODE, 99)
+        await link_checks.check_link(tx, NODE, 99)
 
     with pytest.raises(RemoteProtocolError) as caught:
         await hive.write(unit)
