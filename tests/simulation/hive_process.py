@@ -215,6 +215,8 @@ class _End:
                     self._publish(effect)
                 self.ops.append(effect)
                 self._commit_soon("ops")
+                if isinstance(effect, hive_link.CommitSnapshot) and not effect.page.last:
+                    self._may_break_off()
             case hive_link.CommitChunk() | hive_link.CommitRecords() | hive_link.NeedAnswered():
                 self.history.append(effect)
                 self._commit_soon("history")
@@ -228,6 +230,11 @@ class _End:
                 self.send(self.machine.agreed(mark, through))
             case hive_link.ForkSeen(forked):
                 self._guarded(self._fork_seen, forked)
+
+    def _may_break_off(self) -> None:
+        """A part of a snapshot has come; the rest may never."""
+        if self.world.springs("break_snapshot", self.node_id):
+            self.socket.cut()
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         run_now, store = self.hive.run_now, self.hive.store
@@ -285,15 +292,18 @@ class _End:
             hive.ends[hello.node_id] = self
         for frame in frames:
             self.send(frame)
-        self.socket.ambush(
-            {mark.epoch: mark.mark for mark in state.marks},
-            {known.epoch: known.last for known in hello.epochs[:-1]},
-        )
+        self.socket.node.attacker.link_is_live(self.socket, self._marks, hello)
+        if self.world.springs("swallow", hello.node_id):
+            self.socket.swallow()
         self.send(hive.safe(hello.node_id))
         if not self.world.rules.no_needs:
             for need in run_now(store.open_needs(hello.node_id)):
                 self.send(need)
         self._look_again()
+
+    def _marks(self) -> dict[int, int]:
+        epochs = self.hive.store.nodes[self.node_id].epochs
+        return {number: held.mark for number, held in epochs.items()}
 
     # --- backfill -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from protocol import holders
+from protocol.entities import LogEnd
 from protocol.hive_link import CommitOps, HiveLink
 from protocol.hive_link import Effect as HiveEffect
 from protocol.messages import (
@@ -52,6 +53,13 @@ class StoresHighest(MemoryHive):
         if first_seq > held.mark + 1:
             held.mark = first_seq - 1
         return await super().commit_ops(node_id, link_no, epoch, first_seq, ops)
+
+
+class TakesAnySkip(HiveLink):
+    """Gives ops up for a skip that no snapshot stands for."""
+
+    def _check_skip(self, skip: Skip) -> None:
+        self._check_epoch(skip.epoch)
 
 
 class TakesAnyEnd(HiveLink):
@@ -140,6 +148,13 @@ class ReleasesAsItIs(MemoryHive):
         node = self.nodes[node_id]
         node.holder = holders.released(node.holder, instance=instance)
         node.fork_released = None
+
+
+class WholeByCount(MemoryHive):
+    """Takes a log for whole where it has as many chunks as its end says."""
+
+    def is_whole(self, execution_id: str, end: LogEnd) -> bool:
+        return super().is_whole(execution_id, msgspec.structs.replace(end, chain=b""))
 
 
 class ForgetsNeeds(MemoryHive):
@@ -247,6 +262,7 @@ MUTANTS: Final[dict[str, Rules]] = {
     "never ask for what lacks": Rules(no_needs=True),
     "ignore a lower mark": Rules(node_link=IgnoresLowerMark),
     "a skip that leaves the mark": Rules(hive_store=SkipLeavesMark),
+    "a skip that no snapshot stands for": Rules(hive_link=TakesAnySkip),
     "ops beyond the end of an old epoch": Rules(hive_link=TakesAnyEnd),
     "versions by a counter": Rules(hive_store=VersionByCounter),
     "ranks in the hello's order": Rules(hive_store=RanksByHello),
@@ -257,6 +273,7 @@ MUTANTS: Final[dict[str, Rules]] = {
     "a released holder goes on as it is": Rules(hive_store=ReleasesAsItIs),
     "a snapshot that broke off is not wanted": Rules(hive_store=WantsNoSnapshot),
     "no snapshot for what is pruned or unknown": Rules(node_link=SendsNoSnapshot),
+    "a log is whole by its count": Rules(hive_store=WholeByCount),
     "needs are forgotten at a start": Rules(hive_store=ForgetsNeeds),
     "needs are not asked again": Rules(hive_store=NeverRepeatsNeeds),
     "a chunk only where all of it fits": Rules(node_link=WaitsForCredit),

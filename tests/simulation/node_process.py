@@ -13,7 +13,8 @@ from node_agent.reconnect import Backoff
 from protocol import node_effects, node_link
 from protocol.errors import ProtocolError
 from protocol.log_chunks import LogChunk
-from protocol.messages import Heartbeat, HiveMessage, LogMark, Need, NeedDone, NodeMessage, Safe
+from protocol.messages import Heartbeat, LogMark, Need, NeedDone, NodeMessage, Safe
+from tests.simulation.attacker import Attacker
 from tests.simulation.disk import LAZY, Answers, Disk, blobs
 from tests.simulation.sockets import HIVE_ID, Socket
 from tests.simulation.workload import Workload
@@ -32,12 +33,7 @@ class NodeProcess:
         self.node_id = node_id
         self.disk = Disk()
         self.images: list[Disk] = []
-        #: Frames this node sent at some time, and acknowledgements it got, for replays.
-        self.recorded: deque[NodeMessage] = deque(maxlen=60)
-        self.recorded_state: deque[NodeMessage] = deque(maxlen=60)
-        self.recorded_acks: deque[HiveMessage] = deque(maxlen=30)
-        #: Somebody waits for its next link.
-        self.ambushed = False
+        self.attacker = Attacker(world)
         self.work = Workload(world, self)
         self.alive = False
         self.instance = 0
@@ -105,18 +101,21 @@ class NodeProcess:
         """A new disk, with nothing on it but the key."""
         self.disk, self.images = Disk(), []
 
-    def clone(self, *, live: bool) -> "NodeProcess":
-        """A copy is started on another machine: of the disk, or (`live`) of the running process."""
-        clone = NodeProcess(self.world, self.node_id)
-        clone.disk = self.disk.copy()
-        clone.recorded, clone.recorded_state = self.recorded, self.recorded_state
-        clone.recorded_acks = self.recorded_acks
+    def copy(self, *, live: bool) -> "NodeProcess":
+        """Return a copy of the disk, or (`live`) of the running process, for another machine."""
+        copy = NodeProcess(self.world, self.node_id)
+        copy.disk = self.disk.copy()
+        copy.attacker = self.attacker
         if live:
-            clone.instance, clone.connect_no = self.instance, self.connect_no
-            clone._run()
+            copy.instance, copy.connect_no = self.instance, self.connect_no
+        return copy
+
+    def wake(self) -> None:
+        """Start a copy: as a new process, or where it was copied live, as the one it was."""
+        if self.instance:
+            self._run()
         else:
-            clone.start()
-        return clone
+            self.start()
 
     def hurry(self) -> None:
         """A person dials for it: whatever the backoff says, now."""

@@ -1,10 +1,9 @@
 """A socket of the simulated network: frames in order within it, anything between it and others."""
 
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
-from protocol.messages import Ack, Heartbeat, Hello, HelloLogs, LogAck, Ops, Skip, Snapshot
+from protocol.messages import Heartbeat, Hello, HelloLogs
 
 HIVE_ID = "hive"
 
@@ -39,29 +38,32 @@ class Socket:
         """A frame from the node to the hive."""
         self._sent_up.append(message)
         if not isinstance(message, Hello | HelloLogs):
-            rare = isinstance(message, Ops | Skip | Snapshot)
-            (self.node.recorded_state if rare else self.node.recorded).append(message)
+            self.node.attacker.hears_node(message)
         self._last_up = self._arrival(self._last_up)
         self.under_way += not isinstance(message, Heartbeat)
-        self.world.at(self._last_up - self.world.now, lambda: self._deliver_up(message))
+        self.world.at(self._last_up - self.world.now, lambda: self._arrives_up(message))
 
     def down(self, message: Any) -> None:
         """A frame from the hive to the node."""
-        if isinstance(message, Ack | LogAck):
-            self.node.recorded_acks.append(message)
+        self.node.attacker.hears_hive(message)
         self._last_down = self._arrival(self._last_down)
-        self.world.at(self._last_down - self.world.now, lambda: self._deliver_down(message))
+        self.world.at(self._last_down - self.world.now, lambda: self.comes_down(message))
 
     def _arrival(self, last: float) -> float:
         spike, self._spike = self._spike, 0.0
         return max(last, self.world.now + self.world.soon() + spike)
 
-    def _deliver_up(self, message: Any, *, again: bool = False) -> None:
-        self.under_way -= not again and not isinstance(message, Heartbeat)
+    def _arrives_up(self, message: Any) -> None:
+        self.under_way -= not isinstance(message, Heartbeat)
+        self.comes_up(message)
+
+    def comes_up(self, message: Any) -> None:
+        """A frame reaches the hive, whoever sent it."""
         if self.carries_up and self.hive_open and self.hive_end is not None:
             self.hive_end.receive(message)
 
-    def _deliver_down(self, message: Any) -> None:
+    def comes_down(self, message: Any) -> None:
+        """A frame reaches the node, whoever sent it."""
         if self.carries_down and self.node_open:
             self.node.receive(self, message)
 
@@ -97,10 +99,15 @@ class Socket:
         """The network breaks: what is on its way is lost; both ends learn of it, in their time."""
         if not self.carries_up:
             return False
-        self.carries_up = self.carries_down = False
+        self.carries_down = False
+        self.swallow()
+        return True
+
+    def swallow(self) -> None:
+        """What the node says is lost, and for a while it does not know."""
+        self.carries_up = False
         self.world.at(self.world.random.random() * 2, lambda: self._tell_node(None))
         self.world.at(self.world.random.random() * 8, self._tell_hive)
-        return True
 
     def abandon(self) -> bool:
         """The node gives up; what it sent still arrives, and the hive learns of it much later."""
@@ -119,43 +126,8 @@ class Socket:
         message = self.world.random.choice(self._sent_up)
         if isinstance(message, Hello | HelloLogs):
             return False
-        self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
+        self.world.at(self.world.soon(), lambda: self.comes_up(message))
         return True
-
-    def replay(self) -> bool:
-        """A frame sent at some time before, on whatever socket, arrives on this one."""
-        random, node = self.world.random, self.node
-        recorded = random.choice((node.recorded, node.recorded_state, node.recorded_acks))
-        if not recorded or not self.open:
-            return False
-        message = random.choice(recorded)
-        if random.random() < 0.5:
-            node.ambushed = True
-        elif recorded is node.recorded_acks:
-            self.world.at(self.world.soon(), lambda: self._deliver_down(message))
-        else:
-            self.world.at(self.world.soon(), lambda: self._deliver_up(message, again=True))
-        return True
-
-    def ambush(self, marks: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """The link is live: what fits the hive's marks best arrives before the node's own word."""
-        fitting = [
-            message
-            for message in self.node.recorded_state
-            if not isinstance(message, Snapshot)
-            and message.epoch in marks
-            and _begins(message) <= marks[message.epoch] + 1 <= _ends(message)
-        ]
-        if self.world.faulty and self.node.ambushed and fitting:
-            self.node.ambushed = False
-            # To give up what is kept, or to bring back what was lost, does the most harm.
-            worst = [
-                message
-                for message in fitting
-                if isinstance(message, Skip) or _ends(message) > ends.get(message.epoch, 2**63)
-            ]
-            message = self.world.random.choice(worst or fitting)
-            self.world.at(0.0, lambda: self._deliver_up(message, again=True))
 
     def delay(self) -> bool:
         """The next frame is late, and all behind it: other sockets overtake this one."""
@@ -168,12 +140,3 @@ class Socket:
             self._tell_node(None)
             self._tell_hive()
 
-
-def _begins(message: Ops | Skip) -> int:
-    return message.first_seq if isinstance(message, Ops) else 1
-
-
-def _ends(message: Ops | Skip) -> int:
-    if isinstance(message, Skip):
-        return message.through
-    return message.first_seq + len(message.ops) - 1

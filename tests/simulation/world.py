@@ -40,12 +40,19 @@ FAULTS = {
     "lose_disk": 2,
     "clone_node": 6,
     "clone_live": 4,
+    "resume_live": 5,
+    "restore_both": 4,
+    "swallow": 6,
+    "break_snapshot": 6,
 }
 #: Half of the histories are prone to any four of these, the others to one of these mixes.
 THEMES = (
     ("drop", "half_open", "late_frame", "kill_hive"),
     ("replay", "restore_hive", "restore_hive_ancient"),
-    ("replay", "restore_node", "restore_hive", "kill_hive"),
+    ("replay", "restore_node", "restore_hive", "restore_both"),
+    ("replay", "restore_node", "swallow", "break_snapshot"),
+    ("replay", "restore_hive_ancient", "swallow", "break_snapshot"),
+    ("resume_live", "restore_hive", "drop", "break_snapshot"),
     ("clone_node", "kill_node", "drop", "kill_hive"),
     ("clone_live", "clone_node", "restore_hive"),
     ("restore_node", "lose_disk", "restore_hive_ancient", "kill_both"),
@@ -117,6 +124,10 @@ class World:
             if self.random.random() < 0.5
             else self.random.sample(sorted(FAULTS), 4)
         )
+        #: Somebody listens, keeps what is sent, and sends it again when it hurts.
+        self.attacked = "replay" in self._prone
+        #: Faults that wait for their moment, with the node they wait for.
+        self._traps: set[tuple[str, str]] = set()
         self.sockets: list[Any] = []
         self.hive = HiveProcess(self)
         self.nodes = [NodeProcess(self, f"node-{index}") for index in range(nodes)]
@@ -231,7 +242,7 @@ class World:
 
     def _fault_replay(self) -> bool:
         socket = self._some_socket()
-        return socket is not None and socket.replay()
+        return socket is not None and socket.node.attacker.replay(socket)
 
     def _fault_late_frame(self) -> bool:
         socket = self._some_socket()
@@ -281,6 +292,10 @@ class World:
         self.at(self.random.random() * 3, node.start)
         return True
 
+    def _fault_restore_both(self) -> bool:
+        """A whole site goes back, each part of it to a moment of its own."""
+        return self._restore_hive(ancient=False) and self._fault_restore_node()
+
     def _fault_lose_disk(self) -> bool:
         node = self._some_node()
         if node is None:
@@ -305,12 +320,58 @@ class World:
         node = self._some_node()
         if node is None or sum(other.node_id == node.node_id for other in self.nodes) > 1:
             return False
-        self.nodes.append(node.clone(live=live))
+        copy = node.copy(live=live)
+        self.nodes.append(copy)
+        copy.wake()
         self.history.cloned.add(node.node_id)
         self.history.forget_opened(node.node_id)
         self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
         if self.random.random() < 0.4:
             self.at(self.random.expovariate(1.0), lambda: self._scrap(node.node_id))
+        return True
+
+    def _fault_resume_live(self) -> bool:
+        """A machine goes back to a moment before, with what ran on it."""
+        node = self._some_node()
+        if node is None:
+            return False
+        copy = node.copy(live=True)
+        self.at(self.random.expovariate(1 / 1.5), lambda: self._resume(node, copy))
+        return False
+
+    def _resume(self, node: NodeProcess, copy: NodeProcess) -> None:
+        one = [other for other in self.nodes if other.node_id == node.node_id] == [node]
+        if not self.faulty or not one or node.instance != copy.instance:
+            return
+        node.kill()
+        self.nodes[self.nodes.index(node)] = copy
+        self.history.cloned.add(node.node_id)
+        self._went_back(copy)
+        copy.wake()
+        self.faults["resume_live"] += 1
+        self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
+
+    def _fault_swallow(self) -> bool:
+        """What a node says on its next link is lost from the start."""
+        return self._lay_trap("swallow")
+
+    def _fault_break_snapshot(self) -> bool:
+        """The next snapshot breaks off within."""
+        return self._lay_trap("break_snapshot")
+
+    def _lay_trap(self, kind: str) -> bool:
+        node = self._some_node()
+        if node is not None:
+            self._traps.add((kind, node.node_id))
+        # It has not happened before it springs.
+        return False
+
+    def springs(self, kind: str, node_id: str) -> bool:
+        """Whether a fault has waited for this moment: then it happens."""
+        if not self.faulty or (kind, node_id) not in self._traps:
+            return False
+        self._traps.remove((kind, node_id))
+        self.faults[kind] += 1
         return True
 
     def _scrap(self, node_id: str) -> None:
