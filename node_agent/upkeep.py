@@ -83,13 +83,13 @@ class Upkeep:
         self._kept_bytes = kept_bytes
         self._keys_kept_days = keys_kept_days
         self._backups: bool | None = None
-        self._safe: dict[int, int] = {}
+        self._safe: list[tuple[int, int, bytes]] = []
         self._wake = asyncio.Event()
 
     async def safe_moved(self, safe: Safe) -> None:
         """Take the hive's word on what its backups hold."""
         self._backups = safe.backups
-        self._safe = dict(safe.epochs)
+        self._safe = safe.epochs
         if safe.logs:
             await self._chunks.set_safe(safe.logs)
         self._wake.set()
@@ -128,13 +128,22 @@ class Upkeep:
         return Standing(
             joined=self._joined(),
             backups=self._backups,
-            safe=self._safe,
+            safe=await self._safe_here(),
             marks=await self._journal.marks_seen(),
             # Of policy `lazy` the hive may still want a log; until it has it, it is the only copy.
             unstreamed=frozenset(
                 link.checkout_id for link in links if link.sync_policy == SyncPolicy.METADATA
             ),
         )
+
+    async def _safe_here(self) -> dict[int, int]:
+        """Return what the backups have of this history; that of a rival is as long, and not ours."""
+        kept = {held.epoch for held in await self._journal.epochs() if held.first_kept <= held.last}
+        return {
+            epoch: seq
+            for epoch, seq, digest in self._safe
+            if epoch in kept and await self._journal.digest_at(epoch, seq) == digest
+        }
 
     async def _prune_ops(self, standing: Standing) -> None:
         old_ms = now_ms() - round(self._kept_days * _DAY_MS)

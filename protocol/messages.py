@@ -363,10 +363,10 @@ class Links(_Message, frozen=True, tag="links"):
 class Safe(_Message, frozen=True, tag="safe"):
     """What every verified backup holds: epochs through a seq, and whole logs. It may be deleted.
 
-    A log is named with its running digest: one that is as long and of another history is not it.
+    Both are named with their running digest: what is as long and of another history is not it.
     """
 
-    epochs: list[tuple[int, int]]
+    epochs: list[tuple[int, int, bytes]]
     logs: list[tuple[str, bytes]] = []
     #: False where the hive keeps no backups: then age and size decide.
     backups: bool = True

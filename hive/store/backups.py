@@ -30,7 +30,10 @@ from protocol.errors import ErrorCode, SkepError
 COUNTED_MS: Final = 7 * 86_400_000
 
 _SELECT_HIVE = "SELECT hive_id, generation FROM hive WHERE id = 1"
-_SELECT_MARKS = "SELECT node_id, epoch, mark FROM epoch"
+_SELECT_MARKS = "SELECT node_id, epoch, mark, digest FROM epoch"
+_SELECT_DIGEST = "SELECT digest FROM op WHERE node_id = ? AND epoch = ? AND seq = ?"
+#: The mark of each epoch and the running digest there, by node.
+_Marks = dict[str, dict[int, tuple[int, bytes]]]
 _SELECT_WHOLE_LOGS = """
 SELECT node_id, execution_id, digest FROM log
 WHERE end_chunks IS NOT NULL AND next_chunk > end_chunks
@@ -52,7 +55,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
     hive_id: str
     generation: int
-    marks: dict[str, dict[int, int]]
+    marks: _Marks
     whole_logs: dict[str, frozenset[tuple[str, bytes]]]
 
 
@@ -60,12 +63,13 @@ class SafeMarks(msgspec.Struct, frozen=True, kw_only=True):
     """What every copy that counts holds. `counted`: how many there are; 0 where there is none."""
 
     counted: int
-    marks: dict[str, dict[int, int]]
+    marks: _Marks
     whole_logs: dict[str, frozenset[tuple[str, bytes]]]
 
-    def epochs_of(self, node_id: str) -> list[tuple[int, int]]:
-        """Return (epoch, seq) through which a node's ops are in all copies."""
-        return sorted(self.marks.get(node_id, {}).items())
+    def epochs_of(self, node_id: str) -> list[tuple[int, int, bytes]]:
+        """Return (epoch, seq, digest) through which a node's ops are, the same, in all copies."""
+        marks = self.marks.get(node_id, {})
+        return [(epoch, *marks[epoch]) for epoch in sorted(marks)]
 
     def logs_of(self, node_id: str) -> list[tuple[str, bytes]]:
         """Return a node's logs that are complete, and the same, in all copies."""
@@ -197,9 +201,9 @@ def verify(file: Path) -> Verified:
 
 def _contents(connection: sqlite3.Connection) -> Verified:
     hive_id, generation = connection.execute(_SELECT_HIVE).fetchone()
-    marks: dict[str, dict[int, int]] = {}
-    for node_id, epoch, mark in connection.execute(_SELECT_MARKS):
-        marks.setdefault(node_id, {})[epoch] = mark
+    marks: _Marks = {}
+    for node_id, epoch, mark, digest in connection.execute(_SELECT_MARKS):
+        marks.setdefault(node_id, {})[epoch] = (mark, bytes(digest))
     logs: dict[str, set[tuple[str, bytes]]] = {}
     for node_id, execution_id, digest in connection.execute(_SELECT_WHOLE_LOGS):
         logs.setdefault(node_id, set()).add((execution_id, bytes(digest)))
@@ -231,12 +235,13 @@ def read_safe_marks(listing: Path, hive_id: str, now_ms: int) -> SafeMarks:
         except SkepError:
             continue
         if verified.hive_id == hive_id:
-            whole.append((record.at_ms, verified))
+            whole.append((record.at_ms, Path(record.path), verified))
     whole.sort(key=lambda one: one[0])
-    counted = [verified for at_ms, verified in whole if at_ms >= now_ms - COUNTED_MS]
-    if not counted:
-        counted = [verified for _, verified in whole[-1:]]
-    return lowest(counted)
+    counted = [one for one in whole if one[0] >= now_ms - COUNTED_MS] or whole[-1:]
+    safe = lowest([verified for _, _, verified in counted])
+    for _, path, verified in counted:
+        _drop_parted(safe.marks, path, verified)
+    return safe
 
 
 def lowest(copies: Sequence[Verified]) -> SafeMarks:
@@ -246,8 +251,9 @@ def lowest(copies: Sequence[Verified]) -> SafeMarks:
     first, *others = copies
     marks = {
         node_id: {
-            epoch: min([mark, *(one.marks.get(node_id, {}).get(epoch, 0) for one in others)])
+            epoch: min([mark, *(one.marks[node_id][epoch] for one in others)])
             for epoch, mark in epochs.items()
+            if all(epoch in one.marks.get(node_id, {}) for one in others)
         }
         for node_id, epochs in first.marks.items()
     }
@@ -256,6 +262,19 @@ def lowest(copies: Sequence[Verified]) -> SafeMarks:
         for node_id, ids in first.whole_logs.items()
     }
     return SafeMarks(counted=len(copies), marks=marks, whole_logs=logs)
+
+
+def _drop_parted(safe: _Marks, path: Path, verified: Verified) -> None:
+    """Take out the epochs of which this copy holds another history than the one with the mark."""
+    with _opened(path, immutable=True) as connection:
+        for node_id, epochs in safe.items():
+            for epoch, (mark, digest) in list(epochs.items()):
+                if verified.marks[node_id][epoch] == (mark, digest):
+                    continue
+                row = connection.execute(_SELECT_DIGEST, (node_id, epoch, mark)).fetchone()
+                # Given up there, behind a snapshot: nothing to compare, and nothing to lose.
+                if row is not None and bytes(row[0]) != digest:
+                    del epochs[epoch]
 
 
 # --- putting back ---------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class World:
         return list(self.links[node_id])
 
     async def safe_of(self, node_id: str) -> Safe:
-        return Safe(epochs=[(7, 3)], logs=[(f"log {number}", b"") for number in range(5000)])
+        return Safe(epochs=[(7, 3, b"")], logs=[(f"log {number}", b"") for number in range(5000)])
 
     async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.briefing.run())

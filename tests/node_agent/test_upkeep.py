@@ -117,7 +117,7 @@ async def test_alone_everything_goes_by_age(tmp_path: Path, clock: dict[str, int
 
 @pytest.mark.asyncio
 async def test_joined_nothing_goes_before_the_hives_word(tmp_path: Path, clock: dict[str, int]):
-    """Neither age nor acknowledgement is enough; what is in every backup goes."""
+    """Neither age nor acknowledgement is enough; what every backup has of this history goes."""
     async with open_house(tmp_path, clock, joined=True) as house:
         await house.told(8, NOW_MS - 20 * DAY_MS)
         marks = [await house.log(name, clock, NOW_MS - 20 * DAY_MS) for name in ("a", "b", "c")]
@@ -127,7 +127,14 @@ async def test_joined_nothing_goes_before_the_hives_word(tmp_path: Path, clock: 
         assert await house.first_kept() == 1
         assert await house.purged("a", "b", "c") == [False, False, False]
         await house.upkeep.safe_moved(
-            Safe(epochs=[(7, 4)], logs=[("a", marks[0].digest)], backups=True)
+            Safe(epochs=[(7, 4, b"a rival's")], logs=[("a", b"a rival's")], backups=True)
+        )
+        await house.upkeep.round()
+        assert await house.first_kept() == 1
+        assert await house.purged("a", "b", "c") == [False, False, False]
+        ours = await house.journal.digest_at(7, 4)
+        await house.upkeep.safe_moved(
+            Safe(epochs=[(7, 4, ours)], logs=[("a", marks[0].digest)], backups=True)
         )
         await house.upkeep.round()
         assert await house.first_kept() == 5

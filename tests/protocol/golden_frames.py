@@ -142,7 +142,7 @@ FROM_HIVE: Final[tuple[m.HiveMessage, ...]] = (
             )
         ]
     ),
-    m.Safe(epochs=[(1, 9)], logs=[("e-1", _DIGEST)], backups=False),
+    m.Safe(epochs=[(1, 9, _DIGEST)], logs=[("e-1", _DIGEST)], backups=False),
     m.Draining(retry_after_ms=2_000),
 )
 

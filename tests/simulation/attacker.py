@@ -5,7 +5,6 @@ ends, so it strikes where a rule that is lacking would do the most harm.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from protocol.messages import Ack, HiveMessage, LogAck, NodeMessage, Ops, Skip, Snapshot
@@ -56,37 +55,52 @@ class Attacker:
             self.world.at(self.world.soon(), lambda: socket.comes_up(message))
         return True
 
-    def link_is_live(self, socket: Any, marks: Callable[[], dict[int, int]], hello: Any) -> None:
+    def link_is_live(self, socket: Any, hello: Any) -> None:
         """A link has just gone live: look at it now and, where this world has it in for it, on."""
         for delay in _LURKS_S if self.world.attacked else _LURKS_S[:1]:
-            self.world.at(delay, lambda: self._look(socket, marks, hello))
+            self.world.at(delay, lambda: self._look(socket, hello))
 
-    def _look(self, socket: Any, marks: Callable[[], dict[int, int]], hello: Any) -> None:
+    def _look(self, socket: Any, hello: Any) -> None:
         if not self.world.faulty or not socket.hive_open or not socket.carries_up:
             return
-        held = marks()
-        worst = list(self._worst(held, hello))
+        node = self.world.hive.store.nodes[hello.node_id]
+        held = {state.epoch: node.epochs[state.epoch].mark for state in hello.epochs}
+        worst = self._worst(held, hello, awaited=node.snapshot_broken)
         if worst and self.world.attacked and self._strikes < _STRIKES_MAX:
             self._strikes += 1
-            socket.comes_up(self.world.random.choice(worst))
         elif self.waits:
-            fitting = [message for message in self._state if _fits(message, held)]
-            if worst or fitting:
-                self.waits = False
-                socket.comes_up(self.world.random.choice(worst or fitting))
+            worst = worst or {"fits": [one for one in self._state if _fits(one, held)]}
+            self.waits = not any(worst.values())
+        else:
+            return
+        harm = self.world.random.choice([frames for frames in worst.values() if frames] or [[]])
+        if harm:
+            socket.comes_up(self.world.random.choice(harm))
 
-    def _worst(self, marks: dict[int, int], hello: Any) -> Iterator[NodeMessage]:
-        """Yield what gives up ops that are kept, or brings back what was lost."""
+    def _worst(
+        self, marks: dict[int, int], hello: Any, *, awaited: bool
+    ) -> dict[str, list[NodeMessage]]:
+        """Return what does harm where a rule is lacking, by the harm it does."""
         ends = {state.epoch: state.last for state in hello.epochs[:-1]}
+        harms: dict[str, list[NodeMessage]] = {}
         for message in self._state:
             if isinstance(message, Snapshot) or message.epoch not in marks:
                 continue
             mark = marks[message.epoch]
             if isinstance(message, Skip):
-                if message.through > mark:
-                    yield message
-            elif _fits(message, marks) and _ends(message) > ends.get(message.epoch, 2**63):
-                yield message
+                harm = "gives up what is kept" if message.through > mark else ""
+            elif message.first_seq > mark + 1:
+                harm = "leaves a hole"
+            elif not _fits(message, marks):
+                harm = ""
+            elif _ends(message) > ends.get(message.epoch, 2**63):
+                harm = "brings back what was lost"
+            else:
+                # A node that has yet to tell all it owns would seem to be known.
+                harm = "hides what is awaited" if awaited else ""
+            if harm:
+                harms.setdefault(harm, []).append(message)
+        return harms
 
 
 def _fits(message: Any, marks: dict[int, int]) -> bool:

@@ -89,22 +89,20 @@ class HiveProcess:
     def safe(self, node_id: str) -> Safe:
         """Return what all kept backups hold of a node."""
         images = [image for _, image in self.kept]
-        epochs = {}
-        for number in images[0].nodes[node_id].epochs:
-            marks = [
-                image.nodes[node_id].epochs[number].mark
-                for image in images
-                if number in image.nodes[node_id].epochs
-            ]
-            if len(marks) == len(images):
-                epochs[number] = min(marks)
+        epochs = []
+        for number in sorted(images[0].nodes[node_id].epochs):
+            held = [image.nodes[node_id].epochs.get(number) for image in images]
+            if None not in held:
+                mark, digest = min((one.mark, one.digest) for one in held)
+                if all(one.digest_at(mark) in {None, digest} for one in held):
+                    epochs.append((number, mark, digest))
         logs = [
             (name, log.cursor.digest)
             for name, log in images[0].logs.items()
             if log.node_id == node_id
             and all(_whole(image, node_id, name, log.cursor.digest) for image in images)
         ]
-        return Safe(epochs=sorted(epochs.items()), logs=logs)
+        return Safe(epochs=epochs, logs=logs)
 
     def quarantined(self, node_id: str) -> bool:
         holder = self.store.nodes[node_id].holder
@@ -215,7 +213,7 @@ class _End:
                     self._publish(effect)
                 self.ops.append(effect)
                 self._commit_soon("ops")
-                if isinstance(effect, hive_link.CommitSnapshot) and not effect.page.last:
+                if isinstance(effect, hive_link.CommitSnapshot):
                     self._may_break_off()
             case hive_link.CommitChunk() | hive_link.CommitRecords() | hive_link.NeedAnswered():
                 self.history.append(effect)
@@ -232,8 +230,8 @@ class _End:
                 self._guarded(self._fork_seen, forked)
 
     def _may_break_off(self) -> None:
-        """A part of a snapshot has come; the rest may never."""
-        if self.world.springs("break_snapshot", self.node_id):
+        """A page of a snapshot has come; the rest, or what it stands for, may never."""
+        if self.world.springs("break_snapshot"):
             self.socket.cut()
 
     def _beat(self, heartbeat: Heartbeat) -> None:
@@ -292,18 +290,14 @@ class _End:
             hive.ends[hello.node_id] = self
         for frame in frames:
             self.send(frame)
-        self.socket.node.attacker.link_is_live(self.socket, self._marks, hello)
-        if self.world.springs("swallow", hello.node_id):
+        self.socket.node.attacker.link_is_live(self.socket, hello)
+        if self.world.springs("swallow"):
             self.socket.swallow()
         self.send(hive.safe(hello.node_id))
         if not self.world.rules.no_needs:
             for need in run_now(store.open_needs(hello.node_id)):
                 self.send(need)
         self._look_again()
-
-    def _marks(self) -> dict[int, int]:
-        epochs = self.hive.store.nodes[self.node_id].epochs
-        return {number: held.mark for number, held in epochs.items()}
 
     # --- backfill -----------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ def _judge_journal(world: Any, node: Any) -> None:
         if not truth:
             continue
         at_hive = held.epochs[state.epoch]
+        if at_hive.mark == state.last:
+            assert at_hive.digest == state.digest, "the two ends hold different histories (I3)"
         assert at_hive.mark >= state.last, f"op {at_hive.mark + 1} is missing at the hive (I1)"
         for seq, op in enumerate(truth, 1):
             if seq in at_hive.ops:
@@ -68,6 +70,8 @@ def _judge_logs(world: Any, node: Any) -> None:
             continue
         if at_hive is not None:
             assert at_hive.cursor.next_chunk >= log.next_chunk, "the log is not whole"
+            ends_alike = at_hive.digests.get(log.next_chunk - 1) == log.digest
+            assert log.next_chunk == 1 or ends_alike, f"{execution_id} is of another history (I4)"
         said = world.run_now(node.disk.journal.records(OpKind.LOG_END, [execution_id]))
         if said:
             end: Any = decode_body(OpKind.LOG_END, said[0].body)

@@ -56,6 +56,12 @@ class _Epoch:
     #: The node said that its history differs from ours at this op.
     fork_seq: int | None = None
 
+    def digest_at(self, seq: int) -> bytes | None:
+        if seq == self.mark:
+            return self.digest
+        held = self.ops.get(seq)
+        return None if held is None else held[1]
+
     def copy(self) -> "_Epoch":
         ops, gaps = dict(self.ops), list(self.gaps)
         return _Epoch(self.rank, self.mark, ops, self.digest, gaps, self.fork_seq)
@@ -236,7 +242,7 @@ class MemoryHive:
         """Whether the node's epoch and ours part ways; forget an earlier fork that was settled."""
         if held.mark < state.last:
             return held.fork_seq is not None
-        if state.last and self._digest(held, state.last) not in {None, state.digest}:
+        if state.last and held.digest_at(state.last) not in {None, state.digest}:
             held.fork_seq = state.last
             return True
         held.fork_seq = None
@@ -245,12 +251,6 @@ class MemoryHive:
     def _fork(self, number: int, epoch: _Epoch) -> Fork:
         newest = sorted(epoch.ops)[-limits.FORK_DIGESTS_MAX :]
         return Fork(number, [(0, digests.EMPTY), *((seq, epoch.ops[seq][1]) for seq in newest)])
-
-    def _digest(self, epoch: _Epoch, seq: int) -> bytes | None:
-        if seq == epoch.mark:
-            return epoch.digest
-        held = epoch.ops.get(seq)
-        return None if held is None else held[1]
 
     async def marks(self, node_id: str, epochs: list[int]) -> list[EpochMark]:
         held = self.nodes[node_id].epochs
@@ -262,7 +262,7 @@ class MemoryHive:
 
     async def fork_seen(self, node_id: str, epoch: int, seq: int, digest: bytes) -> bool:
         node = self.nodes[node_id]
-        if self._digest(node.epochs[epoch], seq) == digest:
+        if node.epochs[epoch].digest_at(seq) == digest:
             return False
         node.epochs[epoch].fork_seq = seq
         if node.fork_released == node.holder.instance:

@@ -257,6 +257,7 @@ MUTANTS: Final[dict[str, Rules]] = {
     "acknowledge before the commit": Rules(ack_before_commit=True),
     "publish before the commit": Rules(publish_before_commit=True),
     "delete on acknowledgement": Rules(prune_on_ack=True),
+    "what is safe is known by its number": Rules(safe_by_number=True),
     "one epoch for ever": Rules(one_epoch=True),
     "send a chunk before its commit": Rules(send_before_commit=True),
     "never ask for what lacks": Rules(no_needs=True),

@@ -79,8 +79,11 @@ class NodeProcess:
         for state in self.run_now(self.disk.chunks.logs_to_name()):
             # Renumbered, and killed before it had said so.
             self._say_end_again(state.execution_id)
-        self.later(self.world.soon(), self._dial)
-        self.later(self.world.random.random(), self.work.step)
+        random = self.world.random
+        # Now and then it works for a while before there is a network.
+        alone_s = random.expovariate(1.0) if random.random() < 0.3 else 0.0
+        self.later(self.world.soon() + alone_s, self._dial)
+        self.later(random.random(), self.work.step)
         self.later(20.0, self._beat)
 
     def kill(self) -> None:
@@ -93,9 +96,10 @@ class NodeProcess:
             self.socket.close_node()
             self.socket = None
 
-    def restore(self) -> None:
+    def restore(self, *, newest: bool = False) -> None:
         """The disk goes back to an older image."""
-        self.disk = self.world.random.choice(self.images).copy()
+        image = self.images[-1] if newest else self.world.random.choice(self.images)
+        self.disk = image.copy()
 
     def lose_disk(self) -> None:
         """A new disk, with nothing on it but the key."""
@@ -293,8 +297,10 @@ class NodeProcess:
                     self._compare_logs(need)
                 self._answers[need.request_id] = need_answers.answer(need, Answers(disk))
             case node_effects.Received(Safe() as safe):
-                for epoch, seq in safe.epochs:
-                    run_now(disk.journal.prune(epoch, seq))
+                for epoch, seq, digest in safe.epochs:
+                    ours = run_now(disk.journal.digest_at(epoch, seq))
+                    if ours == digest or self.world.rules.safe_by_number:
+                        run_now(disk.journal.prune(epoch, seq))
                 self._purge(safe.logs)
 
     def _compare_logs(self, need: Need) -> None:

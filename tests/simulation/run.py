@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-from tests.simulation.world import FAULTS, Rules, World, small_limits
+from tests.simulation.world import KINDS, Rules, World, small_limits
 
 #: Histories one process runs before it reports.
 _SPAN = 500
@@ -46,7 +46,7 @@ class Figures:
             f"{self.histories} histories of {self.events / each:.0f} events, "
             f"{self.histories / max(self.cpu_s, 1e-9):.0f} a second of CPU"
         )
-        for kind in FAULTS:
+        for kind in KINDS:
             yield f"  {kind}: in {self.faults[kind]} ({100 * self.faults[kind] / each:.1f} %)"
         for seed, why in sorted(self.broken.items()):
             yield f"seed {seed}: {why}"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.run import run
-from tests.simulation.world import EVENTS_MIN, FAULTS
+from tests.simulation.world import EVENTS_MIN, KINDS
 
 HISTORIES = 5_000
 #: Spread over several tests, so that two workers share them.
@@ -18,7 +18,7 @@ def test_histories_keep_every_promise(first: int):
     print(*figures.lines(), sep="\n")
     assert not figures.broken, "\n".join(figures.lines())
     assert figures.events / figures.histories >= EVENTS_MIN
-    rare = [kind for kind in FAULTS if figures.faults[kind] < SPAN / 100]
+    rare = [kind for kind in KINDS if figures.faults[kind] < SPAN / 100]
     assert not rare, f"hardly met: {rare}"
 
 

@@ -35,7 +35,7 @@ class Workload:
                 self._tell_attempt(attempt_id, AttemptPhase.RUNNING)
             else:
                 self._end_attempt(attempt_id, disk.running[attempt_id])
-        if self.random.random() < 0.1:
+        if self.random.random() < 0.2:
             self.node.images.append(disk.copy())
             del self.node.images[:-3]
         self.node.later(self.random.expovariate(1 / 0.35), self.step)

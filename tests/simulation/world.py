@@ -42,9 +42,15 @@ FAULTS = {
     "clone_live": 4,
     "resume_live": 5,
     "restore_both": 4,
-    "swallow": 6,
-    "break_snapshot": 6,
 }
+#: Kinds that wait for their moment, with how likely they are to happen when it comes.
+TRAPS = {
+    #: A link has gone live: all the node says on it is lost.
+    "swallow": 0.3,
+    #: A page of a snapshot has arrived: nothing follows.
+    "break_snapshot": 0.5,
+}
+KINDS = (*FAULTS, *TRAPS)
 #: Half of the histories are prone to any four of these, the others to one of these mixes.
 THEMES = (
     ("drop", "half_open", "late_frame", "kill_hive"),
@@ -91,6 +97,7 @@ class Rules:
     """What a mutant changes. Production is all defaults."""
 
     prune_on_ack: bool = False
+    safe_by_number: bool = False
     one_epoch: bool = False
     send_before_commit: bool = False
     publish_before_commit: bool = False
@@ -122,12 +129,10 @@ class World:
         self._prone: Sequence[str] = (
             self.random.choice(THEMES)
             if self.random.random() < 0.5
-            else self.random.sample(sorted(FAULTS), 4)
+            else self.random.sample(KINDS, 4)
         )
         #: Somebody listens, keeps what is sent, and sends it again when it hurts.
         self.attacked = "replay" in self._prone
-        #: Faults that wait for their moment, with the node they wait for.
-        self._traps: set[tuple[str, str]] = set()
         self.sockets: list[Any] = []
         self.hive = HiveProcess(self)
         self.nodes = [NodeProcess(self, f"node-{index}") for index in range(nodes)]
@@ -211,8 +216,8 @@ class World:
     # --- faults -------------------------------------------------------------------------------
 
     def _fault(self) -> None:
-        weights = [FAULTS[name] for name in self._prone]
-        name = self.random.choices(self._prone, weights)[0]
+        kinds = [name for name in self._prone if name in FAULTS]
+        name = self.random.choices(kinds, [FAULTS[name] for name in kinds])[0]
         if getattr(self, f"_fault_{name}")():
             self.faults[name] += 1
 
@@ -283,18 +288,21 @@ class World:
         return True
 
     def _fault_restore_node(self) -> bool:
+        return self._restore_node(newest=False)
+
+    def _restore_node(self, *, newest: bool) -> bool:
         node = self._some_node()
         if node is None or not node.images:
             return False
         node.kill()
-        node.restore()
+        node.restore(newest=newest)
         self._went_back(node)
         self.at(self.random.random() * 3, node.start)
         return True
 
     def _fault_restore_both(self) -> bool:
         """A whole site goes back, each part of it to a moment of its own."""
-        return self._restore_hive(ancient=False) and self._fault_restore_node()
+        return self._restore_hive(ancient=False) and self._restore_node(newest=True)
 
     def _fault_lose_disk(self) -> bool:
         node = self._some_node()
@@ -351,26 +359,10 @@ class World:
         self.faults["resume_live"] += 1
         self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
 
-    def _fault_swallow(self) -> bool:
-        """What a node says on its next link is lost from the start."""
-        return self._lay_trap("swallow")
-
-    def _fault_break_snapshot(self) -> bool:
-        """The next snapshot breaks off within."""
-        return self._lay_trap("break_snapshot")
-
-    def _lay_trap(self, kind: str) -> bool:
-        node = self._some_node()
-        if node is not None:
-            self._traps.add((kind, node.node_id))
-        # It has not happened before it springs.
-        return False
-
-    def springs(self, kind: str, node_id: str) -> bool:
-        """Whether a fault has waited for this moment: then it happens."""
-        if not self.faulty or (kind, node_id) not in self._traps:
+    def springs(self, kind: str) -> bool:
+        """Whether a fault that waits for a moment happens now that it has come."""
+        if not self.faulty or kind not in self._prone or self.random.random() > TRAPS[kind]:
             return False
-        self._traps.remove((kind, node_id))
         self.faults[kind] += 1
         return True
 

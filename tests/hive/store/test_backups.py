@@ -84,7 +84,7 @@ async def test_a_backup_of_a_running_hive_is_whole(hive: OpenHive, folder: Folde
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in file.parent.iterdir()] == ["a.db"]
     held = backups.verify(file)
-    assert held.marks[NODE][1] >= 5
+    assert held.marks[NODE][1][0] >= 5
     [(name, digest)] = held.whole_logs[NODE]
     assert (name, len(digest)) == (uid(20), 16)
     assert backups.list_backups(folder.listing) == [record]
@@ -116,10 +116,10 @@ async def test_what_all_copies_hold_is_safe(hive: OpenHive, folder: Folder, tmp_
     await folder.backup(tmp_path / "b.db", NOW_MS + 1)
     safe = folder.safe()
     assert safe.counted == 2
-    assert safe.epochs_of(NODE) == [(1, 5)]
+    assert [place[:2] for place in safe.epochs_of(NODE)] == [(1, 5)]
     assert [name for name, _ in safe.logs_of(NODE)] == [uid(20)]
     assert safe.logs_of(OTHER) == []
-    assert dict(safe.epochs_of(OTHER)).get(1, 0) == 0
+    assert safe.epochs_of(OTHER) == []
 
 
 @pytest.mark.asyncio
@@ -138,10 +138,33 @@ async def test_only_copies_that_could_be_put_back_count(
     (tmp_path / "damaged.db").write_bytes(damaged)
     with folder.listing.open("ab") as file:
         file.write(b'{"path": "cut off')
-    assert folder.safe().epochs_of(NODE) == [(1, 6)]
+    [(epoch, seq, _)] = folder.safe().epochs_of(NODE)
+    assert (epoch, seq) == (1, 6)
     late = folder.safe(NOW_MS + 2 * COUNTED_MS)
-    assert (late.counted, late.epochs_of(NODE)) == (1, [(1, 6)])
+    assert (late.counted, late.epochs_of(NODE)) == (1, folder.safe().epochs_of(NODE))
     assert folder.safe(hive_id="hive-2").counted == 0
+
+
+@pytest.mark.asyncio
+async def test_an_epoch_that_parts_between_copies_is_not_safe(
+    hive: OpenHive, folder: Folder, tmp_path: Path
+):
+    """A copy that a rival of the node wrote on holds another history, however far it goes."""
+    alpha = await founded(hive)
+    await folder.backup(tmp_path / "a.db")
+    await alpha.tells(reported.attempt())
+    await folder.backup(tmp_path / "b.db", NOW_MS + 1)
+    [(epoch, mark, _)] = folder.safe().epochs_of(NODE)
+    with closing(sqlite3.connect(tmp_path / "b.db")) as rival:
+        rival.execute("UPDATE op SET digest = zeroblob(16) WHERE seq < ?", (mark,))
+        rival.commit()
+        assert [place[:2] for place in folder.safe().epochs_of(NODE)] == [(epoch, mark)]
+        rival.execute("UPDATE op SET digest = zeroblob(16) WHERE seq = ?", (mark,))
+        rival.commit()
+        assert folder.safe().epochs_of(NODE) == []
+        rival.execute("DELETE FROM op WHERE seq <= ?", (mark,))
+        rival.commit()
+        assert [place[:2] for place in folder.safe().epochs_of(NODE)] == [(epoch, mark)]
 
 
 def test_an_epoch_that_one_copy_lacks_is_not_safe():
@@ -155,8 +178,8 @@ def test_an_epoch_that_one_copy_lacks_is_not_safe():
             whole_logs={"n": frozenset((name, b"") for name in logs)},
         )
 
-    safe = lowest([copy({1: 9, 2: 5}, "ab"), copy({1: 7}, "bc")])
-    assert safe.epochs_of("n") == [(1, 7), (2, 0)]
+    safe = lowest([copy({1: (9, b"9"), 2: (5, b"5")}, "ab"), copy({1: (7, b"7")}, "bc")])
+    assert safe.epochs_of("n") == [(1, 7, b"7")]
     assert safe.logs_of("n") == [("b", b"")]
 
 
