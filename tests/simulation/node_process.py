@@ -19,8 +19,10 @@ from tests.simulation.disk import LAZY, Answers, Disk, blobs
 from tests.simulation.sockets import HIVE_ID, Socket
 from tests.simulation.workload import Workload
 
-#: Nobody waits 15 minutes here for a refused node to dial again.
+#: Nobody waits 15 minutes here for a refused node to dial again; while there are faults not even
+#: the half minute of a hive that is away, for nothing can go wrong meanwhile.
 _WAIT_S_MAX = 30.0
+_WAIT_FAULTY_S_MAX = 1.5
 _HANDSHAKE_S_MAX = 15.0
 
 
@@ -208,7 +210,7 @@ class NodeProcess:
                 self._dial()
 
         wait_s = self.backoff.wait_s(self.world.random.random())
-        self.later(min(wait_s, _WAIT_S_MAX), dial)
+        self.later(min(wait_s, _WAIT_FAULTY_S_MAX if self.world.faulty else _WAIT_S_MAX), dial)
 
     def closed(self, socket: Socket, code: int | None) -> None:
         """The socket is gone."""

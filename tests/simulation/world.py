@@ -51,20 +51,22 @@ TRAPS = {
     "break_snapshot": 0.5,
 }
 KINDS = (*FAULTS, *TRAPS)
-#: Half of the histories are prone to any four of these, the others to one of these mixes.
+#: Most histories are prone to one of these mixes, the others to any four kinds.
 THEMES = (
     ("drop", "half_open", "late_frame", "kill_hive"),
     ("replay", "restore_hive", "restore_hive_ancient"),
-    ("replay", "restore_node", "restore_hive", "restore_both"),
+    ("replay", "restore_both"),
+    ("replay", "restore_node", "restore_both", "swallow"),
     ("replay", "restore_node", "swallow", "break_snapshot"),
-    ("replay", "restore_hive_ancient", "swallow", "break_snapshot"),
+    ("replay", "restore_hive_ancient", "break_snapshot"),
+    ("replay", "restore_hive_ancient", "swallow", "drop"),
     ("resume_live", "restore_hive", "drop", "break_snapshot"),
     ("clone_node", "kill_node", "drop", "kill_hive"),
     ("clone_live", "clone_node", "restore_hive"),
     ("restore_node", "lose_disk", "restore_hive_ancient", "kill_both"),
 )
 #: A history meets this many events at least before its faults stop.
-EVENTS_MIN = 260
+EVENTS_MIN = 360
 #: Virtual seconds in which the world has to come to rest once they have (I8).
 REST_S_MAX = 60.0
 
@@ -128,7 +130,7 @@ class World:
         #: The faults this history is prone to; a mix of a few digs deeper than a little of all.
         self._prone: Sequence[str] = (
             self.random.choice(THEMES)
-            if self.random.random() < 0.5
+            if self.random.random() < 0.6
             else self.random.sample(KINDS, 4)
         )
         #: Somebody listens, keeps what is sent, and sends it again when it hurts.
@@ -215,6 +217,10 @@ class World:
 
     # --- faults -------------------------------------------------------------------------------
 
+    def _down_s(self) -> float:
+        """Return how long a process stays away: mostly not long, so that more may happen to it."""
+        return self.random.expovariate(1 / 0.5)
+
     def _fault(self) -> None:
         kinds = [name for name in self._prone if name in FAULTS]
         name = self.random.choices(kinds, [FAULTS[name] for name in kinds])[0]
@@ -258,14 +264,14 @@ class World:
         if node is None:
             return False
         node.kill()
-        self.at(self.random.random() * 3, node.start)
+        self.at(self._down_s(), node.start)
         return True
 
     def _fault_kill_hive(self) -> bool:
         if not self.hive.alive:
             return False
         self.hive.kill()
-        self.at(self.random.random() * 3, self.hive.start)
+        self.at(self._down_s(), self.hive.start)
         return True
 
     def _fault_kill_both(self) -> bool:
@@ -284,7 +290,7 @@ class World:
         self.hive.restore(ancient=ancient)
         self.history.ancient |= ancient
         self.history.forget_opened("")
-        self.at(self.random.random() * 3, self.hive.start)
+        self.at(self._down_s(), self.hive.start)
         return True
 
     def _fault_restore_node(self) -> bool:
@@ -297,7 +303,7 @@ class World:
         node.kill()
         node.restore(newest=newest)
         self._went_back(node)
-        self.at(self.random.random() * 3, node.start)
+        self.at(self._down_s(), node.start)
         return True
 
     def _fault_restore_both(self) -> bool:
@@ -311,7 +317,7 @@ class World:
         node.kill()
         node.lose_disk()
         self._went_back(node)
-        self.at(self.random.random() * 3, node.start)
+        self.at(self._down_s(), node.start)
         return True
 
     def _went_back(self, node: NodeProcess) -> None:
