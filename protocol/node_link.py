@@ -458,8 +458,8 @@ class NodeLink:
         ]
         for number, through in self._skips():
             frames.append(Skip(epoch=number, through=through, digest=digests[number, through]))
-            epoch = self._epochs[number]
-            epoch.sent = epoch.acked = through
+            # Not acknowledged before it is: until then heartbeats tell the mark of before.
+            self._epochs[number].sent = through
         self._snapshot_due = False
         return frames
 

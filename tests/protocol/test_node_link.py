@@ -249,6 +249,17 @@ def test_a_snapshot_and_a_skip_stand_for_pruned_ops() -> None:
     assert (wanted.epoch, wanted.after) == (1, 3)
 
 
+def test_a_heartbeat_may_come_before_the_skip_is_taken() -> None:
+    """While a snapshot is on its way the hive's mark is the one of before, and no lower one."""
+    link = live([EpochState(1, 4, 5, OURS)], marks=[m.EpochMark(1, 1, D)])
+    link.snapshot_read("s", (1, 5), [], {(1, 3): OURS})
+    reply = m.HeartbeatReply(n=1, hive_time_ms=1, marks=[m.EpochMark(1, 1, D)], credit=1)
+    assert link.receive(reply) == [Received(reply)]
+    link.receive(m.Ack(link_no=link.link_no, generation=link.generation, epoch=1, seq=3))
+    with pytest.raises(RemoteProtocolError, match="went down"):
+        link.receive(reply)
+
+
 def test_ops_in_flight_are_bounded() -> None:
     """No more ops are read while as many bytes as allowed await their acknowledgement."""
     link = live([EpochState(1, 1, 3, OURS)], marks=[m.EpochMark(1, 0, D)])

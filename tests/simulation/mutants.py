@@ -18,6 +18,7 @@ from protocol.messages import (
     LogAgreed,
     LogMark,
     Need,
+    NodeMessage,
     Ops,
     Skip,
     Snapshot,
@@ -250,6 +251,17 @@ class SendsNoSnapshot(NodeLink):
             self._snapshot_due = False
 
 
+class SkipsUnacknowledged(NodeLink):
+    """Takes a skip for acknowledged once it is read, whatever the hive's mark says meanwhile."""
+
+    def snapshot_read(self, *read: Any, **named: Any) -> list[NodeMessage]:
+        skips = self._skips()
+        frames = super().snapshot_read(*read, **named)
+        for number, through in skips:
+            self._epochs[number].acked = through
+        return frames
+
+
 MUTANTS: Final[dict[str, Rules]] = {
     "acknowledge the highest number": Rules(
         hive_link=AcknowledgesHighest, hive_store=StoresHighest
@@ -275,6 +287,7 @@ MUTANTS: Final[dict[str, Rules]] = {
     "a snapshot that broke off is not wanted": Rules(hive_store=WantsNoSnapshot),
     "no snapshot for what is pruned or unknown": Rules(node_link=SendsNoSnapshot),
     "a log is whole by its count": Rules(hive_store=WholeByCount),
+    "a skip is taken for acknowledged": Rules(node_link=SkipsUnacknowledged),
     "needs are forgotten at a start": Rules(hive_store=ForgetsNeeds),
     "needs are not asked again": Rules(hive_store=NeverRepeatsNeeds),
     "a chunk only where all of it fits": Rules(node_link=WaitsForCredit),

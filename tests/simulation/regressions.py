@@ -17,6 +17,7 @@ REGRESSIONS: Final = {
     701: "a log that is as long as its end says, but a rival's, was taken for whole",
     865: "a fork below what the node had pruned: the new epoch begins with a hole, and a snapshot",
     949: "a replayed page of a snapshot is no reason to wait for its end",
+    1188: "a heartbeat told the mark of before while a skip was under way, and it seemed to go down",
     1197: "a link took a rival's ops on: what is safe to delete names the history of ops too",
     1333: "what one copy of a disk numbered anew, a second copy tells again, behind a second gap",
     1433: "a backup holds a rival's log to its end: what is safe to delete names the history",
