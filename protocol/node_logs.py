@@ -65,7 +65,8 @@ class NodeLogs:
             else:
                 ours = digests.get((mark.execution_id, mark.next_chunk - 1))
             ahead = mark.next_chunk > state.next_chunk
-            differs = mark.next_chunk > 1 and ours is not None and ours != mark.digest
+            # No digest of ours at a cursor inside our log: it stands within a gap, or in a hole.
+            differs = 1 < mark.next_chunk <= state.next_chunk and ours != mark.digest
             if differs or (ahead and not mark.agreed):
                 effects.extend(self.differs(mark.execution_id, state.next_chunk))
             elif ahead:

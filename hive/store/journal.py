@@ -303,6 +303,8 @@ async def commit_snapshot(
         op = Op(record.kind, record.entity_id, record.at_ms, record.body)
         await facts.apply(tx, context, source, op)
     await tx.execute(_SNAPSHOT_BROKEN, {"node_id": node_id, "broken": int(not page.last)})
+    # Also behind a part: what it set stands above all this epoch says under lower numbers.
+    await _move_newest(tx, context, node_id, page.epoch, rank, page.seq)
     if not page.last:
         return
     await tx.execute(_SNAPSHOT_WHOLE, {"node_id": node_id, "rank": rank, "seq": page.seq})
@@ -319,7 +321,6 @@ async def commit_snapshot(
         )
         for row in forgotten:
             await facts.note_changed(tx, kind, row["id"], node_id)
-    await _move_newest(tx, context, node_id, page.epoch, rank, page.seq)
 
 
 async def commit_skip(

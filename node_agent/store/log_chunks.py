@@ -340,7 +340,8 @@ async def _digest_at(tx: Transaction, execution_id: str, chunk_seq: int) -> byte
 
 
 _DIGESTS_BELOW = """
-SELECT through_seq, digest FROM chunk WHERE execution_id = :execution_id AND chunk_seq < :chunk_seq
+SELECT through_seq, digest FROM chunk
+WHERE execution_id = :execution_id AND through_seq < :chunk_seq
 ORDER BY chunk_seq DESC LIMIT :limit
 """
 

@@ -46,7 +46,6 @@ def settle(
     [
         pytest.param(m.LogMark("e-1", 1, 1, D), {}, id="nothing held"),
         pytest.param(m.LogMark("e-1", 3, 3, OURS), {("e-1", 2): OURS}, id="behind"),
-        pytest.param(m.LogMark("e-1", 3, 3, THEIRS), {("e-1", 2): None}, id="no longer kept"),
     ],
 )
 def test_a_log_goes_on_from_the_cursor(
@@ -82,6 +81,7 @@ def test_a_cursor_ahead_that_agrees_is_adopted() -> None:
         pytest.param(m.LogMark("e-1", 9, 9, THEIRS), {}, id="ahead"),
         pytest.param(m.LogMark("e-1", 5, 5, THEIRS), {}, id="as long"),
         pytest.param(m.LogMark("e-1", 3, 3, THEIRS), {("e-1", 2): OURS}, id="behind"),
+        pytest.param(m.LogMark("e-1", 3, 3, THEIRS), {("e-1", 2): None}, id="within a gap of ours"),
         pytest.param(
             m.LogMark("e-1", 5, 5, THEIRS, agreed=True), {}, id="as long, whatever it says"
         ),

@@ -361,13 +361,14 @@ class MemoryHive:
         for record in page.records:
             self._apply(node_id, node, rank, page.seq, record, page.snapshot_id)
         node.snapshot_broken = not page.last
+        # Also behind a part: what it set stands above all this epoch says under lower numbers.
+        self._saw(node, page.epoch, page.seq)
         if not page.last:
             return
         node.snapshot_at = max(node.snapshot_at, (rank, page.seq))
         for key, row in node.rows.items():
             if (row.rank, row.seq) < (rank, page.seq) and row.named_by != page.snapshot_id:
                 node.rows[key] = Row(row.body, row.rank, row.seq, row.named_by, forgotten=True)
-        self._saw(node, page.epoch, page.seq)
 
     async def commit_skip(self, node_id: str, link_no: int, skip: Skip) -> int:
         node = self._writable(node_id, link_no)

@@ -384,7 +384,7 @@ class MemoryChunks:
     ) -> list[tuple[int, bytes]]:
         held = self._logs.get(execution_id)
         pairs = [] if held is None else held.chunks
-        below = [(through(chunk), digest) for chunk, digest in pairs if chunk.chunk_seq < chunk_seq]
+        below = [(through(chunk), digest) for chunk, digest in pairs if through(chunk) < chunk_seq]
         return below[::-1][:limit]
 
     async def adopt(self, mark: LogMark, held_through: int) -> Log:

@@ -26,6 +26,8 @@ REGRESSIONS: Final = {
     2630: "a rival's snapshot stood above the kept one's ops: who is released begins a new epoch",
     2658: "numbers of chunks that are held under other numbers must not meet",
     2867: "after a fork was settled the node waited for its backoff, as if something had failed",
+    3200: "the hive's cursor stood within a gap of ours, where we have no digest: that is probed too",
+    3567: "a part of a rival's snapshot stood above the kept one's word: it overtakes like a whole one",
     11236: "the judge looked while a heartbeat was on its way",
     20121: "a rival's snapshot had the kept one's entities forgotten: a release wants a snapshot",
     20780: "the judge looked while a heartbeat was on its way",

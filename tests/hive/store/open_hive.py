@@ -111,14 +111,14 @@ class Reporting:
         outcomes = await self.hive.store.commit_chunks(self.node_id, self.link_no, chunks)
         return [outcome.kind for outcome in outcomes]
 
-    async def snapshot(self, *ops: Op) -> None:
-        """Commit a whole snapshot as of the newest op."""
+    async def snapshot(self, *ops: Op, last: bool = True) -> None:
+        """Commit a whole snapshot as of the newest op, or (not `last`) a part of one."""
         page = Snapshot(
             snapshot_id=f"s{self.seq}",
             epoch=self.epoch,
             seq=self.seq,
             records=[reported.record(op) for op in ops],
-            last=True,
+            last=last,
         )
         await self.hive.store.commit_snapshot(self.node_id, self.link_no, page)
 

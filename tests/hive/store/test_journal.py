@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -213,3 +214,17 @@ class Journals(RuleBasedStateMachine):
 
 TestJournals = Journals.TestCase
 TestJournals.settings = settings(max_examples=25, stateful_step_count=25)
+
+
+@pytest.mark.asyncio
+async def test_a_part_of_a_snapshot_overtakes(hive: OpenHive):
+    """What a copy told under higher numbers stands above: who knows less begins a new epoch."""
+    copy = await hive.reporting()
+    await copy.tells(reported.checkout(2))
+    known = await hive.store.marks(NODE, [copy.epoch])
+    copy.seq = 5
+    await copy.snapshot(reported.attempt(), last=False)
+    kept = EpochState(copy.epoch, 1, 1, known[0].digest)
+    state = await hive.store.journal_state(NODE, copy.link_no, [kept])
+    assert (state.newest, state.snapshot_wanted) == ((copy.epoch, 5), True)
+    assert [fork.epoch for fork in state.forks] == [copy.epoch]

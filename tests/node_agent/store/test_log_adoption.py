@@ -86,3 +86,22 @@ async def test_the_outbox_is_counted_anew(logs: SqliteChunkStore):
     waiting = await logs.outbox()
     assert waiting.bytes == sum(len(chunk.blob) for chunk in made[2:])
     assert waiting.chunks == 3
+
+
+@pytest.mark.asyncio
+async def test_digests_go_down_past_a_gap(logs: SqliteChunkStore):
+    """Asked for what is below a place within a gap, that gap is not named: it ends above."""
+    await write(logs, 1)
+    gap = GapChunk(
+        execution_id="e",
+        chunk_seq=2,
+        through_seq=4,
+        first_entry=2,
+        entries=3,
+        reason="node_restored",
+    )
+    await logs.commit([(gap, b"")])
+    named = await logs.digests_below("e", 5, limit=9)
+    assert [seq for seq, _ in named] == [4, 1]
+    named = await logs.digests_below("e", 4, limit=9)
+    assert [seq for seq, _ in named] == [1]
