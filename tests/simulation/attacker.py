@@ -14,7 +14,7 @@ _STATE_MAX = 150
 _OTHER_MAX = 60
 _ACKS_MAX = 30
 #: Virtual seconds after a link went live at which a keen attacker looks whether it can do harm.
-_LURKS_S = (0.0, 0.15, 0.6, 1.5)
+_LURKS_S = (0.0, 0.3, 0.8, 1.5, 2.5)
 #: A strike mostly costs the link: more of them, and nothing else would happen.
 _STRIKES_MAX = 6
 
@@ -65,7 +65,8 @@ class Attacker:
             return
         node = self.world.hive.store.nodes[hello.node_id]
         held = {state.epoch: node.epochs[state.epoch].mark for state in hello.epochs}
-        worst = self._worst(held, hello, awaited=node.snapshot_broken)
+        newest, _ = node.newest or (0, 0)
+        worst = self._worst(held, hello, newest=newest, awaited=node.snapshot_broken)
         if worst and self.world.attacked and self._strikes < _STRIKES_MAX:
             self._strikes += 1
         elif self.waits:
@@ -78,7 +79,7 @@ class Attacker:
             socket.comes_up(self.world.random.choice(harm))
 
     def _worst(
-        self, marks: dict[int, int], hello: Any, *, awaited: bool
+        self, marks: dict[int, int], hello: Any, *, newest: int, awaited: bool
     ) -> dict[str, list[NodeMessage]]:
         """Return what does harm where a rule is lacking, by the harm it does."""
         ends = {state.epoch: state.last for state in hello.epochs[:-1]}
@@ -94,7 +95,8 @@ class Attacker:
             elif not _fits(message, marks):
                 harm = ""
             elif _ends(message) > ends.get(message.epoch, 2**63):
-                harm = "brings back what was lost"
+                # Before the node has told more, the next hello would see it.
+                harm = "brings back what was lost" if newest != message.epoch else ""
             else:
                 # A node that has yet to tell all it owns would seem to be known.
                 harm = "hides what is awaited" if awaited else ""

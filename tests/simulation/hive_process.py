@@ -94,7 +94,8 @@ class HiveProcess:
             held = [image.nodes[node_id].epochs.get(number) for image in images]
             if None not in held:
                 mark, digest = min((one.mark, one.digest) for one in held)
-                if all(one.digest_at(mark) in {None, digest} for one in held):
+                alike = all(one.digest_at(mark) in {None, digest} for one in held)
+                if alike or self.world.rules.safe_by_number:
                     epochs.append((number, mark, digest))
         logs = [
             (name, log.cursor.digest)
@@ -254,7 +255,7 @@ class _End:
             self.close(error.code)
             if error.code is ErrorCode.QUARANTINED and self.machine.hello is not None:
                 node_id = self.machine.hello.node_id
-                self.world.at(3.0, lambda: self.world.admin(node_id))
+                self.world.at(1.0, lambda: self.world.admin(node_id))
             return False
         return True
 

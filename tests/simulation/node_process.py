@@ -6,7 +6,7 @@ event of its own, so that a kill may fall between any two.
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from node_agent import need_answers
 from node_agent.reconnect import Backoff
@@ -26,6 +26,14 @@ _WAIT_FAULTY_S_MAX = 1.5
 _HANDSHAKE_S_MAX = 15.0
 
 
+class Image(NamedTuple):
+    """What a machine goes back to."""
+
+    disk: Disk
+    instance: int
+    connect_no: int
+
+
 class NodeProcess:
     """One node agent, over all its restarts."""
 
@@ -34,7 +42,7 @@ class NodeProcess:
         self.run_now = world.run_now
         self.node_id = node_id
         self.disk = Disk()
-        self.images: list[Disk] = []
+        self.images: list[Image] = []
         self.attacker = Attacker(world)
         self.work = Workload(world, self)
         self.alive = False
@@ -58,7 +66,7 @@ class NodeProcess:
             self.disk.epochs[self.instance] = []
         self._run()
 
-    def _run(self) -> None:
+    def _run(self, alone_s: float = 0.0) -> None:
         self.alive = True
         self._life += 1
         self.generation_seen = 0
@@ -82,8 +90,9 @@ class NodeProcess:
             # Renumbered, and killed before it had said so.
             self._say_end_again(state.execution_id)
         random = self.world.random
-        # Now and then it works for a while before there is a network.
-        alone_s = random.expovariate(1.0) if random.random() < 0.3 else 0.0
+        if random.random() < 0.3:
+            # It works for a while before there is a network.
+            alone_s += random.expovariate(1.0)
         self.later(self.world.soon() + alone_s, self._dial)
         self.later(random.random(), self.work.step)
         self.later(20.0, self._beat)
@@ -98,10 +107,22 @@ class NodeProcess:
             self.socket.close_node()
             self.socket = None
 
-    def restore(self, *, newest: bool = False) -> None:
-        """The disk goes back to an older image."""
+    def take_image(self) -> None:
+        """Keep a copy of the disk, and of the process that runs on it."""
+        self.images.append(Image(self.disk.copy(), self.instance, self.connect_no))
+        del self.images[:-3]
+
+    def restore(self, *, newest: bool = False, live: bool = False) -> None:
+        """The disk goes back to an older image; `live`: with the process that ran on it."""
         image = self.images[-1] if newest else self.world.random.choice(self.images)
-        self.disk = image.copy()
+        self.disk = image.disk.copy()
+        if live:
+            self.instance, self.connect_no = image.instance, image.connect_no
+
+    def resume(self) -> None:
+        """What ran at the image goes on as if nothing had been."""
+        if not self.alive:
+            self._run(alone_s=self.world.random.expovariate(1 / 1.5))
 
     def lose_disk(self) -> None:
         """A new disk, with nothing on it but the key."""
@@ -119,7 +140,7 @@ class NodeProcess:
     def wake(self) -> None:
         """Start a copy: as a new process, or where it was copied live, as the one it was."""
         if self.instance:
-            self._run()
+            self.resume()
         else:
             self.start()
 

@@ -29,15 +29,14 @@ class Workload:
             self._begin_attempt()
         else:
             attempt_id = self.random.choice(list(disk.running))
-            if choice < 0.72:
+            if choice < 0.66:
                 self._cut_chunks(disk.running[attempt_id])
-            elif choice < 0.86:
+            elif choice < 0.8:
                 self._tell_attempt(attempt_id, AttemptPhase.RUNNING)
             else:
                 self._end_attempt(attempt_id, disk.running[attempt_id])
         if self.random.random() < 0.2:
-            self.node.images.append(disk.copy())
-            del self.node.images[:-3]
+            self.node.take_image()
         self.node.later(self.random.expovariate(1 / 0.35), self.step)
 
     # --- state --------------------------------------------------------------------------------
@@ -118,7 +117,7 @@ class Workload:
         log = self.run_now(self.node.disk.chunks.log(execution_id))
         cursor = LogCursor(next_chunk=log.next_chunk, next_entry=log.next_entry)
         chunks = []
-        for _ in range(self.random.randint(1, 3)):
+        for _ in range(self.random.choice((1, 1, 1, 2, 3))):
             blob = self.world.blob()
             chunk = LogChunk(
                 execution_id=execution_id,

@@ -61,6 +61,7 @@ THEMES = (
     ("replay", "restore_hive_ancient", "break_snapshot"),
     ("replay", "restore_hive_ancient", "swallow", "drop"),
     ("resume_live", "restore_hive", "drop", "break_snapshot"),
+    ("resume_live", "restore_both", "restore_hive"),
     ("clone_node", "kill_node", "drop", "kill_hive"),
     ("clone_live", "clone_node", "restore_hive"),
     ("restore_node", "lose_disk", "restore_hive_ancient", "kill_both"),
@@ -201,7 +202,7 @@ class World:
 
     def _backup(self) -> None:
         self.hive.backup()
-        self.at(self.random.expovariate(1 / 1.5), self._backup)
+        self.at(self.random.expovariate(1.0), self._backup)
 
     def _look(self) -> None:
         """A person opens a log that is only held once someone does."""
@@ -294,21 +295,25 @@ class World:
         return True
 
     def _fault_restore_node(self) -> bool:
-        return self._restore_node(newest=False)
+        return self._restore_node(newest=False, live=False)
 
-    def _restore_node(self, *, newest: bool) -> bool:
+    def _restore_node(self, *, newest: bool, live: bool) -> bool:
         node = self._some_node()
         if node is None or not node.images:
             return False
         node.kill()
-        node.restore(newest=newest)
+        node.restore(newest=newest, live=live)
         self._went_back(node)
-        self.at(self._down_s(), node.start)
+        if live:
+            # It cannot be told from a copy that runs beside the machine as it went on.
+            self.history.cloned.add(node.node_id)
+        self.at(self._down_s(), node.resume if live else node.start)
         return True
 
     def _fault_restore_both(self) -> bool:
         """A whole site goes back, each part of it to a moment of its own."""
-        return self._restore_hive(ancient=False) and self._restore_node(newest=True)
+        live = self.random.random() < 0.5
+        return self._restore_hive(ancient=False) and self._restore_node(newest=True, live=live)
 
     def _fault_lose_disk(self) -> bool:
         node = self._some_node()
@@ -339,31 +344,14 @@ class World:
         copy.wake()
         self.history.cloned.add(node.node_id)
         self.history.forget_opened(node.node_id)
-        self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
+        self.at(2.0 + self.random.random() * 6, lambda: self.admin(node.node_id))
         if self.random.random() < 0.4:
             self.at(self.random.expovariate(1.0), lambda: self._scrap(node.node_id))
         return True
 
     def _fault_resume_live(self) -> bool:
         """A machine goes back to a moment before, with what ran on it."""
-        node = self._some_node()
-        if node is None:
-            return False
-        copy = node.copy(live=True)
-        self.at(self.random.expovariate(1 / 1.5), lambda: self._resume(node, copy))
-        return False
-
-    def _resume(self, node: NodeProcess, copy: NodeProcess) -> None:
-        one = [other for other in self.nodes if other.node_id == node.node_id] == [node]
-        if not self.faulty or not one or node.instance != copy.instance:
-            return
-        node.kill()
-        self.nodes[self.nodes.index(node)] = copy
-        self.history.cloned.add(node.node_id)
-        self._went_back(copy)
-        copy.wake()
-        self.faults["resume_live"] += 1
-        self.at(5.0 + self.random.random() * 10, lambda: self.admin(node.node_id))
+        return self._restore_node(newest=False, live=True)
 
     def springs(self, kind: str) -> bool:
         """Whether a fault that waits for a moment happens now that it has come."""
