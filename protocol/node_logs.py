@@ -138,6 +138,9 @@ class NodeLogs:
                 continue
             if mark.next_chunk < log.mark.next_chunk:
                 raise RemoteProtocolError(ErrorCode.HOLE, "a log's cursor went down under the link")
+            if mark.next_chunk > log.next_send:
+                # Of a life this node forgot: the next hello settles what the hive has beyond it.
+                raise RemoteProtocolError(ErrorCode.HOLE, "chunks were acknowledged unsent")
             log.mark = mark
         effects: list[Effect] = [LogsAcked(tuple(ack.marks))]
         for mark in ack.marks:

@@ -251,7 +251,18 @@ def test_a_log_that_is_gone_is_not_sent() -> None:
 def test_a_cursor_that_went_down_ends_the_link() -> None:
     """Only a hello rewinds a log, too."""
     link = streaming("e-1")
+    for chunk_seq in (1, 2):
+        link.chunk_read(chunk("e-1", chunk_seq))
     link.receive(log_ack("e-1", 3))
     with pytest.raises(RemoteProtocolError) as caught:
         link.receive(log_ack("e-1", 2))
+    assert caught.value.code is ErrorCode.HOLE
+
+
+def test_a_cursor_beyond_what_was_sent_ends_the_link() -> None:
+    """The hive holds chunks of a life we forgot: nothing is taken for held before a hello."""
+    link = streaming("e-1")
+    link.chunk_read(chunk("e-1", 1))
+    with pytest.raises(RemoteProtocolError, match="unsent") as caught:
+        link.receive(log_ack("e-1", 3))
     assert caught.value.code is ErrorCode.HOLE

@@ -23,6 +23,7 @@ REGRESSIONS: Final = {
     1433: "a backup holds a rival's log to its end: what is safe to delete names the history",
     1880: "a link open at a release is open after it too: the one let on has to call anew",
     1888: "the judge looked while a heartbeat was on its way",
+    2340: "a chunk of a forgotten life came over a live link: the hive was ahead, and no hello said so",
     2630: "a rival's snapshot stood above the kept one's ops: who is released begins a new epoch",
     2658: "numbers of chunks that are held under other numbers must not meet",
     2867: "after a fork was settled the node waited for its backoff, as if something had failed",

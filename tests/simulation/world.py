@@ -372,6 +372,11 @@ class World:
         """A person looks at a quarantined node, keeps one holder and scraps the others."""
         holders = [node for node in self.nodes if node.node_id == node_id]
         found_out = self.hive.quarantined(node_id)
+        for node in holders:
+            if node.alive and node.instance in self.hive.store.nodes[node_id].holder.refused:
+                # A machine that went back to before its release: it has to be another process.
+                node.kill()
+                node.start()
         if len(holders) == 1 and not found_out:
             return
         if not self.hive.alive or not all(node.alive for node in holders):
