@@ -14,6 +14,7 @@ from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError
 from protocol.messages import Forked, Heartbeat, LogState, Need, NeedDone, Safe
 from protocol.ops import OpKind, decode_body
 from tests.simulation.disk import is_lazy
+from tests.simulation.judge import judge_commit
 from tests.simulation.memory_hive import Node
 from tests.simulation.sockets import HIVE_ID
 
@@ -362,6 +363,7 @@ class _End:
         match effect:
             case hive_link.CommitOps(epoch, first_seq, ops):
                 mark = run_now(store.commit_ops(self.node_id, link_no, epoch, first_seq, list(ops)))
+                judge_commit(self.world, self.socket, effect)
                 self._after_commit(self.machine.ops_committed(epoch, mark))
                 self._publish(effect)
             case hive_link.CommitSkip(skip):

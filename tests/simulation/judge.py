@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from protocol.hive_link import CommitOps
 from protocol.log_chunks import GapChunk
 from protocol.ops import OpKind, decode_body
 from tests.simulation.disk import blobs, is_lazy
@@ -19,6 +20,15 @@ def judge(world: Any) -> None:
         _judge_logs(world, node)
     _judge_contents(world)
     _judge_opened(world)
+
+
+def judge_commit(world: Any, socket: Any, commit: CommitOps) -> None:
+    """What is committed over a link stands on the disk at its other end; all else is invented."""
+    if socket.node.node_id in world.history.cloned or not socket.node_open:
+        return
+    first = commit.first_seq - 1
+    truth = socket.node.disk.epochs.get(commit.epoch, [])[first : first + len(commit.ops)]
+    assert list(commit.ops) == truth, "ops are shown that their node does not have (I1)"
 
 
 def _judge_journal(world: Any, node: Any) -> None:

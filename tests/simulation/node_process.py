@@ -411,6 +411,8 @@ class NodeProcess:
                 digests = {place: run_now(disk.journal.digest_at(*place)) for place in skips}
                 name = f"{position.epoch:x}-{position.seq}-{self.connect_no}"
                 self._pages.extend(self.link.snapshot_read(name, tuple(position), records, digests))
+                # It takes long: a heartbeat falls due within.
+                self._control.append(Heartbeat(n=1))
             case node_effects.OpsWanted(epoch, after, ops_max, bytes_max):
                 ops = run_now(
                     disk.journal.ops_after(epoch, after, ops_max=ops_max, bytes_max=bytes_max)
