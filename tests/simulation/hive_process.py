@@ -95,8 +95,7 @@ class HiveProcess:
             held = [image.nodes[node_id].epochs.get(number) for image in images]
             if None not in held:
                 mark, digest = min((one.mark, one.digest) for one in held)
-                alike = all(one.digest_at(mark) in {None, digest} for one in held)
-                if alike or self.world.rules.safe_by_number:
+                if all(one.digest_at(mark) in {None, digest} for one in held):
                     epochs.append((number, mark, digest))
         logs = [
             (name, log.cursor.digest)

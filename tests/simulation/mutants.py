@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 
 from protocol import holders
-from protocol.entities import LogEnd
 from protocol.hive_link import CommitOps, HiveLink
 from protocol.hive_link import Effect as HiveEffect
 from protocol.messages import (
@@ -151,13 +150,6 @@ class ReleasesAsItIs(MemoryHive):
         node.fork_released = None
 
 
-class WholeByCount(MemoryHive):
-    """Takes a log for whole where it has as many chunks as its end says."""
-
-    def is_whole(self, execution_id: str, end: LogEnd) -> bool:
-        return super().is_whole(execution_id, msgspec.structs.replace(end, chain=b""))
-
-
 class ForgetsNeeds(MemoryHive):
     """Does not know after a start what it had asked for."""
 
@@ -269,7 +261,6 @@ MUTANTS: Final[dict[str, Rules]] = {
     "acknowledge before the commit": Rules(ack_before_commit=True),
     "publish before the commit": Rules(publish_before_commit=True),
     "delete on acknowledgement": Rules(prune_on_ack=True),
-    "what is safe is known by its number": Rules(safe_by_number=True),
     "one epoch for ever": Rules(one_epoch=True),
     "send a chunk before its commit": Rules(send_before_commit=True),
     "never ask for what lacks": Rules(no_needs=True),
@@ -286,7 +277,6 @@ MUTANTS: Final[dict[str, Rules]] = {
     "a released holder goes on as it is": Rules(hive_store=ReleasesAsItIs),
     "a snapshot that broke off is not wanted": Rules(hive_store=WantsNoSnapshot),
     "no snapshot for what is pruned or unknown": Rules(node_link=SendsNoSnapshot),
-    "a log is whole by its count": Rules(hive_store=WholeByCount),
     "a skip is taken for acknowledged": Rules(node_link=SkipsUnacknowledged),
     "needs are forgotten at a start": Rules(hive_store=ForgetsNeeds),
     "needs are not asked again": Rules(hive_store=NeverRepeatsNeeds),

@@ -321,8 +321,7 @@ class NodeProcess:
                 self._answers[need.request_id] = need_answers.answer(need, Answers(disk))
             case node_effects.Received(Safe() as safe):
                 for epoch, seq, digest in safe.epochs:
-                    ours = run_now(disk.journal.digest_at(epoch, seq))
-                    if ours == digest or self.world.rules.safe_by_number:
+                    if run_now(disk.journal.digest_at(epoch, seq)) == digest:
                         run_now(disk.journal.prune(epoch, seq))
                 self._purge(safe.logs)
 

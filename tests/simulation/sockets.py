@@ -139,4 +139,3 @@ class Socket:
         if not (self.carries_up and self.carries_down):
             self._tell_node(None)
             self._tell_hive()
-

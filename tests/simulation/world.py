@@ -48,7 +48,7 @@ TRAPS = {
     #: A link has gone live: all the node says on it is lost.
     "swallow": 0.3,
     #: A page of a snapshot has arrived: nothing follows.
-    "break_snapshot": 0.5,
+    "break_snapshot": 0.6,
 }
 KINDS = (*FAULTS, *TRAPS)
 #: Most histories are prone to one of these mixes, the others to any four kinds.
@@ -59,6 +59,7 @@ THEMES = (
     ("replay", "restore_node", "restore_both", "swallow"),
     ("replay", "restore_node", "swallow", "break_snapshot"),
     ("replay", "restore_hive_ancient", "break_snapshot"),
+    ("replay", "restore_hive_ancient", "break_snapshot", "kill_node"),
     ("replay", "restore_hive_ancient", "swallow", "drop"),
     ("resume_live", "restore_hive", "drop", "break_snapshot"),
     ("resume_live", "restore_both", "restore_hive"),
@@ -100,7 +101,6 @@ class Rules:
     """What a mutant changes. Production is all defaults."""
 
     prune_on_ack: bool = False
-    safe_by_number: bool = False
     one_epoch: bool = False
     send_before_commit: bool = False
     publish_before_commit: bool = False
@@ -131,7 +131,7 @@ class World:
         #: The faults this history is prone to; a mix of a few digs deeper than a little of all.
         self._prone: Sequence[str] = (
             self.random.choice(THEMES)
-            if self.random.random() < 0.6
+            if self.random.random() < 0.7
             else self.random.sample(KINDS, 4)
         )
         #: Somebody listens, keeps what is sent, and sends it again when it hurts.

@@ -3,6 +3,7 @@
 import pytest
 
 from hive.store import attempts, catalog
+from protocol.log_chunks import LogCursor, advance
 from protocol.messages import Need, NeedDone, NeedOutcome
 from protocol.states import AttemptOutcome
 from tests.hive import reported
@@ -68,6 +69,24 @@ async def test_a_log_may_be_whole_before_its_end_is_known(hive: OpenHive):
     await alpha.sends(reported.chunk(1))
     await alpha.tells(reported.execution(), reported.log_end(chunks=1))
     assert await state(hive) == "complete"
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_is_as_long_and_a_rivals_is_not_whole(hive: OpenHive):
+    """The end of a log names its history; a copy's log of as many chunks is still lacking."""
+    alpha = await hive.reporting()
+    await alpha.tells(
+        reported.checkout(1), reported.attempt(executions=[uid(20)]), reported.execution()
+    )
+    await alpha.sends(reported.chunk(1))
+    await alpha.tells(reported.log_end(chunks=1, chain=b"a copy's history"))
+    assert await state(hive) == "partial"
+    [lack] = await hive.store.lacking(NODE, 10)
+    assert [log.execution_id for log in lack.logs] == [uid(20)]
+    held = advance(LogCursor(), reported.chunk(1)).digest
+    await alpha.tells(reported.log_end(chunks=1, chain=held))
+    assert await state(hive) == "complete"
+    assert await hive.store.lacking(NODE, 10) == []
 
 
 @pytest.mark.asyncio
