@@ -137,7 +137,7 @@ class Upkeep:
         )
 
     async def _safe_here(self) -> dict[int, int]:
-        """Return what the backups have of this history; that of a rival is as long, and not ours."""
+        """Return what the backups have of this history: a rival's may be as long, and not ours."""
         kept = {held.epoch for held in await self._journal.epochs() if held.first_kept <= held.last}
         return {
             epoch: seq

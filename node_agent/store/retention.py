@@ -14,7 +14,8 @@ class Standing(NamedTuple):
     """How far the hive is trusted with what this node has.
 
     `backups`: None while nothing is known of the hive's; `safe`: of each epoch, what every backup
-    has of this node's history; `marks`: what the hive has acknowledged; `unstreamed`: checkouts whose logs it never keeps.
+    has of this node's history; `marks`: what the hive has acknowledged; `unstreamed`: checkouts
+    whose logs it never keeps.
     """
 
     joined: bool
