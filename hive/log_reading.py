@@ -4,7 +4,6 @@ Must not ask nodes: whoever needs what is not here goes through the relay.
 """
 
 import asyncio
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -14,7 +13,7 @@ from hive.store.backend import Database, Transaction
 from hive.store.logs import LogHead
 from protocol import limits
 from protocol.log_chunks import GapChunk, LogChunk, through
-from protocol.log_entries import EntryPage, entries_of
+from protocol.log_entries import EntryPage, PageReading
 
 #: Chunks opened for one page: what a page of very long lines, or of a rare word, may cost.
 _CHUNKS_PER_PAGE_MAX: Final = 128
@@ -31,18 +30,6 @@ class HeldPage(msgspec.Struct, frozen=True, kw_only=True):
     head: LogHead | None
 
 
-class _Watched:
-    """Hands out chunks and remembers whether all of them were taken."""
-
-    def __init__(self, chunks: list[LogChunk | GapChunk]) -> None:
-        self._chunks = chunks
-        self.exhausted = False
-
-    def __iter__(self) -> Iterator[LogChunk | GapChunk]:
-        yield from self._chunks
-        self.exhausted = True
-
-
 async def read_page(
     database: Database, execution_id: str, after: int, limit: int, grep: str | None
 ) -> HeldPage:
@@ -51,22 +38,15 @@ async def read_page(
     head, chunks = await database.read(_begin, execution_id, after)
     if head is None:
         return HeldPage(page=EntryPage(entries=[], gaps=[], next=after), head=None)
+    reading = PageReading(after, limit, match=match, chunks_max=_CHUNKS_PER_PAGE_MAX)
     while True:
-        complete = not chunks or through(chunks[-1]) + 1 >= head.next_chunk
-        capped = len(chunks) > _CHUNKS_PER_PAGE_MAX
-        watched = _Watched(chunks)
-        page = await _entries(
-            watched,
-            after,
-            limit,
-            closed=complete and head.whole,
-            match=match,
-            chunks_max=_CHUNKS_PER_PAGE_MAX if capped else None,
-            here=len(chunks) <= _CHUNKS_HERE_MAX,
-        )
-        if complete or capped or not watched.exhausted:
+        at_end = not chunks or through(chunks[-1]) + 1 >= head.next_chunk
+        wants_more = await _take(reading, chunks)
+        if at_end or not wants_more:
+            at_end = at_end and wants_more
+            page = reading.result(at_end=at_end, closed=at_end and head.whole)
             return HeldPage(page=page, head=head)
-        chunks += await database.read(
+        chunks = await database.read(
             logs.chunks_from,
             execution_id,
             through(chunks[-1]) + 1,
@@ -87,18 +67,7 @@ async def _begin(
     return head, chunks
 
 
-async def _entries(
-    chunks: _Watched,
-    after: int,
-    limit: int,
-    *,
-    closed: bool,
-    match: bytes | None,
-    chunks_max: int | None,
-    here: bool,
-) -> EntryPage:
-    if here:
-        return entries_of(chunks, after, limit, closed=closed, match=match, chunks_max=chunks_max)
-    return await asyncio.to_thread(
-        entries_of, chunks, after, limit, closed=closed, match=match, chunks_max=chunks_max
-    )
+async def _take(reading: PageReading, chunks: list[LogChunk | GapChunk]) -> bool:
+    if len(chunks) <= _CHUNKS_HERE_MAX:
+        return reading.take_all(chunks)
+    return await asyncio.to_thread(reading.take_all, chunks)

@@ -2,7 +2,7 @@
 
 Owns joining lines over chunks and interleaved streams, numbering, cutting long lines, decoding
 text, and what a page says about gaps and unfinished lines. Must not fetch chunks: the caller
-hands over an iterator and only as many are taken from it, and decoded, as the page needs.
+hands over iterators and only as many are taken from them, and decoded, as the page needs.
 
 Where to begin: with the last chunk whose `first_entry <= after + 1` (highest `chunk_seq`), then
 every later chunk in order to the end of the log. Nothing has to be carried from page to page: an
@@ -30,16 +30,21 @@ from protocol.log_chunks import (
 )
 
 STREAM_NAMES: Final = {STDOUT: "stdout", STDERR: "stderr", EVENT: "event"}
-#: Chunks read past a full page to find the end of lines that began on it; a line that goes on
-#: beyond is shown as cut. A page must not read a whole log because one line never ends.
-FOLLOW_CHUNKS_MAX: Final = 64
+#: What is read past a full page to find the end of lines that began on it; a line that goes on
+#: beyond is shown as cut, with the bytes seen. A page must not read a whole log because one line
+#: never ends; a line that came in small pieces (a row of dots) is cheap to read, and read whole.
+FOLLOW_CHUNKS_MAX: Final = 8192
+FOLLOW_BYTES_MAX: Final = 256 * limits.MIB
 
 #: What lines have to contain. A pattern is run as it is: never take one from an untrusted person.
 Match = bytes | re.Pattern[bytes]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line or event. `bytes` is the line's whole size, given where `cut`."""
+    """One line or event. `bytes` is the line's whole size, given where `cut`.
+
+    Of a line longer than `FOLLOW_BYTES_MAX` it is what was read of it.
+    """
 
     n: int
     at_ms: int
@@ -97,6 +102,16 @@ class _Line:
         return b"".join(self.parts)
 
 
+def raw_stream(chunks: Iterable[LogChunk | GapChunk], stream: int) -> Iterator[bytes]:
+    """Yield the exact bytes of one stream, a segment at a time; gaps have none. Raises BadChunk."""
+    for chunk in chunks:
+        if isinstance(chunk, LogChunk):
+            payload, spans = open_spans(chunk)
+            for span in spans:
+                if span.stream == stream:
+                    yield payload[span.start : span.end]
+
+
 def entries_of(
     chunks: Iterable[LogChunk | GapChunk],
     after: int,
@@ -106,35 +121,53 @@ def entries_of(
     match: Match | None = None,
     chunks_max: int | None = None,
 ) -> EntryPage:
-    """Return at most `limit` entries numbered above `after`; see the module on where to begin.
+    """Return a page of a log that is all at hand; `PageReading` has it read as it goes."""
+    reading = PageReading(after, limit, match=match, chunks_max=chunks_max)
+    return reading.result(at_end=reading.take_all(chunks), closed=closed)
 
-    `closed`: nothing will follow the last chunk. `match` keeps only lines that contain it, as far
-    as they are shown; `next` goes on past those that do not. `chunks_max` bounds how many chunks
-    are read for one page; a page it ends is shorter, with `next` to go on from.
+
+class PageReading:
+    """A page in the making: takes chunks, in order, as they are read, and keeps none of them.
+
+    At most `limit` entries numbered above `after`; see the module on where to begin. `match` keeps
+    only lines that contain it, as far as they are shown; `next` goes on past those that do not.
+    `chunks_max` bounds in how many chunks entries of the page begin; a page it ends is shorter,
+    with `next` to go on from.
     """
-    page = _Page(after, limit, match)
-    beyond = 0
-    for read, chunk in enumerate(chunks):
+
+    def __init__(
+        self, after: int, limit: int, *, match: Match | None = None, chunks_max: int | None = None
+    ) -> None:
+        self._page = _Page(after, limit, match)
+        self._chunks_max = chunks_max
+        self._taken = 0
+        self._followed_chunks = 0
+        self._followed_bytes = 0
+
+    def take_all(self, chunks: Iterable[LogChunk | GapChunk]) -> bool:
+        """Take chunks in; False, and the rest not read, once the page needs no more."""
+        return all(self._take(chunk) for chunk in chunks)
+
+    def _take(self, chunk: LogChunk | GapChunk) -> bool:
+        page = self._page
+        if self._taken == self._chunks_max:
+            page.end()
         if page.full:
-            beyond += 1
-            if beyond > FOLLOW_CHUNKS_MAX or not page.may_change_with(chunk):
-                break
-        elif read == chunks_max:
-            break
+            self._followed_chunks += 1
+            self._followed_bytes += chunk.raw_bytes if isinstance(chunk, LogChunk) else 0
+            if (
+                self._followed_chunks > FOLLOW_CHUNKS_MAX
+                or self._followed_bytes > FOLLOW_BYTES_MAX
+                or not page.may_change_with(chunk)
+            ):
+                return False
+        self._taken += 1
         page.add(chunk)
-    else:
-        return page.result(at_end=True, closed=closed)
-    return page.result(at_end=False, closed=closed)
+        return True
 
-
-def raw_stream(chunks: Iterable[LogChunk | GapChunk], stream: int) -> Iterator[bytes]:
-    """Yield the exact bytes of one stream, a segment at a time; gaps have none. Raises BadChunk."""
-    for chunk in chunks:
-        if isinstance(chunk, LogChunk):
-            payload, spans = open_spans(chunk)
-            for span in spans:
-                if span.stream == stream:
-                    yield payload[span.start : span.end]
+    def result(self, *, at_end: bool, closed: bool) -> EntryPage:
+        """Close the page. `at_end`: it has taken the last chunk there is; `closed`: for ever."""
+        return self._page.result(at_end=at_end, closed=closed)
 
 
 class _Page:
@@ -156,6 +189,10 @@ class _Page:
         if len(self._lines) + len(self._gaps) >= self._limit:
             self._full = True
         return self._full
+
+    def end(self) -> None:
+        """Begin nothing more on this page."""
+        self._full = True
 
     def may_change_with(self, chunk: LogChunk | GapChunk) -> bool:
         """Whether a chunk after a full page still says something about its entries."""

@@ -4,7 +4,7 @@ Owns how many chunks one page may cost, and the wait for the next line. Must not
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ from node_agent.store.database import Database
 from protocol import limits
 from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import GapChunk, LogChunk
-from protocol.log_entries import Entry, EntryGap, EntryPage, entries_of
+from protocol.log_entries import Entry, EntryGap, EntryPage, PageReading
 from protocol.operation_values import StreamHead
 from protocol.work_requests import LogRequest
 
@@ -106,58 +106,28 @@ class LogReading:
         after = max(0, request.after)
         limit = max(1, min(request.limit, ENTRIES_MAX))
         match = request.grep.encode() if request.grep else None
-        chunks: list[LogChunk | GapChunk] = []
+        reading = PageReading(after, limit, match=match, chunks_max=_CHUNKS_PER_PAGE_MAX)
+        chunks = await self._chunks.chunks_covering(
+            log.execution_id, after, chunks_max=_CHUNKS_PER_READ, bytes_max=_READ_BYTES_MAX
+        )
         while True:
-            await self._fetch(log.execution_id, after, chunks)
-            complete = not chunks or _following(chunks[-1]) >= log.next_chunk
-            capped = len(chunks) > _CHUNKS_PER_PAGE_MAX
-            reading = _Counted(chunks)
-            page = await asyncio.to_thread(
-                entries_of,
-                reading,
-                after,
-                limit,
+            at_end = not chunks or _following(chunks[-1]) >= log.next_chunk
+            wants_more = await asyncio.to_thread(reading.take_all, chunks)
+            if at_end or not wants_more:
                 # What was committed since the log was looked up is not its end.
-                closed=log.closed and complete,
-                match=match,
-                chunks_max=_CHUNKS_PER_PAGE_MAX if capped else None,
-            )
-            if complete or capped or not reading.exhausted:
-                return page
-
-    async def _fetch(
-        self, execution_id: str, after: int, chunks: list[LogChunk | GapChunk]
-    ) -> None:
-        """Add the chunks that follow those there are."""
-        if chunks:
-            more = await self._chunks.chunks_from(
-                execution_id,
+                at_end = at_end and wants_more
+                return reading.result(at_end=at_end, closed=log.closed and at_end)
+            chunks = await self._chunks.chunks_from(
+                log.execution_id,
                 _following(chunks[-1]),
                 chunks_max=_CHUNKS_PER_READ,
                 bytes_max=_READ_BYTES_MAX,
             )
-        else:
-            more = await self._chunks.chunks_covering(
-                execution_id, after, chunks_max=_CHUNKS_PER_READ, bytes_max=_READ_BYTES_MAX
-            )
-        chunks.extend(more)
 
 
 def _following(chunk: LogChunk | GapChunk) -> int:
     """Return the number of the chunk after this one."""
     return (chunk.through_seq if isinstance(chunk, GapChunk) else chunk.chunk_seq) + 1
-
-
-class _Counted:
-    """Hands chunks on, and knows whether all were taken."""
-
-    def __init__(self, chunks: list[LogChunk | GapChunk]) -> None:
-        self._chunks = chunks
-        self.exhausted = False
-
-    def __iter__(self) -> Iterator[LogChunk | GapChunk]:
-        yield from self._chunks
-        self.exhausted = True
 
 
 async def _pieces(page: LogPage) -> AsyncIterator[bytes]:

@@ -19,7 +19,7 @@ from protocol.log_chunks import (
     Segment,
     seal_all,
 )
-from protocol.log_entries import FOLLOW_CHUNKS_MAX, Entry, EntryGap, entries_of, raw_stream
+from protocol.log_entries import Entry, EntryGap, entries_of, raw_stream
 
 NAMES = {STDOUT: "stdout", STDERR: "stderr", EVENT: "event"}
 
@@ -209,10 +209,25 @@ def test_a_line_of_exactly_the_limit_is_whole() -> None:
     assert not log.read().entries[0].cut
 
 
-def test_a_line_over_many_chunks_is_followed_within_a_bound() -> None:
-    """A page stops reading for a line without end, and says that there is more of it."""
+def test_a_line_in_many_small_pieces_is_whole() -> None:
+    """A row of dots is read to its end, however few chunks a page may begin lines in."""
+    log = Log()
+    for _ in range(200):
+        log.write(1, b".").cut()
+    [entry] = log.read(chunks_max=3).entries
+    assert (entry.text, entry.cut) == ("." * 200, False)
+    log.write(1, b"\nnext\n").cut()
+    page = log.read(chunks_max=3)
+    assert texts(page) == [(1, "stdout", "." * 200)]
+    assert (page.next, page.more) == (1, True)
+    assert texts(log.read(page.next, chunks_max=3)) == [(2, "stdout", "next")]
+
+
+def test_a_line_without_end_is_followed_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page stops reading for it after so many chunks or bytes, and says that there is more."""
+    monkeypatch.setattr(log_entries, "FOLLOW_CHUNKS_MAX", 20)
     log = Log().write(1, b"begin ")
-    for _ in range(FOLLOW_CHUNKS_MAX + 10):
+    for _ in range(30):
         log.cut().write(1, b"x" * 100)
     log.write(1, b"\nlast\n").cut()
     taken = []
@@ -223,10 +238,13 @@ def test_a_line_over_many_chunks_is_followed_within_a_bound() -> None:
             yield chunk
 
     page = entries_of(counted(), 0, 1, closed=True)
-    assert len(taken) == FOLLOW_CHUNKS_MAX + 2
+    assert len(taken) == 22
     assert page.entries[0].cut
-    assert page.entries[0].bytes == 6 + 100 * FOLLOW_CHUNKS_MAX
+    assert page.entries[0].bytes == 6 + 100 * 20
     assert page.next == 1
+    monkeypatch.setattr(log_entries, "FOLLOW_BYTES_MAX", 1000)
+    [entry] = log.read(limit=1).entries
+    assert (entry.cut, entry.bytes) == (True, 6 + 100 * 8)
     assert texts(log.read(1, 10)) == [(2, "stdout", "last")]
 
 
@@ -392,8 +410,9 @@ def test_a_search_without_hits_ends() -> None:
     assert (after, pages) == (50, 4)
 
 
-def test_a_line_the_page_stopped_reading_is_cut_not_open() -> None:
-    """A page ended by `chunks_max` cannot know whether its last line is finished."""
+def test_a_line_the_page_stopped_reading_is_cut_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that follows a line no further cannot know whether it is finished."""
+    monkeypatch.setattr(log_entries, "FOLLOW_CHUNKS_MAX", 0)
     log = Log().write(1, b"begin").cut().write(1, b" end\n").cut()
     [entry] = log.read(chunks_max=1).entries
     assert (entry.text, entry.open, entry.cut, entry.bytes) == ("begin", False, True, 5)
