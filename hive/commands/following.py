@@ -23,6 +23,8 @@ _AWAY_S_MAX: Final = 15 * 60.0
 #: Looked at anew this often even where no event came: the stream is never the truth.
 _LOOK_AGAIN_S: Final = 20.0
 _STREAM_COLOURS: Final = {"stderr": "red", "event": "cyan"}
+#: So many digits of an id name it.
+_DIGITS_MIN: Final = 8
 #: A log that the hive does not hold raises no events here: its node is asked to wait instead.
 _NODE_WAIT_MS: Final = 5_000
 #: Errors that pass by themselves.
@@ -110,13 +112,16 @@ class LogReader:
         self._wanted = execution
         self._grep = grep
         self._logs: dict[str, _Log] = {}
+        self._attempt: dict[str, Any] = {}
         self._ended = False
 
     def run(self, *, follow: bool) -> None:
         """Print what there is; with `follow`, go on until the attempt has ended and all is out."""
         if not follow:
             self._look()
+            self._check_found()
             self._read_all(follow=False)
+            self._check_whole()
             return
         away_since: float | None = None
         retry_s = _RETRY_S_MIN
@@ -152,6 +157,7 @@ class LogReader:
 
     def _look(self) -> None:
         attempt = self._hive.get(f"attempts/{path_of(self._attempt_id)}")
+        self._attempt = attempt
         self._ended = attempt["phase"] == "ended"
         for execution in attempt["executions"]:
             known = self._logs.get(execution["id"])
@@ -161,20 +167,46 @@ class LogReader:
                 # `after` counts in one execution: the one asked for, or the first.
                 after = self._after if self._wanted or not self._logs else 0
                 self._logs[execution["id"]] = _Log(execution, after)
-        if self._wanted and not self._logs and self._ended:
-            raise SkepError(
-                ErrorCode.NOT_FOUND,
-                f"the attempt has no execution {self._wanted!r}",
-                hint="Give its id or kind; `hive attempts show` lists them.",
-            )
+        if self._ended:
+            self._check_found()
 
     def _is_wanted(self, execution: dict[str, Any]) -> bool:
         wanted = self._wanted
-        return wanted is None or (
-            wanted == execution["kind"]
-            or execution["id"].startswith(wanted)
-            or execution["id"].replace("-", "").endswith(wanted)
-        )
+        if wanted is None or wanted in {execution["kind"], execution["id"]}:
+            return True
+        digits, whole = wanted.replace("-", "").lower(), execution["id"].replace("-", "")
+        return len(digits) >= _DIGITS_MIN and (whole.startswith(digits) or whole.endswith(digits))
+
+    def _check_found(self) -> None:
+        wanted = self._wanted
+        if wanted and not self._logs:
+            raise SkepError(
+                ErrorCode.NOT_FOUND,
+                f"the attempt has no execution {wanted!r}",
+                hint="Give its id, 8 or more digits of one, or kind; `hive attempts show` lists"
+                " them.",
+            )
+        kinds = {log.execution["kind"] for log in self._logs.values()}
+        if wanted and wanted not in kinds and len(self._logs) > 1:
+            raise SkepError(
+                ErrorCode.INVALID,
+                f"{wanted!r} is more than one execution",
+                hint="Give more digits of its id.",
+            )
+
+    def _check_whole(self) -> None:
+        """Raise where what was printed is not all, and why: an empty log must not be invented."""
+        for log in self._logs.values():
+            ended = self._ended or log.execution.get("ended_at_ms") is not None
+            if ended and not log.closed and not self._attempt["reachable"]:
+                node = self._attempt.get("node_name") or self._attempt["node_id"]
+                raise SkepError(
+                    ErrorCode.NODE_OFFLINE,
+                    f"the rest of this log is at the node {node}, which is not connected",
+                    hint="It was asked for, and comes when the node is back.",
+                    execution_id=log.execution["id"],
+                    printed_through=log.after,
+                )
 
     def _done(self) -> bool:
         return self._ended and all(log.closed for log in self._logs.values())

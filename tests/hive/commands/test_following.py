@@ -166,3 +166,41 @@ async def test_without_follow_it_prints_what_there_is(running: RunningHive, hive
     assert "agent" in people.err
     missing = await hive.run("attempts", "logs", "ffffffff", "--json")
     assert missing.error["code"] == "not_found"
+
+
+@pytest.mark.asyncio
+async def test_a_log_left_at_a_node_that_is_away_is_no_empty_log(
+    running: RunningHive, hive: Commands
+):
+    """What is printed is not all of it: that is an error which says where the rest is."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    execution = await node.runs(attempt)
+    await node.prints(execution, "1\n", "2\n")
+    await node.ends_log(execution, chunks=2, entries=4)
+    await node.ends(attempt, [execution])
+    await node.leave()
+    said = await hive.run("attempts", "logs", attempt.id, "--json")
+    assert (said.code, len(said.out.splitlines())) == (1, 2)
+    error = msgspec.json.decode(said.err)["error"]
+    assert error["code"] == "node_offline"
+    assert error["details"] == {"execution_id": execution, "printed_through": 2}
+
+
+@pytest.mark.asyncio
+async def test_an_execution_is_named_as_everything_else_is(running: RunningHive, hive: Commands):
+    """By its kind, its id, or eight digits of it that no other has."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    setup = await node.runs(attempt, 1, kind=ExecutionKind.SETUP)
+    agent = await node.runs(node.attempt(executions=[setup]), 2)
+    await node.prints(setup, "setup\n")
+    await node.prints(agent, "agent\n")
+    for name in ("agent", agent, agent[-8:].upper()):
+        said = await hive.run("attempts", "logs", attempt.id, "--execution", name)
+        assert said.out.splitlines() == ["agent"], said.err
+    both = await hive.run("attempts", "logs", attempt.id, "--execution", agent[:8], "--json")
+    assert (both.code, both.error["code"]) == (1, "invalid")
+    for name in (agent[-7:], "cleanup"):
+        said = await hive.run("attempts", "logs", attempt.id, "--execution", name, "--json")
+        assert (said.code, said.error["code"]) == (1, "not_found")
