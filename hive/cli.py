@@ -9,6 +9,8 @@ from typing import Final, NoReturn
 
 import click
 
+#: What Python says of an argument that is not UTF-8, once it has to be sent.
+_NOT_UTF_8: Final = "surrogates not allowed"
 #: Name -> where it is defined, and what `hive --help` says of it.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("hive.commands.init:init", "Make the data folder of a new hive."),
@@ -85,6 +87,11 @@ def _run(arguments: list[str]) -> int:
         return 2
     except click.ClickException as error:
         print_error(ErrorBody(code="invalid", message=error.format_message()), as_json=as_json)
+        return 1
+    except UnicodeEncodeError as error:
+        if error.reason != _NOT_UTF_8:
+            raise
+        print_error(ErrorBody(code="invalid", message="an argument is not UTF-8"), as_json=as_json)
         return 1
     except (click.Abort, KeyboardInterrupt):
         return 130

@@ -10,6 +10,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
+#: What Python says of an argument that is not UTF-8, once it has to be sent.
+_NOT_UTF_8: Final = "surrogates not allowed"
 #: Name -> (where the command is, what the list of commands says of it).
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "join": ("node_agent.commands.join:join", "Join a hive with a join token."),
@@ -73,21 +75,30 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
+def _complain(code: str, message: str, *, as_json: bool) -> None:
+    from node_agent.commands.invocation import complain
+    from protocol.errors import ErrorBody
+
+    complain(ErrorBody(code=code, message=message), as_json=as_json)
+
+
 def _run(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
     try:
         outcome = root.main(arguments, prog_name="node-agent", standalone_mode=False)
     except click.UsageError as error:
-        if "--json" in arguments:
-            from node_agent.commands.invocation import complain
-            from protocol.errors import ErrorBody
-
-            body = ErrorBody(code="usage", message=error.format_message())
-            complain(body, as_json=True)
+        if as_json:
+            _complain("usage", error.format_message(), as_json=True)
         else:
             error.show()
         return 2
     except click.ClickException as error:
-        error.show()
+        _complain("invalid", error.format_message(), as_json=as_json)
+        return 1
+    except UnicodeEncodeError as error:
+        if error.reason != _NOT_UTF_8:
+            raise
+        _complain("invalid", "an argument is not UTF-8", as_json=as_json)
         return 1
     except (click.Abort, KeyboardInterrupt):
         return 130

@@ -1,5 +1,8 @@
 """Requests and replies of operations that read what an attempt did: branch, diff, files, log."""
 
+import base64
+from typing import Literal
+
 import msgspec
 
 from protocol.operation_values import Request
@@ -68,6 +71,25 @@ class ReadFileRequest(Request, frozen=True):
     path: str
     first_byte: int = 0
     bytes_max: int | None = None
+
+
+class FileReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as one JSON value: `content` is its text, or base64 of what is not UTF-8."""
+
+    path: str
+    bytes: int
+    encoding: Literal["utf-8", "base64"]
+    content: str
+
+
+def file_reply(path: str, content: bytes) -> FileReply:
+    """Return what a command says of a file it read, where its bytes alone would not be JSON."""
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        encoding, text = "base64", base64.b64encode(content).decode()
+    return FileReply(path=path, bytes=len(content), encoding=encoding, content=text)
 
 
 class LogRequest(Request, frozen=True):

@@ -15,8 +15,9 @@ import msgspec
 from hive.client import HiveClient, path_of
 from hive.commands import attempts
 from hive.commands.calling import client_command, given_only, new_key
-from hive.commands.terminal import Terminal, facts, size, table
+from hive.commands.terminal import Terminal, facts, print_json, size, table
 from protocol.operations import OPERATIONS, Operation
+from protocol.work_requests import file_reply
 
 #: Not below an attempt, and so not here: `hive tasks run` starts one.
 _ELSEWHERE: Final = frozenset({"start"})
@@ -82,14 +83,15 @@ def _call(
         _print_log(hive, terminal, attempt, fields)
         return
     path = f"attempts/{path_of(attempt)}/{operation.path}"
+    file = ""
     if "{path}" in path:
-        file = fields.pop("path", None)
-        if file is None:
+        file = fields.pop("path", "")
+        if not file:
             raise click.UsageError("Missing argument 'PATH'.")
         path = path.replace("{path}", "/".join(path_of(part) for part in file.split("/")))
     wait_s = operation.deadline_s + 10.0
     if operation.name == "read_file":
-        _print_bytes(hive.pieces(path, timeout_s=wait_s, **fields))
+        _print_file(terminal, file, hive.pieces(path, timeout_s=wait_s, **fields))
     elif operation.method == "GET":
         reply = hive.get(path, timeout_s=wait_s, **fields)
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
@@ -105,7 +107,10 @@ def _call(
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
 
 
-def _print_bytes(pieces: Iterable[bytes]) -> None:
+def _print_file(terminal: Terminal, path: str, pieces: Iterable[bytes]) -> None:
+    if terminal.as_json:
+        print_json(file_reply(path, b"".join(pieces)))
+        return
     for piece in pieces:
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
@@ -187,13 +192,15 @@ def _patch_style(line: str) -> str:
 
 
 def _render_files(reply: dict[str, Any]) -> Iterable[Any]:
+    from rich.text import Text
+
     yield table(
         reply["path"] or ".",
         ["kind", ">size", "name"],
         ((entry["kind"], size(entry["size"]), entry["name"]) for entry in reply["entries"]),
     )
     if reply.get("next"):
-        yield f"[bright_black]more: --after {reply['next']}[/]"
+        yield Text(f"more: --after {reply['next']}", style="bright_black")
 
 
 _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {

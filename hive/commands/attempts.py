@@ -173,7 +173,7 @@ def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
                     state(execution["status"]),
                     execution.get("exit_code"),
                     (execution.get("log") or {}).get("entries"),
-                    size((execution.get("log") or {}).get("bytes")),
+                    size((execution.get("log") or {}).get("bytes_total")),
                     duration(execution.get("started_at_ms"), execution.get("ended_at_ms")),
                     _line_of(execution),
                 )

@@ -108,9 +108,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     """Return a table; a column whose name begins with `>` is aligned to the right."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(
-        title=title or None,
+        # Text, not markup: it may be the name of a folder.
+        title=Text(title) if title else None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

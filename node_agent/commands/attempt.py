@@ -14,6 +14,7 @@ import msgspec
 from node_agent.commands.attempts import show_attempt
 from node_agent.commands.invocation import Invocation, new_key, node_command, plain, size_of
 from protocol.operations import OPERATIONS, Operation
+from protocol.work_requests import file_reply
 
 #: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`.
 _ELSEWHERE: Final = frozenset({"start", "log"})
@@ -34,8 +35,12 @@ def _command(operation: Operation) -> click.Command:
         path = f"attempts/{quote(attempt, safe='')}/{_filled(operation.path, asked)}"
         client = invocation.client
         if operation.streamed:
+            pieces = client.stream(operation.method, path, query=asked)
+            if operation.name == "read_file" and invocation.as_json:
+                invocation.reply_json(file_reply(given["path"], b"".join(pieces)))
+                return
             show = _STREAMED.get(operation.name, _show_bytes)
-            show(invocation, client.stream(operation.method, path, query=asked))
+            show(invocation, pieces)
             return
         if operation.changing:
             answer = client.send(operation.method, path, asked, key=key or new_key())
@@ -82,7 +87,7 @@ def _filled(path: str, asked: dict[str, Any]) -> str:
 
 
 def _show_bytes(invocation: Invocation, pieces: Any) -> None:
-    """Write a file as it is, also with --json: its bytes are the answer."""
+    """Write bytes as they are."""
     del invocation
     for piece in pieces:
         sys.stdout.buffer.write(piece)
@@ -150,7 +155,9 @@ def _show_files(invocation: Invocation, answer: dict[str, Any]) -> None:
         ["Name", "Kind", "Size"],
         [
             [
-                f"[bold]{plain(one['name'])}/[/]" if one["kind"] == "directory" else one["name"],
+                f"[bold]{plain(one['name'])}/[/]"
+                if one["kind"] == "directory"
+                else plain(one["name"]),
                 plain(one["kind"]),
                 "" if one["size"] is None else size_of(one["size"]),
             ]

@@ -83,6 +83,16 @@ def test_a_failure_exits_1_with_a_hint():
     assert said.stdout == ""
 
 
+def test_an_argument_that_is_not_utf_8_is_told():
+    """It cannot be sent; that is said in the one shape, without a traceback."""
+    environment = {"SKEP_HIVE_URL": "http://127.0.0.1:9", "SKEP_TOKEN": "x"}
+    for words in (["nodes", "show"], ["attempt", "cat", "abcdefgh"]):
+        said = run(*words, "\udcff", "--json", **environment)
+        assert (said.returncode, said.stdout) == (1, "")
+        assert '"an argument is not UTF-8"' in said.stderr
+        assert "Traceback" not in said.stderr
+
+
 def test_a_client_command_does_not_load_the_server():
     """What makes a call slow is not even imported."""
     script = (

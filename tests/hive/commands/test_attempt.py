@@ -63,6 +63,30 @@ async def test_reading_operations_print_what_the_node_answers(running: RunningHi
     out, _ = await process.communicate()
     assert out == b"\x00raw\xff\n"
     assert msgspec.msgpack.decode(node.calls[-1].body)["path"] == "a/b c.bin"
+    assert await hive.json("attempt", "cat", attempt.id, "a.bin") == {
+        "path": "a.bin",
+        "bytes": 6,
+        "encoding": "base64",
+        "content": "AHJhd/8K",
+    }
+
+
+@pytest.mark.asyncio
+async def test_names_are_no_markup(running: RunningHive, hive: Commands):
+    """A folder and a file whose names look like markup are shown as they are."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+
+    async def files(call):
+        asked = msgspec.msgpack.decode(call.body)
+        entry = FileEntry(name="[red]x", kind="file", size=3)
+        return ListFilesReply(path=asked["path"], entries=[entry], next="[/b]")
+
+    node.answers.update(list_files=files)
+    shown = await hive.run("attempt", "files", attempt.id, "a[/b]")
+    assert (shown.code, shown.err) == (0, "")
+    for name in ("a[/b]", "[red]x", "--after [/b]"):
+        assert name in shown.out
 
 
 @pytest.mark.asyncio

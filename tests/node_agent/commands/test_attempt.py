@@ -80,6 +80,18 @@ def test_work(node: RunningNode, attempt: str) -> None:
     assert node.refused("attempt", "cat", attempt, "../made.txt")["code"] == "outside"
 
 
+def test_a_file_as_json(node: RunningNode, attempt: str) -> None:
+    """With --json a file is one JSON value; an argument that cannot be sent is told."""
+    assert node.json("attempt", "cat", attempt, "made.txt") == {
+        "path": "made.txt",
+        "bytes": 5,
+        "encoding": "utf-8",
+        "content": "made\n",
+    }
+    refused = node.refused("attempt", "files", attempt, "--path", "\udcff")
+    assert refused["message"] == "an argument is not UTF-8"
+
+
 def test_the_same_without_an_agent(node: RunningNode, attempt: str) -> None:
     """With the agent stopped all that reads answers the same; what changes says what to do."""
     asked = [
