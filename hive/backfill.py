@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from hive.store.backend import IngestStore, Lacking, LogLack
@@ -84,6 +84,8 @@ class Backfill:
         self._sweep_interval_s = sweep_interval_s
         #: Nodes to look at, in order; those that just connected have their open needs asked again.
         self._due: dict[str, bool] = {}
+        #: Logs that need not be asked for at the next look at a node.
+        self._coming: dict[str, frozenset[str]] = {}
         self._opened: dict[str, None] = {}
         self._woken = asyncio.Event()
         #: When what was last asked for, by what is asked.
@@ -94,6 +96,15 @@ class Backfill:
     def reconnected(self, node_id: str) -> None:
         """A node's link is live: what was asked and not answered is asked again, then the rest."""
         self._due[node_id] = True
+        self._woken.set()
+
+    def caught_up(self, node_id: str, coming: Collection[str]) -> None:
+        """All that a node's hello told of is here: a restored hive learns now what it lacks.
+
+        `coming`: executions whose logs the node still sends by itself.
+        """
+        self._coming[node_id] = frozenset(coming)
+        self._due.setdefault(node_id, False)
         self._woken.set()
 
     def answered(self, node_id: str) -> None:
@@ -149,6 +160,7 @@ class Backfill:
 
     async def _look_at(self, node_id: str, *, connected: bool) -> None:
         if not self._links.is_online(node_id):
+            self._coming.pop(node_id, None)
             return
         under_way = await self._store.open_needs(node_id)
         if connected:
@@ -157,6 +169,9 @@ class Backfill:
         if len(under_way) >= limits.NEEDS_OPEN_MAX:
             return
         lacking = await self._store.lacking(node_id, _ATTEMPTS_PER_LOOK)
+        coming = self._coming.pop(node_id, frozenset())
+        if coming:
+            lacking = [_without(lack, coming) for lack in lacking]
         # A new link is a new chance, whatever came of asking over the one before.
         await self._ask(node_id, lacking, again_s=0.0 if connected else _AGAIN_S)
 
@@ -193,6 +208,11 @@ class Backfill:
                     if is_due("logs", entry.execution_id, entry.from_chunk)
                 ],
             )
+
+
+def _without(lack: Lacking, coming: frozenset[str]) -> Lacking:
+    logs = [entry for entry in lack.logs if entry.execution_id not in coming]
+    return Lacking(attempt_id=lack.attempt_id, executions=lack.executions, logs=logs)
 
 
 def _request_id() -> str:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,6 +58,8 @@ class HiveFacts:
 
 
 LiveHook = Callable[[str], Awaitable[None]]
+#: Given a node, and the executions whose logs its hello named as not all sent.
+CaughtUpHook = Callable[[str, Collection[str]], None]
 
 
 class NodeGateway:
@@ -72,6 +74,7 @@ class NodeGateway:
         registry: NodeRegistry,
         on_live: LiveHook,
         on_change: LiveHook,
+        on_caught_up: CaughtUpHook,
     ) -> None:
         self.facts = facts
         self.store = store
@@ -81,6 +84,8 @@ class NodeGateway:
         self.on_live = on_live
         #: Awaited when what is known of a connected node changed.
         self.on_change = on_change
+        #: Called once the hive holds every op a node's hello told of, where it lacked some.
+        self.on_caught_up = on_caught_up
         self._order = 0
         self._connects: dict[str, collections.deque[float]] = {}
         self._links: set[_Link] = set()
@@ -148,6 +153,8 @@ class _Link:
         self._pings: dict[int, float] = {}
         self._ping_no = 0
         self._log_bytes_came = False
+        #: What `on_caught_up` is given, until it was.
+        self._logs_coming: Collection[str] | None = None
         self._closing = False
 
     # --- life ---------------------------------------------------------------------------------
@@ -293,6 +300,7 @@ class _Link:
         generation = await gateway.facts.generation(hello.generation_seen)
         journal = await gateway.store.journal_state(hello.node_id, link_no, hello.epochs)
         marks = await gateway.store.log_marks(hello.node_id, judge.logs)
+        self._logs_coming = [state.execution_id for state in judge.logs]
         now_ms = _now_ms()
         frames = self.machine.welcomed(
             generation=generation,
@@ -385,6 +393,10 @@ class _Link:
         failpoint("hive.link.before_ack")
         await self.send(self.machine.ops_committed(epoch, mark))
         failpoint("hive.link.after_ack")
+        told = self.machine.hello.epochs[-1]
+        if self._logs_coming is not None and epoch == told.epoch and mark >= told.last:
+            self.gateway.on_caught_up(self.node_id, self._logs_coming)
+            self._logs_coming = None
 
     async def _run_chunks(self) -> None:
         while True:

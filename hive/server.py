@@ -119,6 +119,7 @@ class Hive:
             registry=self.registry,
             on_live=self._on_live,
             on_change=self._on_change,
+            on_caught_up=self.backfill.caught_up,
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
         self.context = HiveContext(

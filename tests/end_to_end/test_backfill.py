@@ -238,3 +238,28 @@ def test_full_again(lazy: Installation, tmp_path: Path) -> None:
     lazy.set_policy(node, "project", "full")
     for attempt in attempts:
         attempt.check_whole(hive)
+
+
+def test_a_restored_hive_asks_for_the_logs_it_forgot(
+    installation: Installation, repository: Path, tmp_path: Path
+) -> None:
+    """Logs that ended after the backup are fetched as soon as their attempts are known again."""
+    hive, node = installation.hive, installation.add_node(repository=repository)
+    hive.json("backup", str(tmp_path / "old.db"), "--data", str(hive.data_dir))
+    attempt = PrintingAttempt(tmp_path / "printed")
+    attempt.begin(installation, node, lines_max=2_000)
+    until(
+        lambda: hive.attempt_or_none(attempt.id) or {},
+        "all of it is at the hive",
+        holds=lambda one: one.get("phase") == "ended" and one["sync_state"] == "complete",
+    )
+    hive.kill()
+    hive.json("restore", str(tmp_path / "old.db"), "--data", str(hive.data_dir), "--force")
+    hive.start()
+    until(
+        lambda: hive.attempt_or_none(attempt.id) or {},
+        "all of it is at the restored hive, with nobody looking at its log",
+        holds=lambda one: one.get("phase") == "ended" and one["sync_state"] == "complete",
+    )
+    (execution,) = hive.attempt(attempt.id)["executions"]
+    assert execution["log"]["entries"] > 2_000

@@ -174,6 +174,19 @@ async def test_a_node_that_is_away_is_asked_when_it_is_back():
 
 
 @pytest.mark.asyncio
+async def test_once_a_node_has_told_all_it_is_asked_for_what_is_not_coming():
+    """Its own word made attempts known; logs it still sends by itself are not asked for."""
+    async with World() as world:
+        world.store.lacks = [lack(1, logs=2)]
+        world.backfill.caught_up("n", ["l1.0"])
+        await asyncio.sleep(0.05)
+        assert [need.ids for need in world.links.asked] == [["a1"], ["l1.1"]]
+        world.backfill.reconnected("n")
+        await asyncio.sleep(0.05)
+        assert ["l1.0"] in [need.ids for need in world.links.asked]
+
+
+@pytest.mark.asyncio
 async def test_the_sweep_finds_what_nobody_asked_for():
     """Partial attempts of connected nodes are found by the slow sweep."""
     async with World(sweep_interval_s=0.01) as world:
