@@ -39,9 +39,14 @@ def list_(invocation: Invocation) -> None:
     invocation.reply(
         answer,
         lambda page: invocation.table(
-            ["Project", "Path", "Default branch", "Id"],
+            ["Id", "Project", "Path", "Branch"],
             [
-                [f"[bold]{plain(one['name'])}[/]", plain(one["path"]), *_branch_and_id(one)]
+                [
+                    f"[bold]{plain(one['id'][-8:])}[/]",
+                    plain(one["name"]),
+                    plain(one["path"]),
+                    plain(one["default_branch"]),
+                ]
                 for one in page["items"]
             ],
             empty="No checkouts. Add one: node-agent checkout add PATH",
@@ -63,10 +68,6 @@ def remove(invocation: Invocation, checkout: str) -> None:
         answer,
         lambda one: invocation.say(f"Removed [bold]{plain(one['name'])}[/]; its files stay."),
     )
-
-
-def _branch_and_id(one: dict[str, Any]) -> tuple[str, str]:
-    return plain(one["default_branch"]), f"[dim]{plain(one['id'])}[/]"
 
 
 def _facts(one: dict[str, Any]) -> list[tuple[str, str]]:

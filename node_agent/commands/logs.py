@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -14,6 +15,8 @@ _LINES_PER_PAGE: Final = 1_000
 _WAIT_MS: Final = 20_000
 #: With no agent running nothing can wake us; it may be restarting.
 _RETRY_S: Final = 0.5
+#: So many digits of an id name it.
+_DIGITS_MIN: Final = 8
 _COLOURS: Final = {"stderr": "red", "event": "cyan"}
 
 
@@ -21,16 +24,17 @@ _COLOURS: Final = {"stderr": "red", "event": "cyan"}
 @click.argument("attempt")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the attempt has ended.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only entries after this number.")
-@click.option("--execution", help="Only this execution.")
+@click.option("--execution", help="One execution of it, by id or kind.")
 @node_command
 def logs(
     invocation: Invocation, attempt: str, follow: bool, after: int, execution: str | None
 ) -> None:
     """Show what ATTEMPT printed; with --json one object per line."""
     reading = _Reading(invocation, after, follow=follow)
+    path = f"attempts/{quote(attempt, safe='')}"
     shown: set[str] = set()
     while True:
-        one = reading.ask(f"attempts/{attempt}")
+        one = reading.ask(path)
         found = _chosen(one["executions"], execution)
         for each in found:
             if each["id"] not in shown:
@@ -41,24 +45,37 @@ def logs(
         ended = one["phase"] == "ended" or (execution is not None and bool(found))
         if not follow or ended:
             return
-        reading.wait_for_change(f"attempts/{attempt}", one["version"])
+        reading.wait_for_change(path, one["version"])
 
 
 def _chosen(executions: list[dict[str, Any]], wanted: str | None) -> list[dict[str, Any]]:
     if wanted is None:
         return executions
-    found = [one for one in executions if one["id"].startswith(wanted) or _ends(one, wanted)]
-    if len(found) != 1:
+    found = [one for one in executions if wanted in {one["kind"], one["id"]}]
+    if found:
+        return found
+    digits = wanted.replace("-", "").lower()
+    if len(digits) >= _DIGITS_MIN:
+        found = [one for one in executions if _has(one, digits)]
+    if not found:
         raise OperationError(
             ErrorCode.NOT_FOUND,
             f"the attempt has no execution {wanted!r}",
-            hint="node-agent attempts show A names them.",
+            hint="Give its id, 8 or more digits of one, or kind: node-agent attempts show A has"
+            " them.",
+        )
+    if len(found) > 1:
+        raise OperationError(
+            ErrorCode.INVALID,
+            f"{wanted!r} is more than one execution",
+            hint="Give more digits of its id.",
         )
     return found
 
 
-def _ends(one: dict[str, Any], wanted: str) -> bool:
-    return str(one["id"]).replace("-", "").endswith(wanted)
+def _has(one: dict[str, Any], digits: str) -> bool:
+    whole = str(one["id"]).replace("-", "")
+    return whole.startswith(digits) or whole.endswith(digits)
 
 
 class _Reading:

@@ -59,7 +59,9 @@ def test_logs(node: RunningNode, attempt: str) -> None:
     ]
     assert [line["n"] for line in node.lines("logs", attempt, "--after", "2")] == [3]
     execution = node.json("attempts", "show", attempt)["executions"][0]["id"]
-    assert len(node.lines("logs", attempt, "--execution", execution[-8:])) == 3
+    for name in (execution, execution[-8:].upper(), execution[:8], "agent"):
+        assert len(node.lines("logs", attempt, "--execution", name)) == 3
+    assert node.refused("logs", attempt, "--execution", execution[:7])["code"] == "not_found"
     assert node.refused("logs", attempt, "--execution", "none")["code"] == "not_found"
 
 
