@@ -20,6 +20,10 @@ SELECT checkout.project_id FROM checkout
 JOIN project ON project.id = checkout.project_id AND project.deleted_at_ms IS NULL
 WHERE checkout.id = :checkout_id AND checkout.node_id = :node_id
 """
+_SELECT_PUT_OFF = """
+SELECT 1 FROM checkout
+WHERE id = :checkout_id AND node_id = :node_id AND problem = :problem
+"""
 _SELECT_TASK = "SELECT * FROM task WHERE id = :id"
 _SELECT_REVIEW = "SELECT review FROM project WHERE id = :id"
 _INSERT_TASK = """
@@ -91,8 +95,22 @@ async def project_of(
     repository = Repository(
         node_id=node_id, identity=attempt.project_identity, name=attempt.project_name
     )
+    # A project that someone deleted is not brought back by work in its checkout.
+    deleted = await tx.fetch_one(
+        _SELECT_PUT_OFF,
+        {
+            "checkout_id": attempt.checkout_id,
+            "node_id": node_id,
+            "problem": linking.PROJECT_DELETED,
+        },
+    )
     choice = await linking.link(
-        tx, context, repository, claimed_id=attempt.project_id, recovered=True
+        tx,
+        context,
+        repository,
+        claimed_id=attempt.project_id,
+        recovered=True,
+        may_create=deleted is None,
     )
     return choice.project_id
 

@@ -148,12 +148,16 @@ async def test_a_deleted_project_stays_deleted(hive: OpenHive):
     assert await hive.read(catalog.list_projects, archived=True) == []
     await alpha.tells(reported.checkout(1, path="/moved"))
     await alpha.tells(reported.ended(outcome=AttemptOutcome.SUCCEEDED, saved_ref="refs/x"))
+    await alpha.tells(reported.local_task(6), reported.attempt(11, task_id=uid(6)))
     assert await hive.read(catalog.list_projects) == []
     assert (await hive.row("checkout", uid(1)))["problem"] == "project_deleted"
+    assert (await hive.row("attempt", uid(11)))["project_id"] is None
     again = await make(hive, "shop")
     assert (await hive.row("checkout", uid(1)))["project_id"] == again.id
-    # What ran in the old one still says so.
+    # What ran in the old one still says so; what had none goes along with its checkout.
     assert (await hive.row("attempt", uid(10)))["project_id"] == project["id"]
+    assert (await hive.row("attempt", uid(11)))["project_id"] == again.id
+    assert (await hive.row("task", uid(6)))["project_id"] == again.id
 
 
 # --- finding --------------------------------------------------------------------------------------
