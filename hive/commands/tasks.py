@@ -169,7 +169,7 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
         return
     yield table(
         "",
-        ["id", "title", "status", "priority", "type", "project", "changed"],
+        ["id", "title", "status", "priority?", "type?", "project", "changed"],
         (
             (
                 short(task["id"]),

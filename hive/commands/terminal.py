@@ -3,6 +3,7 @@
 Owns how times, ids and states look. Must not call the hive.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH_PIPED: Final = 240
+#: On a screen narrower than this, columns that can be done without are left out.
+_WIDTH_WIDE: Final = 110
 #: State -> shape and colour. Shape and word differ too, for those who see no colours.
 _LOOKS: Final[dict[str, tuple[str, str]]] = {
     "online": ("●", "green"),
@@ -53,6 +56,10 @@ _LOOKS: Final[dict[str, tuple[str, str]]] = {
     "unknown": ("?", "yellow"),
     "sent": ("◌", "blue"),
 }
+
+
+#: Columns whose cells stay on one line.
+_WHOLE: Final = frozenset({"id", "when", "status", "activity", "last seen", "took", "held here"})
 
 
 class Terminal:
@@ -105,7 +112,7 @@ def stdout_console() -> "Console":
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
-    """Return a table; a column whose name begins with `>` is aligned to the right."""
+    """Return a table; a column is `>name` to stand right, `name?` to be left out where narrow."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -119,16 +126,19 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         header_style="bold #CC785C",
         pad_edge=False,
     )
-    for name in columns:
+    narrow = sys.stdout.isatty() and stdout_console().width < _WIDTH_WIDE
+    shown = [not (narrow and name.endswith("?")) for name in columns]
+    for name in itertools.compress(columns, shown):
+        title = name.removeprefix(">").removesuffix("?")
         made.add_column(
-            name.removeprefix(">"),
+            title,
             justify="right" if name.startswith(">") else "left",
-            min_width=len(name.removeprefix(">")),
-            no_wrap=name in {"id", "when", "status", "activity", "last seen", "took"},
+            min_width=len(title),
+            no_wrap=title in _WHOLE,
             overflow="fold",
         )
     for row in rows:
-        made.add_row(*(_cell(value) for value in row))
+        made.add_row(*(_cell(value) for value in itertools.compress(row, shown)))
     return made
 
 
