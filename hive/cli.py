@@ -65,6 +65,9 @@ def root() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; exit 0 on success, 1 on failure, 2 on wrong use."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows few characters gets their numbers, not a traceback.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_run(arguments))
 
 
@@ -101,4 +104,10 @@ def _run(arguments: list[str]) -> int:
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        message = f"{error.strerror or error}{where}"
+        hint = "Check that the file or folder is yours, and that its disk has room."
+        print_error(ErrorBody(code="internal", message=message, hint=hint), as_json=as_json)
+        return 1
     return outcome if isinstance(outcome, int) else 0

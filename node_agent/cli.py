@@ -72,6 +72,9 @@ def root() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; exit 0 on success, 1 on failure, 2 on wrong use."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows few characters gets their numbers, not a traceback.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 

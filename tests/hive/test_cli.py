@@ -93,6 +93,15 @@ def test_an_argument_that_is_not_utf_8_is_told():
         assert "Traceback" not in said.stderr
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
+    """In the one shape, with a hint; no traceback."""
+    (tmp_path / "file").write_text("")
+    said = run("init", "--data", str(tmp_path / "file" / "hive"), "--json")
+    assert (said.returncode, said.stdout) == (1, "")
+    assert '"hint":"' in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_a_client_command_does_not_load_the_server():
     """What makes a call slow is not even imported."""
     script = (

@@ -6,6 +6,8 @@ import pytest
 from rich.console import Console
 
 from hive.commands import terminal
+from tests.hive.api.running import RunningHive
+from tests.hive.commands.programs import Commands
 
 
 @pytest.mark.parametrize(("width", "has_branch"), [(80, False), (120, True)])
@@ -34,3 +36,15 @@ def test_a_narrow_screen_gets_fewer_columns(
     assert all(len(line) <= width for line in drawn.splitlines())
     assert ("branch" in drawn) is has_branch
     assert "complete" in drawn
+
+
+@pytest.mark.asyncio
+async def test_a_terminal_that_knows_ascii_alone_is_written_to(
+    running: RunningHive, hive: Commands
+):
+    """What it cannot show is shown by number, without a traceback."""
+    await running.node("one")
+    hive.environment["PYTHONIOENCODING"] = "ascii"
+    said = await hive.run("nodes")
+    assert (said.code, said.err) == (0, "")
+    assert "\\u25cf online" in said.out
