@@ -1,13 +1,16 @@
 """`hive nodes`: the machines of the team."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from hive.client import HiveClient, path_of
 from hive.commands.calling import NounGroup, client_command, given_only, page_options
 from hive.commands.terminal import Terminal, facts, more, short, size, state, table, when
+
+#: The hive refuses more; said here in words a person would use.
+_JOIN_TTL_S_MAX: Final = 3600
 
 
 @click.group(cls=NounGroup)
@@ -37,7 +40,10 @@ def show(hive: HiveClient, terminal: Terminal, node: str) -> None:
 @client_command
 def join_token(hive: HiveClient, terminal: Terminal, label: str | None, ttl: str) -> None:
     """Make a one-time token that lets a machine join."""
-    body = given_only(label=label, ttl_s=seconds(ttl))
+    ttl_s = seconds(ttl)
+    if ttl_s > _JOIN_TTL_S_MAX:
+        raise click.UsageError("--ttl: a join token is good for an hour at most.")
+    body = given_only(label=label, ttl_s=ttl_s)
     terminal.show(hive.post("join-tokens", body), _render_join_token)
 
 

@@ -185,7 +185,14 @@ def _opened(path: Path, *, immutable: bool = False) -> Iterator[sqlite3.Connecti
 
 
 def verify(file: Path) -> Verified:
-    """Check a copy from end to end and return what it holds. Raises INVALID."""
+    """Check a copy from end to end and return what it holds. Raises INVALID, or NOT_FOUND."""
+    if not file.is_file():
+        raise SkepError(
+            ErrorCode.NOT_FOUND,
+            f"there is no file {file}",
+            hint="Give a copy that `hive backup` made.",
+            file=str(file),
+        )
     try:
         with _opened(file, immutable=True) as connection:
             found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]

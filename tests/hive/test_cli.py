@@ -59,6 +59,7 @@ def test_every_command_loads_and_takes_json(name: str):
         ["nodes", "nonsense"],
         ["tasks", "create"],
         ["nodes", "--limit", "0"],
+        ["nodes", "join-token", "--ttl", "2h"],
         ["attempt", "cat", "a"],
     ],
 )

@@ -244,7 +244,7 @@ async def test_what_is_no_copy_is_refused(folder: Folder, tmp_path: Path):
     text = tmp_path / "text.db"
     text.write_text("not a database")
     await refused(ErrorCode.INVALID, folder.restore(text))
-    await refused(ErrorCode.INVALID, folder.restore(tmp_path / "missing.db"))
+    await refused(ErrorCode.NOT_FOUND, folder.restore(tmp_path / "missing.db"))
     other = tmp_path / "other.db"
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE a (b)")
