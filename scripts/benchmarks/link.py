@@ -3,8 +3,14 @@
 Two producers print a workload through real pipes. End to end begins at the processes' stdout and
 ends where the hive has committed their last chunk: supervisor, redaction, two stores and the link
 are all in it. What the hive holds is compared with the workload by count and hash every round.
+
+Wall and CPU are of one span on both sides: from the moment at which the producers are released,
+with all processes running and all files open, to the last commit. CPU is that of hive, node agent,
+supervisors and producers, here, and of the one process and its producers there. Starting attempts
+and interpreters, and tidying up behind them, is in neither.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -17,6 +23,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from protocol.log_chunks import LogChunk, open_chunk
 from scripts.benchmarks import figures
@@ -98,7 +106,6 @@ def _raw(folder: Path, kind: str, inputs: list[Workload], number: int) -> Result
 
 
 def _skep(stack: Stack, inputs: list[Workload], number: int) -> Result:
-    cpu_before = stack.cpu_s()
     attempts = []
     # Both producers wait for one file, so that starting attempts is not in the figure.
     go = stack.folder / f"go-{number}"
@@ -116,12 +123,12 @@ def _skep(stack: Stack, inputs: list[Workload], number: int) -> Result:
     )
     executions = [_execution_of(stack, attempt["id"]) for attempt in attempts]
     supervisors = [_supervisor_pid(stack, execution) for execution in executions]
+    cpu_before_s = stack.cpu_s() + sum(_tree_cpu_s(pid) for pid in supervisors)
     started = time.perf_counter()
     go.touch()
     _until(lambda: all(_ended(stack, execution) for execution in executions))
     wall_s = time.perf_counter() - started
-    supervised = sum(_reaped_cpu_s(pid) for pid in supervisors)
-    cpu_s = stack.cpu_s() - cpu_before + supervised
+    cpu_s = stack.cpu_s() + sum(_reaped_cpu_s(pid) for pid in supervisors) - cpu_before_s
     for execution, workload in zip(executions, inputs, strict=True):
         _compare(stack, execution, workload)
     return {
@@ -195,8 +202,19 @@ def _supervisor_pid(stack: Stack, execution_id: str) -> int:
     return int(json.loads((folder / "identity").read_text())["supervisor_pid"])
 
 
+def _tree_cpu_s(pid: int) -> float:
+    """Return the CPU seconds so far of a supervisor and of what it started."""
+    supervisor = psutil.Process(pid)
+    used_s = 0.0
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        # One that ended since is in its parent's figure.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used_s += sum(process.cpu_times()[:4])
+    return used_s
+
+
 def _reaped_cpu_s(pid: int) -> float:
-    """Return the CPU seconds of an ended supervisor and of the `cat` it ran."""
+    """Return the CPU seconds of an ended supervisor and of the producer it ran."""
     _, _, used = os.wait4(pid, 0)
     return used.ru_utime + used.ru_stime
 

@@ -3,10 +3,14 @@
 Run as a program: `python -m scripts.benchmarks.raw_bounds KIND OUT INPUT...`, where each INPUT is
 read through a real pipe from `cat`. Prints one JSON line: lines, bytes, wall and CPU seconds.
 Kinds: `rows` (a SQLite row per line), `blocks` (zstd blocks as SQLite rows), `plain` (append and
-fdatasync). All are synced as Skep's own stores are.
+fdatasync). All are synced as Skep's own stores are. Both figures are of one span: from the start
+of the producers, with everything open, to the return of the last sync. The interpreter's start,
+making the file and closing it are in neither.
 """
 
+import contextlib
 import fcntl
+import functools
 import json
 import os
 import resource
@@ -15,7 +19,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import zstandard
@@ -54,11 +58,21 @@ def _database(out: Path, ddl: str) -> sqlite3.Connection:
     return connection
 
 
-def rows(out: Path, inputs: list[str]) -> tuple[int, int]:
-    """A row per line, in transactions as large as the reads since the last sync give."""
+Copy = Callable[[list[str]], tuple[int, int]]
+
+
+@contextlib.contextmanager
+def rows(out: Path) -> Iterator[Copy]:
+    """Open a table of lines."""
     connection = _database(
         out, "CREATE TABLE line (stream INT, n INT, at_ms INT, body BLOB, PRIMARY KEY (stream, n))"
     )
+    yield functools.partial(_rows, connection)
+    connection.close()
+
+
+def _rows(connection: sqlite3.Connection, inputs: list[str]) -> tuple[int, int]:
+    """A row per line, in transactions as large as the reads since the last sync give."""
     numbers = [0] * len(inputs)
     rest = [b""] * len(inputs)
     total = 0
@@ -75,17 +89,23 @@ def rows(out: Path, inputs: list[str]) -> tuple[int, int]:
             connection.executemany("INSERT INTO line VALUES (?, ?, ?, ?)", pending)
             connection.execute("COMMIT")
             pending.clear()
-    connection.close()
     return sum(numbers), total
 
 
-def blocks(out: Path, inputs: list[str]) -> tuple[int, int]:
-    """A compressed block per read, numbered and counted, each in its own synced commit."""
+@contextlib.contextmanager
+def blocks(out: Path) -> Iterator[Copy]:
+    """Open a table of blocks."""
     connection = _database(
         out,
         "CREATE TABLE block (stream INT, seq INT, first INT, lines INT, at_ms INT, body BLOB,"
         " PRIMARY KEY (stream, seq)) WITHOUT ROWID",
     )
+    yield functools.partial(_blocks, connection)
+    connection.close()
+
+
+def _blocks(connection: sqlite3.Connection, inputs: list[str]) -> tuple[int, int]:
+    """A compressed block per read, numbered and counted, each in its own synced commit."""
     compressor = zstandard.ZstdCompressor(level=1)
     waiting: list[list[bytes]] = [[] for _ in inputs]
     sizes = [0] * len(inputs)
@@ -108,13 +128,19 @@ def blocks(out: Path, inputs: list[str]) -> tuple[int, int]:
             "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", (*row, compressor.compress(raw))
         )
         connection.execute("COMMIT")
-    connection.close()
     return sum(lines for _, lines in counts), total
 
 
-def plain(out: Path, inputs: list[str]) -> tuple[int, int]:
-    """Append what comes, fdatasync after each 256 KiB."""
+@contextlib.contextmanager
+def plain(out: Path) -> Iterator[Copy]:
+    """Open a plain file."""
     descriptor = os.open(out, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    yield functools.partial(_plain, descriptor)
+    os.close(descriptor)
+
+
+def _plain(descriptor: int, inputs: list[str]) -> tuple[int, int]:
+    """Append what comes, fdatasync after each 256 KiB."""
     total = lines = unsynced = 0
     for _, piece in _pieces(inputs):
         total += len(piece)
@@ -125,7 +151,6 @@ def plain(out: Path, inputs: list[str]) -> tuple[int, int]:
             os.fdatasync(descriptor)
             unsynced = 0
     os.fdatasync(descriptor)
-    os.close(descriptor)
     return lines, total
 
 
@@ -135,21 +160,18 @@ KINDS = {"rows": rows, "blocks": blocks, "plain": plain}
 def main() -> None:
     """Run one bound."""
     kind, out, *inputs = sys.argv[1:]
-    started = time.perf_counter()
-    lines, total = KINDS[kind](Path(out), inputs)
-    wall_s = time.perf_counter() - started
-    # With the producers, as on the other side, where the supervisors' figures hold theirs.
+    with KINDS[kind](Path(out)) as copy:
+        cpu_before_s, started = _cpu_s(), time.perf_counter()
+        lines, total = copy(inputs)
+        wall_s = time.perf_counter() - started
+        cpu_s = _cpu_s() - cpu_before_s
+    print(json.dumps({"lines": lines, "bytes": total, "wall_s": wall_s, "cpu_s": cpu_s}))
+
+
+def _cpu_s() -> float:
+    """Return the CPU seconds of this process and of the producers that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(
-        json.dumps(
-            {
-                "lines": lines,
-                "bytes": total,
-                "wall_s": wall_s,
-                "cpu_s": sum(each.ru_utime + each.ru_stime for each in used),
-            }
-        )
-    )
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 if __name__ == "__main__":
