@@ -72,7 +72,6 @@ class StreamTotals(msgspec.Struct, frozen=True):
     """What a stream carried in all."""
 
     bytes: int
-    newlines: int
 
 
 class ExecFailure(msgspec.Struct, frozen=True):

@@ -247,10 +247,11 @@ class LogWriter:
         return moved
 
     async def _tell_consumed(self, running: RunningExecution, segment: int) -> None:
-        # One that does not answer keeps the segment; the next word frees it too.
+        # One that does not answer keeps the segment; the next word frees it too. Not said again
+        # before: a supervisor whose program has ended has gone, and much may be left to read.
+        self._told_segment = segment
         with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
             await running.consumed(segment)
-            self._told_segment = segment
 
 
 async def _content_of(chunks: ChunkStore, log: Log) -> ContentDigest:

@@ -22,7 +22,10 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Held:
-    """What a file of the spool holds, or would: size; of each stream [from, to, newlines]."""
+    """What a file of the spool holds, or would: size; of each stream [from, to, newlines].
+
+    Newlines are counted of what may become a gap; see `SpoolWriter`.
+    """
 
     __slots__ = ("size_bytes", "streams", "through")
 
@@ -112,8 +115,8 @@ class SpoolWriter:
         self.written_bytes = 0
         #: Bytes on disk, not yet consumed.
         self.kept_bytes = 0
-        #: Of each stream, all that was printed: [bytes, newlines].
-        self.totals = {STDOUT: [0, 0], STDERR: [0, 0]}
+        #: Of each stream, all that was printed, in bytes.
+        self.totals = {STDOUT: 0, STDERR: 0}
         self.current = -1
         self._folder = folder
         self._quota_bytes = quota_bytes
@@ -123,6 +126,7 @@ class SpoolWriter:
         self._syncing = SegmentSyncing(folder)
         self._fd = -1
         self._dirty: set[int] = set()
+        self._has_dropped = False
         self._synced_at = 0.0
         self._refused = Held()
         self._refused_why = ""
@@ -134,19 +138,19 @@ class SpoolWriter:
 
     def append(self, stream: int, buffer: bytearray, length: int) -> None:
         """Take one read of a pipe: the first `length` bytes of `buffer`."""
-        newlines = buffer.count(b"\n", 0, length)
-        total = self.totals[stream]
-        start, end = total[0], total[0] + length
-        total[0], total[1] = end, total[1] + newlines
+        start = self.totals[stream]
+        end = self.totals[stream] = start + length
+        counted = self._may_be_dropped(length)
         try:
             self._write(
                 [*self._refused_frame(), *_frame(stream, start, memoryview(buffer)[:length])]
             )
         except OSError as error:
-            self._refused.add(stream, start, end, newlines)
+            self._refused.add(stream, start, end, buffer.count(b"\n", 0, length))
             self._refused_why = "disk_full" if error.errno in _NO_ROOM else "disk_failed"
         else:
             self._refused_told()
+            newlines = buffer.count(b"\n", 0, length) if counted else 0
             self._segments[self.current].add(stream, start, end, newlines)
 
     def sync_due_s(self, now: float) -> float | None:
@@ -206,6 +210,16 @@ class SpoolWriter:
         self.written_bytes += size
         self._dirty.add(self.current)
 
+    def _may_be_dropped(self, length: int) -> bool:
+        """Whether what is written now may have to make way: only then its newlines are needed.
+
+        What is written while the whole of its segment is sure to lie in the head's half of the
+        quota stays there: the head only grows shorter before it. Nearly all output is of that
+        kind, and counting costs as much as the disk does.
+        """
+        head_bytes = self.kept_bytes + self._segment_bytes + length
+        return self._has_dropped or head_bytes > self._quota_bytes // 2
+
     def _is_full(self, next_bytes: int) -> bool:
         used_bytes = self._segments[self.current].size_bytes
         return used_bytes > 0 and used_bytes + next_bytes > self._segment_bytes
@@ -239,6 +253,7 @@ class SpoolWriter:
 
     def _drop(self, victim: int) -> None:
         """Put a gap in the place of `victim`, made one with the gaps beside it."""
+        self._has_dropped = True
         gap = self._segments[victim]
         first = last = victim
         for number, held in self._segments.items():

@@ -31,6 +31,18 @@ class LogGrew(NamedTuple):
     checkout_id: str = ""
 
 
+class ChunksCommitted(NamedTuple):
+    """These chunks of one log were committed at its end, in order."""
+
+    chunks: Sequence[LogChunk | GapChunk]
+
+
+class ChunksChanged(NamedTuple):
+    """Chunks of a log that were committed before are no longer what they were, or are gone."""
+
+    execution_id: str
+
+
 class PendingOps(NamedTuple):
     """Ops the hive has not got: how many, how large, and when the oldest happened."""
 

@@ -5,7 +5,7 @@ know, or others under the same numbers. What the hive holds stays; what it lacks
 numbers behind a gap. Works inside a unit of the chunk store.
 """
 
-from node_agent.store.contract import Log, LogGrew
+from node_agent.store.contract import ChunksChanged, Log, LogGrew
 from node_agent.store.log_rows import chunks_from, insert_chunk, log_of, log_row
 from node_agent.store.transaction import Row, Transaction
 from protocol.errors import ErrorCode, LocalProtocolError
@@ -74,6 +74,7 @@ async def adopt(tx: Transaction, mark: LogMark, held_through: int, now_ms: int) 
         },
     )
     adopted = log_of(await log_row(tx, mark.execution_id))
+    tx.announce(ChunksChanged(mark.execution_id))
     tx.announce(LogGrew(mark.execution_id, adopted.next_chunk, adopted.closed, adopted.checkout_id))
     return adopted
 

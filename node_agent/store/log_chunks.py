@@ -12,7 +12,14 @@ from typing import Any, Final
 
 from node_agent.failpoints import failpoint
 from node_agent.store import log_purge
-from node_agent.store.contract import Cut, Log, LogGrew, PendingChunks
+from node_agent.store.contract import (
+    ChunksChanged,
+    ChunksCommitted,
+    Cut,
+    Log,
+    LogGrew,
+    PendingChunks,
+)
 from node_agent.store.database import Database
 from node_agent.store.errors import LogMoved
 from node_agent.store.log_adoption import adopt
@@ -25,6 +32,7 @@ from node_agent.store.log_rows import (
     log_of,
     log_row,
 )
+from node_agent.store.recent_chunks import RecentChunks
 from node_agent.store.transaction import Transaction
 from protocol.errors import ErrorCode, LocalProtocolError, SkepError
 from protocol.log_chunks import GapChunk, LogChunk, LogCursor, advance, check_follows
@@ -46,6 +54,16 @@ class SqliteChunkStore:
         self._acks: dict[str, int] = {}
         self._writing_acks: asyncio.Task[None] | None = None
         self._ack_soon = asyncio.Event()
+        self._recent = RecentChunks()
+        # Before any other listener: one that is told of a chunk may ask for it at once.
+        database.listen(self._committed)
+
+    def _committed(self, events: Sequence[object]) -> None:
+        for event in events:
+            if isinstance(event, ChunksCommitted):
+                self._recent.add(event.chunks)
+            elif isinstance(event, ChunksChanged):
+                self._recent.forget(event.execution_id)
 
     async def open_log(self, execution_id: str, attempt_id: str, checkout_id: str) -> Log:
         return await self._database.write(
@@ -76,6 +94,11 @@ class SqliteChunkStore:
     async def chunks_from(
         self, execution_id: str, chunk_seq: int, *, chunks_max: int, bytes_max: int
     ) -> list[LogChunk | GapChunk]:
+        recent = self._recent.chunks_from(
+            execution_id, chunk_seq, chunks_max=chunks_max, bytes_max=bytes_max
+        )
+        if recent:
+            return recent
         return await self._sound(chunks_from, execution_id, chunk_seq, chunks_max, bytes_max)
 
     async def whole_from(self, execution_id: str, chunk_seq: int) -> bool:
@@ -282,6 +305,7 @@ async def _commit_to(tx: Transaction, execution_id: str, cuts: Sequence[Cut]) ->
             blob_bytes += len(chunk.blob)
             more_bytes += chunk.raw_bytes
     await _set_cursor(tx, execution_id, cursor, blob_bytes, more_bytes, cuts[-1][1])
+    tx.announce(ChunksCommitted([chunk for chunk, _ in cuts]))
     tx.announce(LogGrew(execution_id, cursor.next_chunk, False, row["checkout_id"]))
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 from node_agent.failpoints import failpoint
-from node_agent.store.contract import LogGrew
+from node_agent.store.contract import ChunksChanged, LogGrew
 from node_agent.store.log_adoption import chain_again
 from node_agent.store.log_rows import log_row
 from node_agent.store.transaction import Transaction
@@ -54,5 +54,6 @@ async def make_gap(tx: Transaction, execution_id: str, chunk_seq: int) -> None:
             )
         cursor = await chain_again(tx, execution_id, cursor)
         await tx.execute(_SET_DIGEST, {"execution_id": execution_id, "digest": cursor.digest})
+    tx.announce(ChunksChanged(execution_id))
     tx.announce(LogGrew(execution_id, log["next_chunk"], bool(log["closed"])))
     failpoint("node.logs.gap_made")

@@ -6,6 +6,7 @@ Must not decide which: `retention` does. Works inside units of the chunk store.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from node_agent.store.contract import ChunksChanged
 from node_agent.store.log_rows import log_row
 from node_agent.store.transaction import Transaction
 from protocol.errors import ErrorCode, LocalProtocolError
@@ -45,6 +46,7 @@ async def plan_purge(tx: Transaction, execution_id: str, now_ms: int) -> None:
     if not row["closed"]:
         raise LocalProtocolError(ErrorCode.INTERNAL, f"the log of {execution_id} is still open")
     await tx.execute(_PLAN_PURGE, {"execution_id": execution_id, "now_ms": now_ms})
+    tx.announce(ChunksChanged(execution_id))
 
 
 async def purge_some(tx: Transaction, execution_id: str) -> int:

@@ -7,10 +7,9 @@ from typing import Any
 
 from node_agent.store.contract import Log
 from node_agent.store.errors import NotStored
+from node_agent.store.recent_chunks import CHUNK_OVERHEAD_BYTES
 from node_agent.store.transaction import Row, Transaction
 from protocol.log_chunks import GapChunk, LogChunk
-
-_GAP_OVERHEAD_BYTES = 64
 
 LOG_COLUMNS = """
 execution_id, attempt_id, checkout_id, next_chunk, next_entry, digest, raw_bytes, blob_bytes,
@@ -144,7 +143,7 @@ async def chunks_from(
 
     def full(row: Row) -> bool:
         nonlocal left
-        left -= len(row["blob"] or b"") + _GAP_OVERHEAD_BYTES
+        left -= len(row["blob"] or b"") + CHUNK_OVERHEAD_BYTES
         return left < 0
 
     rows = await tx.fetch_up_to(

@@ -33,7 +33,7 @@ def gap_frame(streams: dict[int, list[int]], reason: str = "quota", **fields: in
 
 def end(folder: Path, stdout: int, stderr: int = 0) -> None:
     """Write the record of the end, with what was printed in all."""
-    streams = {"1": {"bytes": stdout, "newlines": 0}, "2": {"bytes": stderr, "newlines": 0}}
+    streams = {"1": {"bytes": stdout}, "2": {"bytes": stderr}}
     write_record(folder / "exit", {"version": 1, "exit_code": 0, "streams": streams})
 
 

@@ -35,13 +35,12 @@ def append(writer: SpoolWriter, stream: int, payload: bytes) -> None:
 def finish(folder: Path, writer: SpoolWriter) -> None:
     """End the spool, with the record that counts it."""
     writer.finish()
-    totals = writer.totals.items()
-    streams = {str(s): {"bytes": n, "newlines": lines} for s, (n, lines) in totals}
+    streams = {str(stream): {"bytes": total} for stream, total in writer.totals.items()}
     write_record(folder / "exit", {"version": 1, "streams": streams})
 
 
 def test_segments_roll_and_are_counted(tmp_path: Path) -> None:
-    """Segments stay within their size, and totals count bytes and newlines of each stream."""
+    """Segments stay within their size, and totals count the bytes of each stream."""
     writer = writer_of(tmp_path)
     for n in range(100):
         append(writer, STDOUT if n % 3 else STDERR, b"%03d\n" % n * 50)
@@ -50,7 +49,7 @@ def test_segments_roll_and_are_counted(tmp_path: Path) -> None:
     assert len(sizes) > 5
     assert max(sizes) <= 4096
     assert sum(sizes) == writer.written_bytes == writer.kept_bytes
-    assert writer.totals == {STDOUT: [66 * 200, 66 * 50], STDERR: [34 * 200, 34 * 50]}
+    assert writer.totals == {STDOUT: 66 * 200, STDERR: 34 * 200}
     out, err = both_streams(read_rest(SpoolReader(tmp_path)))
     assert out == b"".join(b"%03d\n" % n * 50 for n in range(100) if n % 3)
     assert err == b"".join(b"%03d\n" % n * 50 for n in range(100) if not n % 3)
@@ -127,6 +126,25 @@ def test_quota_keeps_the_beginning_and_the_end(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("out.*"))) < 45
 
 
+@pytest.mark.parametrize("consume_every", [7, 60, 400])
+def test_gaps_count_the_lines_they_stand_for(tmp_path: Path, consume_every: int) -> None:
+    """Also where the head was consumed and what was beyond it moved up before the quota was met."""
+    writer = writer_of(tmp_path, quota_bytes=8_000, segment_bytes=1000)
+    reader, pieces = SpoolReader(tmp_path), []
+    for n in range(3_000):
+        append(writer, STDOUT, b"%06d\n" % n)
+        if n % 500 < 250 and n % consume_every == 0:
+            pieces += reader.read(2_000)
+            writer.consumed(reader.position.segment)
+    finish(tmp_path, writer)
+    pieces += read_rest(reader)
+    gaps = gaps_of(pieces)
+    assert gaps
+    for gap in gaps:
+        assert gap.newlines in {None, gap.stdout_bytes // 7}
+    assert any(gap.newlines for gap in gaps)
+
+
 def test_disk_without_room(tmp_path: Path) -> None:
     """What a full disk refuses is counted and told of once there is room, and output goes on."""
     writer = writer_of(tmp_path, segment_bytes=1 << 20)
@@ -171,7 +189,7 @@ def test_disk_full_to_the_end(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert writer.failure == "disk_full"
     finish(tmp_path, writer_of(tmp_path / "none"))
-    streams = {"1": {"bytes": 200, "newlines": 0}, "2": {"bytes": 0, "newlines": 0}}
+    streams = {"1": {"bytes": 200}, "2": {"bytes": 0}}
     write_record(tmp_path / "exit", {"version": 1, "streams": streams})
     pieces = read_rest(SpoolReader(tmp_path))
     check_accounted(pieces, b"a" * 100 + b"b" * 100, b"")
@@ -247,4 +265,4 @@ def test_run_folder_taken_away(tmp_path: Path) -> None:
     writer.sync(100.0)
     writer.finish()
     assert writer.failure
-    assert writer.totals[STDOUT] == [9900, 0]
+    assert writer.totals[STDOUT] == 9900

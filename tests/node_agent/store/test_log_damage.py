@@ -98,6 +98,8 @@ async def logs(tmp_path: Path) -> AsyncIterator[SqliteChunkStore]:
     store = SqliteChunkStore(database, lambda: 1)
     await store.open_log("e", "a", "c")
     await store.commit([(chunk, b"") for chunk in made(10)])
+    # Anew, as after a restart: what is still in memory was not damaged on the disk.
+    store = SqliteChunkStore(database, lambda: 1)
     yield store
     await store.close()
     await database.close()
