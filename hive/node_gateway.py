@@ -45,6 +45,8 @@ _STORE_FULL_RETRY_S: Final = 2.0
 _CONNECTS_PER_MINUTE_MAX: Final = 30
 #: How often the control round trip is measured while log bytes arrive.
 _MEASURE_INTERVAL_S: Final = 1.0
+#: ... and how soon again while a fast link's window still grows.
+_MEASURE_AGAIN_S: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,7 @@ class _Link:
         self._log_bytes_came = False
         #: What `on_caught_up` is given, until it was.
         self._logs_coming: Collection[str] | None = None
+        self._window_grows = False
         self._closing = False
 
     # --- life ---------------------------------------------------------------------------------
@@ -351,7 +354,10 @@ class _Link:
         if sent_at is None or self.live is None:
             return
         self.live.round_trip_ms = (time.monotonic() - sent_at) * 1000
+        window = self.machine.credit.window
         grant = self.machine.round_trip(self.live.round_trip_ms)
+        fast = self.live.round_trip_ms <= limits.FAST_ROUND_TRIP_MS_MAX
+        self._window_grows = fast and self.machine.credit.window > window
         if grant is not None:
             await self.send(grant)
 
@@ -468,14 +474,19 @@ class _Link:
 
     async def _run_pings(self) -> None:
         opened_at = last_ping = time.monotonic()
+        wait_s = _MEASURE_INTERVAL_S
         while True:
-            await asyncio.sleep(_MEASURE_INTERVAL_S)
+            await asyncio.sleep(wait_s)
             now = time.monotonic()
             if now - opened_at > limits.LINK_AGE_S_MAX:
                 await self.close(ErrorCode.DRAINING)
                 return
-            if self._log_bytes_came or now - last_ping >= limits.PING_INTERVAL_S:
-                self._log_bytes_came = False
+            wait_s = _MEASURE_INTERVAL_S
+            measure_s = _MEASURE_AGAIN_S if self._window_grows else _MEASURE_INTERVAL_S
+            if now - last_ping >= (measure_s if self._log_bytes_came else limits.PING_INTERVAL_S):
+                # By then the answer has come, over a link fast enough for another measurement.
+                wait_s = _MEASURE_AGAIN_S
+                self._log_bytes_came = self._window_grows = False
                 last_ping = now
                 self._ping_no += 1
                 if len(self._pings) < 16:

@@ -328,13 +328,17 @@ class LogCutter:
         self._waiting_since_ms = min(self._waiting_since_ms, now_ms)
         return max(0, self._waiting_since_ms + limits.CHUNK_CUT_MS - now_ms)
 
-    def take(self, now_ms: int, *, flush: bool = False) -> list[CutChunk]:
-        """Return the chunks that are due, in order. `flush`: all output has ended."""
+    def take(self, now_ms: int, *, flush: bool = False, more: bool = False) -> list[CutChunk]:
+        """Return the chunks that are due, in order. `flush`: all output has ended.
+
+        `more`: what comes next is there to be fed at once. Then only what is full is due, so that a
+        program that prints fast makes few chunks, and large ones.
+        """
         if flush:
             for source in self._streams.values():
                 self._wait_for_output(source, now_ms, source.flush())
         cut: list[CutChunk] = []
-        while self._waiting and (flush or self.due(now_ms) == 0):
+        while self._waiting and (flush or self._is_due(now_ms, more=more)):
             first = self._waiting[0]
             if isinstance(first, _Gap):
                 cut.append(self._cut_gap(first))
@@ -345,6 +349,11 @@ class LogCutter:
                 # late would else be cut into a full chunk and a tiny one, over and over.
                 self._waiting_since_ms = now_ms
         return cut
+
+    def _is_due(self, now_ms: int, *, more: bool) -> bool:
+        if more and not self._gaps_waiting:
+            return self._waiting_bytes >= limits.CHUNK_RAW_BYTES_MAX
+        return self.due(now_ms) == 0
 
     def end(self) -> LogTotals:
         """Return what the whole log is, once everything is taken."""

@@ -63,6 +63,7 @@ class LogWriter:
         self._told_segment = 0
         self._live_bytes_max = live_bytes_max
         self._live = True
+        self._prints_fast = False
         #: Whether anything was in the log when it was opened.
         self.has_output = has_output
 
@@ -175,16 +176,19 @@ class LogWriter:
 
     async def _take_in(self, reader: SpoolReader) -> list[CutChunk]:
         """Read what there is, up to some chunks of it; return what is to be committed."""
-        self._read(reader, _READ_HERE_BYTES)
-        if reader.exhausted:
-            return self._cutter.take(now_ms())
+        if not self._prints_fast:
+            self._read(reader, _READ_HERE_BYTES)
+            if reader.exhausted:
+                return self._cutter.take(now_ms())
         # The program prints fast. Compressing and hashing leave the interpreter to others, so the
         # loop goes on sending meanwhile.
-        return await asyncio.to_thread(self._read_and_take, reader)
+        cuts = await asyncio.to_thread(self._read_and_take, reader)
+        self._prints_fast = not reader.exhausted
+        return cuts
 
     def _read_and_take(self, reader: SpoolReader) -> list[CutChunk]:
         self._read(reader, _READ_BYTES)
-        return self._cutter.take(now_ms())
+        return self._cutter.take(now_ms(), more=not reader.exhausted)
 
     def _read(self, reader: SpoolReader, bytes_max: int) -> None:
         position = reader.position

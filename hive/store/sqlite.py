@@ -47,7 +47,9 @@ READ_S_MAX: Final = 5.0
 READERS: Final = 3
 #: A write-ahead log larger than this is emptied as soon as nothing waits to be written.
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
-_CHECKPOINT_PAGES: Final = 4_000
+#: Chunks are tens of kilobytes: half as many pages to write, twice, as of SQLite's usual size.
+_PAGE_BYTES: Final = 8192
+_CHECKPOINT_PAGES: Final = 2_000
 _BUSY_TIMEOUT_MS: Final = 5_000
 #: Steps of SQLite's machine between two looks at the clock: well under a millisecond.
 _PROGRESS_STEPS: Final = 4_000
@@ -351,6 +353,8 @@ def _prepare_writer(connection: sqlite3.Connection) -> None:
     if schema.schema_version(connection) > schema.migrations()[-1][0]:
         # Before the journal mode is touched: a newer store is not written to at all.
         schema.migrate(connection)
+    # Of a new file only.
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -42,6 +42,8 @@ QUEUE_UNITS_MAX: Final = 1_000
 READERS_MAX: Final = 2
 #: A longer read would keep the write-ahead log from being reset.
 READ_S_MAX: Final = 5.0
+#: Chunks are tens of kilobytes: half as many pages to write, twice, as of SQLite's usual size.
+_PAGE_BYTES: Final = 8192
 #: The write-ahead log is cut back to this after a checkpoint.
 _WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 _BUSY_MS: Final = 5_000
@@ -338,8 +340,9 @@ def _prepare(
     connection.row_factory = sqlite3.Row
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
     schemas.check(connection, str(path), steps)
+    # Both only before the first table, and only then are they obeyed.
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     if shrinks:
-        # Only before the first table, and only then is it obeyed.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

@@ -41,7 +41,7 @@ class WrongRun(Exception):  # noqa: N818  a fast wrong run is no run
 
 def run(*, quick: bool) -> bool:
     """Run the benchmark; return whether every gate holds."""
-    lines, rounds = (150_000, 2) if quick else (600_000, 5)
+    lines, rounds = (400_000, 2) if quick else (600_000, 5)
     folder = Path(tempfile.mkdtemp(prefix="skep-bench-"))
     _adopt_orphans()
     try:

@@ -149,6 +149,25 @@ def test_chunks_grow_with_the_speed_of_output() -> None:
     assert cutter.waiting_bytes < limits.CHUNK_RAW_BYTES_CUT
 
 
+def test_only_full_chunks_are_cut_while_more_is_there() -> None:
+    """A spool read piece by piece gives the same few large chunks; a gap waits for nothing."""
+    cutter = LogCutter("e")
+    line, at = b"x" * 99 + b"\n", 0
+    cuts: list[CutChunk] = []
+    for number in range(40):
+        cutter.feed(STDOUT, number, line * 500, (0, at), at)
+        at += 50_000
+        cuts += cutter.take(10_000 + number * 1_000, more=True)
+        assert cutter.waiting_bytes < limits.CHUNK_RAW_BYTES_MAX
+    sizes = [cut.chunk.raw_bytes for cut in cuts if isinstance(cut.chunk, LogChunk)]
+    assert len(sizes) == 7
+    assert min(sizes) > limits.CHUNK_RAW_BYTES_MAX - 50_100
+    cutter.gap("quota", 60_000, (0, at), stdout_bytes=5)
+    rest = cutter.take(60_000, more=True)
+    assert [type(cut.chunk) for cut in rest] == [LogChunk, GapChunk]
+    assert cutter.waiting_bytes == 0
+
+
 def test_what_is_left_waits_its_own_time() -> None:
     """After a full chunk the rest is due 250 ms after it came, not after what was before it."""
     cutter = LogCutter("e")
