@@ -1,4 +1,4 @@
-"""The newest chunks in memory: exactly what was committed, bounded, never what is no longer true."""
+"""The newest chunks in memory: what was committed, bounded, never what is no longer true."""
 
 from pathlib import Path
 
