@@ -80,6 +80,9 @@ ROUTES: Final[dict[str, Requirement]] = {
     "GET /api/v1/stream": _V,
     "GET /api/v1/operations": _V,
     "GET /api/v1/operations/{key}": _V,
+    # The handler asks for the role that the operation itself needs.
+    "POST /api/v1/operations/{key}/cancel": _O,
+    "POST /api/v1/operations/{key}/confirm": _O,
     "GET /api/v1/events": Need.AUDIT,
     "GET /api/v1/tokens": _A,
     "POST /api/v1/tokens": _A,

@@ -197,6 +197,7 @@ class NodeRegistry:
         project_id: str | None = None,
         idempotency_key: str | None = None,
         expected_head: str | None = None,
+        expected_execution: str | None = None,
         deadline_s: float,
     ) -> bytes:
         """Run a unary operation at its node; return the reply's msgpack bytes.
@@ -214,6 +215,7 @@ class NodeRegistry:
             project_id=project_id,
             idempotency_key=idempotency_key,
             expected_head=expected_head,
+            expected_execution=expected_execution,
             deadline_s=deadline_s,
         )
         try:
@@ -269,6 +271,7 @@ class NodeRegistry:
         project_id: str | None,
         idempotency_key: str | None,
         expected_head: str | None,
+        expected_execution: str | None = None,
         deadline_s: float,
     ) -> _PendingCall:
         node = self._nodes.get(node_id)
@@ -308,6 +311,7 @@ class NodeRegistry:
             time_left_ms=int(deadline_s * 1000),
             idempotency_key=idempotency_key,
             expected_head=expected_head,
+            expected_execution=expected_execution,
         )
         pending = _PendingCall(
             call,

@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from typing import Final, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -19,7 +20,7 @@ from hive.failpoints import failpoint
 from hive.node_registry import NodeStream
 from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError, operation_error
 from protocol.operation_values import Request
-from protocol.operations import OPERATIONS, Operation, Role
+from protocol.operations import Operation, Role
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,10 @@ NOTHING_DONE: Final = frozenset(
         ErrorCode.STORE_FULL,
     }
 )
+#: Those of them that may come before the node looks whether it knows the key.
+_NOT_HEARD: Final = NOTHING_DONE - {ErrorCode.NODE_FULL}
+#: What a node says of a call before it answers it, or what is said in its stead.
+_NO_ANSWER: Final = NOTHING_DONE | {ErrorCode.UNKNOWN_OUTCOME, ErrorCode.IN_PROGRESS}
 #: Changing calls under way at a time; each holds a task and a row.
 _UNDER_WAY_MAX: Final = 2000
 
@@ -47,7 +52,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The hive's own record of a changing call. `status`: sent, done, failed or unknown."""
+    """The hive's own record of a changing call. `status` as in `hive.store.operations`."""
 
     key: str
     body_hash: str
@@ -62,7 +67,14 @@ class OperationRecords(Protocol):
     """Where changing calls are recorded."""
 
     async def begin(
-        self, *, key: str, body_hash: str, operation: str, target: Target, actor: str
+        self,
+        *,
+        key: str,
+        body_hash: str,
+        operation: str,
+        target: Target,
+        actor: str,
+        expected_head: str | None,
     ) -> Recorded | None:
         """Record a call before it leaves; return the record of that key where there is one."""
         ...
@@ -93,6 +105,7 @@ class Nodes(Protocol):
         project_id: str | None = None,
         idempotency_key: str | None = None,
         expected_head: str | None = None,
+        expected_execution: str | None = None,
         deadline_s: float,
     ) -> bytes: ...
 
@@ -121,6 +134,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     said: bytes
     expected_head: str | None = None
+    #: Of one that waited for its node: the newest run its caller saw. Not part of what the key
+    #: stands for.
+    expected_execution: str | None = None
     deadline_s: float
 
     @property
@@ -202,15 +218,27 @@ class OperationProxy:
         The same key again gets the stored reply or error, or `in_progress`. Raises OperationError;
         `unknown` where nobody can say whether it was done.
         """
-        if intent.key in self._under_way:
-            raise _in_progress(intent.key)
+        self._check_free(intent.key)
+        return await self._run(intent.key, self._carry(intent, target, request))
+
+    async def deliver(self, intent: Intent, target: Target, body: bytes) -> bytes:
+        """Send a changing call whose caller keeps the record of it; return the reply.
+
+        Raises OperationError: the node's own; `unknown` where it may have been carried out.
+        """
+        self._check_free(intent.key)
+        return await self._run(intent.key, self._call(intent, target, body))
+
+    def _check_free(self, key: str) -> None:
+        if key in self._under_way:
+            raise _in_progress(key)
         if len(self._under_way) >= _UNDER_WAY_MAX:
             raise OperationError(ErrorCode.SLOW_DOWN, "too many operations are under way")
-        task = asyncio.create_task(
-            self._carry(intent, target, request), name=f"operation {intent.key}"
-        )
-        self._under_way[intent.key] = task
-        task.add_done_callback(lambda done: self._landed(intent.key, done))
+
+    async def _run(self, key: str, call: Coroutine[Any, Any, bytes]) -> bytes:
+        task = asyncio.create_task(call, name=f"operation {key}")
+        self._under_way[key] = task
+        task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(task)
 
     def _landed(self, key: str, task: asyncio.Task[bytes]) -> None:
@@ -226,38 +254,62 @@ class OperationProxy:
             operation=intent.operation,
             target=target,
             actor=intent.principal.name,
+            expected_head=intent.expected_head,
         )
         if recorded is not None:
             stored = settled_reply(recorded, intent)
             if stored is not None:
                 return stored
-            if recorded.status != "failed" and recorded.node_id:
+            told = recorded.status == "done" or (recorded.status == "failed" and not recorded.error)
+            again = told or recorded.status in {"sent", "unknown"}
+            if again and recorded.node_id:
                 # It may have been done there: only that node can tell, and it knows the key.
                 target = msgspec.structs.replace(target, node_id=recorded.node_id)
+            if told:
+                return await self._fetch_answer(intent, target, request, recorded.status)
             await self._records.send_again(intent.key, target.node_id)
+            failpoint("hive.operation.recorded")
+            return await self._send(intent, target, request, again=again)
         failpoint("hive.operation.recorded")
         return await self._send(intent, target, request)
 
-    async def _send(self, intent: Intent, target: Target, request: Request) -> bytes:
-        operation = OPERATIONS[intent.operation]
+    async def _fetch_answer(
+        self, intent: Intent, target: Target, request: Request, status: str
+    ) -> bytes:
+        """Get the answer of what its node reported as settled; the record stays whatever comes."""
         try:
-            reply = await self._nodes.call(
-                target.node_id,
-                operation.name,
-                target.attempt_id,
-                msgspec.msgpack.encode(request),
-                actor=intent.principal.name,
-                role=intent.principal.role,
-                project_id=target.project_id,
-                idempotency_key=intent.key,
-                expected_head=intent.expected_head,
-                deadline_s=intent.deadline_s,
-            )
+            reply = await self._call(intent, target, msgspec.msgpack.encode(request))
+        except OperationError as error:
+            if error.code is not ErrorCode.NODE_OFFLINE:
+                if status == "failed" and error.code not in _NO_ANSWER:
+                    await self._settle(intent.key, status="failed", error=error.body())
+                raise
+            raise OperationError(
+                ErrorCode.NODE_OFFLINE,
+                f"its node reported this as {status}; the answer itself is with the node",
+                hint=f"hive operations show {intent.key} says what is known.",
+                key=intent.key,
+                status=status,
+            ) from error
+        await self._settle(intent.key, status="done", reply=reply)
+        return reply
+
+    async def _send(
+        self, intent: Intent, target: Target, request: Request, *, again: bool = False
+    ) -> bytes:
+        """Send a recorded call. `again`: it left before, and may have been done then."""
+        try:
+            reply = await self._call(intent, target, msgspec.msgpack.encode(request))
         except SkepError as error:
             if error.code is ErrorCode.UNKNOWN_OUTCOME:
                 unknown = _unknown(intent.key, error.message)
                 await self._settle(intent.key, status="unknown", error=unknown.body())
                 raise unknown from error
+            if again and error.code in _NOT_HEARD:
+                # This sending did nothing; of the first one nobody knows yet.
+                unknown = _unknown(intent.key, f"asked again: {error.message}")
+                await self._settle(intent.key, status="unknown", error=unknown.body())
+                raise
             if error.code is not ErrorCode.IN_PROGRESS:
                 await self._settle(intent.key, status="failed", error=error.body())
             raise
@@ -276,6 +328,21 @@ class OperationProxy:
         failpoint("hive.operation.settled")
         return reply
 
+    async def _call(self, intent: Intent, target: Target, body: bytes) -> bytes:
+        return await self._nodes.call(
+            target.node_id,
+            intent.operation,
+            target.attempt_id,
+            body,
+            actor=intent.principal.name,
+            role=intent.principal.role,
+            project_id=target.project_id,
+            idempotency_key=intent.key,
+            expected_head=intent.expected_head,
+            expected_execution=intent.expected_execution,
+            deadline_s=intent.deadline_s,
+        )
+
     async def _settle(
         self,
         key: str,
@@ -292,8 +359,13 @@ class OperationProxy:
             log.exception("what became of operation %s could not be recorded", key)
 
 
-def settled_reply(recorded: Recorded, intent: Intent) -> bytes | None:
-    """Return the stored reply, None where the call should leave (again); raise the stored error."""
+def settled_reply(
+    recorded: Recorded, intent: Intent, *, kept_is_fine: bool = False
+) -> bytes | None:
+    """Return the stored reply, None where the call should leave (again); raise the stored error.
+
+    One that is kept for its node leaves by itself; unless `kept_is_fine`, that is an error too.
+    """
     if recorded.body_hash != intent.body_hash or recorded.actor != intent.principal.name:
         raise OperationError(
             ErrorCode.KEY_REUSED,
@@ -304,10 +376,18 @@ def settled_reply(recorded: Recorded, intent: Intent) -> bytes | None:
     if recorded.status == "done" and recorded.reply is not None:
         # Without a reply it is the node's own report that settled it: the node has the reply.
         return recorded.reply
-    if recorded.status == "failed" and recorded.error is not None:
+    if recorded.status in {"failed", "expired", "cancelled"} and recorded.error is not None:
         error = operation_error(recorded.error)
         if error.code not in NOTHING_DONE:
             raise error
+    if recorded.status in {"waiting", "delivered"} and not kept_is_fine:
+        raise OperationError(
+            ErrorCode.IN_PROGRESS,
+            "this operation is kept for its node and leaves by itself",
+            hint=f"hive operations show {intent.key} says how it stands;"
+            f" hive operations cancel {intent.key} takes it back while it waits.",
+            key=intent.key,
+        )
     return None
 
 

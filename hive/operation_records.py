@@ -17,7 +17,14 @@ class StoredRecords:
         self._database = database
 
     async def begin(
-        self, *, key: str, body_hash: str, operation: str, target: Target, actor: str
+        self,
+        *,
+        key: str,
+        body_hash: str,
+        operation: str,
+        target: Target,
+        actor: str,
+        expected_head: str | None,
     ) -> Recorded | None:
         """Record a call before it leaves; return the record of that key where there is one."""
         row = await self._database.write(
@@ -26,23 +33,14 @@ class StoredRecords:
             body_hash=body_hash,
             operation=operation,
             actor=actor,
+            expected_head=expected_head,
             now_ms=now_ms(),
             node_id=target.node_id,
             attempt_id=target.attempt_id or None,
             task_id=target.task_id,
             project_id=target.project_id,
         )
-        if row is None:
-            return None
-        return Recorded(
-            key=row.key,
-            body_hash=row.body_hash,
-            actor=row.actor,
-            status=row.status,
-            node_id=row.node_id,
-            reply=row.reply,
-            error=error_of(row),
-        )
+        return None if row is None else recorded_of(row)
 
     async def send_again(self, key: str, node_id: str) -> None:
         """Record that a recorded call leaves once more, to this node."""
@@ -61,6 +59,19 @@ class StoredRecords:
             error=None if error is None else msgspec.json.encode(error).decode(),
             attempt_id=None if reply is None else _attempt_of(reply),
         )
+
+
+def recorded_of(row: operations.OperationRow) -> Recorded:
+    """Return a stored record as the proxy judges it."""
+    return Recorded(
+        key=row.key,
+        body_hash=row.body_hash,
+        actor=row.actor,
+        status=row.status,
+        node_id=row.node_id,
+        reply=row.reply,
+        error=error_of(row),
+    )
 
 
 def error_of(row: operations.OperationRow) -> ErrorBody | None:

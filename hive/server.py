@@ -24,6 +24,7 @@ from hive.api.middleware import TokenCache, errors, guard, safe_headers
 from hive.api.routes import add_routes
 from hive.backfill import Backfill
 from hive.config import HiveConfig, check_exposure
+from hive.deferred_operations import DeferredOperations
 from hive.failure_limit import FailureLimit
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
@@ -122,6 +123,7 @@ class Hive:
             on_caught_up=self.backfill.caught_up,
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
+        self.deferred = DeferredOperations(database, self.proxy, self.registry.is_online, now_ms)
         self.context = HiveContext(
             config=config,
             hive_id=row.hive_id,
@@ -134,6 +136,7 @@ class Hive:
             registry=self.registry,
             backfill=self.backfill,
             proxy=self.proxy,
+            deferred=self.deferred,
             tokens=TokenCache(self._authenticate, config.token_cached_s),
             enrol_failures=FailureLimit(config.enrol_failures_per_minute_max),
             url=config.url,
@@ -155,6 +158,7 @@ class Hive:
     async def _on_live(self, node_id: str) -> None:
         await self.briefing.connected(node_id)
         self.backfill.reconnected(node_id)
+        self.deferred.connected(node_id)
 
     async def _on_change(self, node_id: str) -> None:
         await self.database.write(_seen_and_changed, node_id, now_ms())
@@ -318,6 +322,7 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
         asyncio.create_task(hive.backfill.run(), name="backfill"),
         asyncio.create_task(hive.briefing.run(), name="briefing"),
         asyncio.create_task(hive.run_seen(), name="seen"),
+        asyncio.create_task(hive.deferred.run(), name="deferred operations"),
     ]
     try:
         port = await _listen(config, runner, tls)

@@ -32,7 +32,7 @@ from node_agent.run_context import RunContext
 from node_agent.secret_values import values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
 from node_agent.stamps import now_ms
-from node_agent.store import node_states
+from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
@@ -84,6 +84,7 @@ class Agent:
             stores.ledger,
             node_id=identity.node_id,
             refused=config.refuse,
+            runs_of=self._agent_runs,
         )
         self._upkeep = Upkeep(
             database=stores.database,
@@ -139,6 +140,9 @@ class Agent:
             log.info("ready: node %s (%s) at %s", name, self._identity.node_id, path)
             await self._serve(stop)
             log.info("stopping; what runs goes on without the agent")
+
+    async def _agent_runs(self, attempt_id: str) -> list[str]:
+        return await self._stores.database.read(attempts.agent_runs, attempt_id)
 
     async def _tell_of_damage(self) -> None:
         if (aside := self._stores.logs.replaced) is not None:

@@ -76,7 +76,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         int, Meta(ge=0, description="Logs that may be deleted are deleted beyond this size.")
     ] = 2 * 1024 * 1024 * 1024
     operation_keys_kept_days: Annotated[
-        float, Meta(gt=0, description="How long a repeated idempotency key finds its result.")
+        float, Meta(ge=15, description="How long a repeated idempotency key finds its result.")
     ] = 30.0
     drain_s: Annotated[
         float,

@@ -35,12 +35,14 @@ class ErrorCode(enum.StrEnum):
     KEY_REUSED = "key_reused"
     ATTEMPT_REQUIRED = "attempt_required"
     EXPECTED_HEAD_MOVED = "expected_head_moved"
+    EXPECTED_EXECUTION_MOVED = "expected_execution_moved"
     TOO_LARGE = "too_large"
     NODE_OFFLINE = "node_offline"
     HIVE_OFFLINE = "hive_offline"
     NODE_FAILED = "node_failed"
     UNKNOWN_OUTCOME = "unknown"
     DEADLINE_PASSED = "deadline_passed"
+    EXPIRED = "expired"
     CANCELLED = "cancelled"
     NOT_AVAILABLE = "not_available"
     STORE_FULL = "store_full"
@@ -91,12 +93,14 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.KEY_REUSED: Meaning(None, 409, False),
     ErrorCode.ATTEMPT_REQUIRED: Meaning(None, 409, False),
     ErrorCode.EXPECTED_HEAD_MOVED: Meaning(None, 409, False),
+    ErrorCode.EXPECTED_EXECUTION_MOVED: Meaning(None, 409, False),
     ErrorCode.TOO_LARGE: Meaning(None, 413, False),
     ErrorCode.NODE_OFFLINE: Meaning(None, 503, True),
     ErrorCode.HIVE_OFFLINE: Meaning(None, 503, True),
     ErrorCode.NODE_FAILED: Meaning(None, 502, True),
     ErrorCode.UNKNOWN_OUTCOME: Meaning(None, 504, True),
     ErrorCode.DEADLINE_PASSED: Meaning(None, 504, True),
+    ErrorCode.EXPIRED: Meaning(None, 409, False),
     ErrorCode.CANCELLED: Meaning(None, 409, False),
     ErrorCode.NOT_AVAILABLE: Meaning(None, 501, False),
     ErrorCode.STORE_FULL: Meaning(None, 503, True),

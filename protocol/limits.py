@@ -90,6 +90,11 @@ HANDSHAKE_S_MAX: Final = 15.0
 CAPABILITY_TTL_S: Final = 60
 #: A token of a stream lives this long; the client takes a new one and goes on from its cursor.
 STREAM_TOKEN_TTL_S: Final = 900
+#: An operation for a node that is away waits no longer; sent again it is as long after it left.
+#: A node keeps the keys of what it carried out for longer than both together.
+DEFERRED_S_MAX: Final = 7 * 86_400
+#: Operations that may wait for one node.
+DEFERRED_PER_NODE_MAX: Final = 1_000
 #: Disagreement of clocks a token may show.
 TOKEN_LEEWAY_S: Final = 30
 #: A hive's generation further ahead of the clock than this is a lie or a broken clock.

@@ -328,7 +328,11 @@ class Need(_Message, frozen=True, tag="need"):
 
 
 class Call(_Message, frozen=True, tag="call"):
-    """A command on an attempt (or, for `start`, on the node). `capability` is checked again."""
+    """A command on an attempt (or, for `start`, on the node). `capability` is checked again.
+
+    `expected_execution` is the newest run of the agent that the caller knew of, empty where it knew
+    of none: a command that waited is not for a follow-up that came meanwhile.
+    """
 
     call_id: str
     operation: str
@@ -338,6 +342,7 @@ class Call(_Message, frozen=True, tag="call"):
     time_left_ms: int
     idempotency_key: str | None = None
     expected_head: str | None = None
+    expected_execution: str | None = None
     fence: str | None = None
 
 

@@ -64,6 +64,18 @@ class TaskStatus(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+class DeferredStatus(enum.StrEnum):
+    """How an operation stands that was asked of a node while that was away."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
 class SyncState(enum.StrEnum):
     """What the hive holds of an attempt, against what it should hold."""
 
@@ -110,6 +122,21 @@ TASK_TRANSITIONS: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = {
     _T.FAILED: frozenset({_T.READY, _T.QUEUED, _T.IN_PROGRESS}),
     _T.CANCELLED: frozenset({_T.READY, _T.QUEUED, _T.IN_PROGRESS}),
     _T.DONE: frozenset({_T.IN_PROGRESS, _T.READY}),
+}
+
+_D = DeferredStatus
+_TOLD: Final = frozenset({_D.DONE, _D.FAILED})
+DEFERRED_TRANSITIONS: Final[Mapping[DeferredStatus, frozenset[DeferredStatus]]] = {
+    # The node's own word comes from any of them: a hive restored from a copy may have forgotten
+    # that it was delivered.
+    _D.WAITING: frozenset({_D.DELIVERED, _D.EXPIRED, _D.CANCELLED}) | _TOLD,
+    # Back to waiting where the node took nothing: it was full, or gone again.
+    _D.DELIVERED: frozenset({_D.WAITING, _D.UNKNOWN}) | _TOLD,
+    _D.UNKNOWN: _TOLD,
+    _D.EXPIRED: _TOLD,
+    _D.CANCELLED: _TOLD,
+    _D.DONE: frozenset(),
+    _D.FAILED: frozenset(),
 }
 
 #: What an attempt's outcome makes of its task.

@@ -46,6 +46,8 @@ class Route(NamedTuple):
     #: Takes an Idempotency-Key.
     changing: bool = False
     errors: tuple[ErrorCode, ...] = ()
+    #: What is answered with 202 where it was kept instead.
+    kept_reply: Any = None
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ class Route(NamedTuple):
 def describe(routes: Sequence[Route], *, server_url: str) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of `routes`."""
     replies = [route.reply for route in routes if route.reply is not None]
+    replies += [route.kept_reply for route in routes if route.kept_reply is not None]
     bodies = [route.body for route in routes if route.body is not None]
     queries = [route.query for route in routes if route.query is not None]
     kinds = _unique([*replies, *bodies, *queries, ErrorReply])
@@ -101,6 +104,11 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
     }
     if requirement is Need.NOBODY:
         described["security"] = []
+    if route.kept_reply is not None:
+        described["responses"]["202"] = {
+            "description": "Kept until the node is back.",
+            "content": {"application/json": {"schema": by_kind[repr(route.kept_reply)]}},
+        }
     if route.changing:
         described["x-changing"] = True
     if route.errors:

@@ -1,4 +1,4 @@
-"""Operations on attempts over HTTP, and what became of them: made from the protocol's table.
+"""Operations on attempts over HTTP: made from the protocol's table.
 
 Owns how a request becomes an operation's Struct and its reply JSON. Must not know any operation by
 name, but for what its reply is to the API.
@@ -11,19 +11,19 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from hive.api import replies
 from hive.api.attempts import attempt_id_of, attempt_of_entity
 from hive.api.context import CONTEXT, HiveContext
-from hive.api.decoding import InvalidInput, body_of, convert, idempotency_key, query_of
+from hive.api.decoding import InvalidInput, body_of, convert, idempotency_key
+from hive.api.deferring import change_or_keep, wish_of
 from hive.api.middleware import Handler, json_response, principal_of
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.outcomes import shown_operation
 from hive.node_registry import NodeStream
 from hive.operation_proxy import Intent, Target, new_key
-from hive.operation_records import error_of
-from hive.store import attempts, operations
+from hive.store import attempts
 from hive.store.attempts import AttemptRow
 from hive.store.catalog import resolve
 from hive.store.nodes import get_node
+from hive.store.operations import OperationRow
 from protocol.attempt_requests import AttemptReply
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request, StreamHead
@@ -32,7 +32,7 @@ from protocol.operations import Operation
 R = TypeVar("R", bound=web.StreamResponse)
 
 #: Names every attempt-level request may carry beside the operation's own.
-_BESIDES: Final = frozenset({"attempt", "when", "deadline_s"})
+_BESIDES: Final = frozenset({"attempt", "when", "expires_in_s", "deadline_s"})
 ATTEMPT_HEADER: Final = "Skep-Attempt-Id"
 #: What a node may say of a stream in headers.
 _HEADER_PREFIX: Final = "skep-"
@@ -106,12 +106,7 @@ async def _run(request: web.Request, operation: Operation, row: AttemptRow) -> w
             reply = await context.proxy.read(principal_of(request), operation, target, asked)
         said = msgspec.to_builtins(msgspec.msgpack.decode(reply, type=operation.reply))
         return _with_attempt(json_response({**said, "attempt_id": row.id}), row.id)
-    if request.query.get("when") is not None:
-        raise OperationError(
-            ErrorCode.NOT_AVAILABLE,
-            "this hive does not keep operations for nodes that are away",
-            hint="Send it when the node is back: GET /api/v1/nodes shows which are online.",
-        )
+    wish = wish_of(request)
     key = idempotency_key(request) or new_key()
     intent = Intent(
         operation=operation.name,
@@ -122,7 +117,15 @@ async def _run(request: web.Request, operation: Operation, row: AttemptRow) -> w
         deadline_s=deadline_of(request, operation.deadline_s),
     )
     async with node_errors(context, row.node_id):
-        reply = await context.proxy.change(intent, target, asked)
+        if wish is None:
+            reply = await context.proxy.change(intent, target, asked)
+        else:
+            kept = await change_or_keep(context, wish, intent, target, asked)
+            if isinstance(kept, OperationRow):
+                response = json_response(await shown_operation(context, kept), status=202)
+                response.headers["Idempotency-Key"] = key
+                return _with_attempt(response, row.id)
+            reply = kept
     response = json_response(await reply_json(context, operation, reply, row.node_id))
     response.headers["Idempotency-Key"] = key
     return _with_attempt(response, row.id)
@@ -263,56 +266,3 @@ async def read_stream(stream: NodeStream, bytes_max: int) -> bytes:
 def _with_attempt(response: R, attempt_id: str) -> R:
     response.headers[ATTEMPT_HEADER] = attempt_id
     return response
-
-
-# --- what became of them --------------------------------------------------------------------------
-
-
-class OperationsQuery(PageQuery, frozen=True, kw_only=True):
-    """Narrows the list."""
-
-    attempt: str | None = None
-
-
-async def list_(request: web.Request) -> web.Response:
-    """List changing requests, newest first."""
-    context = request.app[CONTEXT]
-    query = query_of(request, OperationsQuery)
-    attempt_id = None
-    if query.attempt is not None:
-        attempt_id = await attempt_id_of(context, query.attempt)
-    rows = await context.database.read(
-        operations.list_operations,
-        before=unpack(query.cursor, tuple[int, str]),
-        attempt_id=attempt_id,
-        limit=query.limit + 1,
-    )
-    page = rows[: query.limit]
-    following = pack(page[-1].sent_at_ms, page[-1].key) if len(rows) > query.limit else None
-    return json_response(replies.Page(items=[_reply(row) for row in page], next=following))
-
-
-async def show(request: web.Request) -> web.Response:
-    """Tell what became of a changing request, by its key."""
-    row = await request.app[CONTEXT].database.read(
-        operations.get_operation, request.match_info["key"]
-    )
-    return json_response(_reply(row))
-
-
-def _reply(row: operations.OperationRow) -> replies.Operation:
-    return replies.Operation(
-        key=row.key,
-        operation=row.operation,
-        status=row.status,
-        attempt_id=row.attempt_id,
-        task_id=row.task_id,
-        node_id=row.node_id,
-        actor=row.actor,
-        head_before=row.head_before,
-        head_after=row.head_after,
-        created_at_ms=row.sent_at_ms,
-        settled_at_ms=row.ended_at_ms,
-        error=error_of(row),
-        reply=None if row.reply is None else msgspec.msgpack.decode(row.reply),
-    )

@@ -298,8 +298,39 @@ class StreamConnection(msgspec.Struct, frozen=True, kw_only=True):
 # --- the hive's own records -----------------------------------------------------------------------
 
 
+class KeptOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operation waits with, and what its caller had seen when it was asked.
+
+    `held`: the hive was restored since, and a person has to confirm it.
+    """
+
+    expires_at_ms: int
+    held: bool
+    expected_head: str | None
+    expected_execution_id: str | None
+    phase: str
+    delivered_at_ms: int | None
+    deliveries: int
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A changing request as its node says it carried it out."""
+
+    status: str
+    error_code: str | None
+    actor: str
+    head_before: str | None
+    head_after: str | None
+    started_at_ms: int
+    ended_at_ms: int | None
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a changing request. `status`: sent, done, failed, unknown."""
+    """What became of a changing request.
+
+    `status`: sent, done, failed, unknown; of one for a node that was away (`kept`) also waiting,
+    delivered, expired, cancelled. `hint` says what happens next, or what can be done.
+    """
 
     key: str
     operation: str
@@ -314,6 +345,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     settled_at_ms: int | None
     error: ErrorBody | None = None
     reply: Any = None
+    hint: str = ""
+    node_name: str | None = None
+    node_online: bool = False
+    node_last_seen_at_ms: int | None = None
+    kept: KeptOperation | None = None
+    report: NodeReport | None = None
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):

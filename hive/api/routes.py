@@ -13,6 +13,7 @@ from hive.api import (
     executions,
     nodes,
     operations,
+    outcomes,
     projects,
     replies,
     starting,
@@ -21,6 +22,7 @@ from hive.api import (
     tasks,
     tokens,
 )
+from hive.api.deferring import WhenQuery
 from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
@@ -108,16 +110,30 @@ def _own_routes() -> list[Route]:
         Route(
             "GET",
             f"{_V1}/operations",
-            operations.list_,
+            outcomes.list_,
             "Changing requests, newest first",
-            operations.OperationsQuery,
+            outcomes.OperationsQuery,
             reply=r.Page[r.Operation],
         ),
         Route(
             "GET",
             f"{_V1}/operations/{{key}}",
-            operations.show,
+            outcomes.show,
             "What became of a changing request",
+            reply=r.Operation,
+        ),
+        Route(
+            "POST",
+            f"{_V1}/operations/{{key}}/cancel",
+            outcomes.cancel,
+            "Take back what waits for its node",
+            reply=r.Operation,
+        ),
+        Route(
+            "POST",
+            f"{_V1}/operations/{{key}}/confirm",
+            outcomes.confirm,
+            "Have what is held since a restore leave",
             reply=r.Operation,
         ),
         Route(
@@ -308,13 +324,21 @@ def _operation_route(operation: Operation, path: str, handler: Handler) -> Route
         path,
         handler,
         operation.summary,
-        query=operation.request if operation.method == "GET" else None,
+        query=_query_of(operation),
         body=None if operation.method == "GET" else operation.request,
         reply=None if operation.streamed else reply,
         media_type="application/octet-stream" if operation.streamed else "application/json",
         changing=operation.changing,
         errors=operation.errors,
+        # Asked of a node that is away, with `when`: its record.
+        kept_reply=replies.Operation if operation.changing else None,
     )
+
+
+def _query_of(operation: Operation) -> type[msgspec.Struct] | None:
+    if operation.method == "GET":
+        return operation.request
+    return WhenQuery if operation.changing else None
 
 
 def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[Route]:

@@ -17,6 +17,7 @@ from hive.api import replies
 from hive.api.attempts import attempt_of_entity, remember_started
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, idempotency_key, query_of
+from hive.api.deferring import refuse_wish
 from hive.api.middleware import json_response, principal_of
 from hive.api.nodes import slots_of, status_of
 from hive.api.operations import ATTEMPT_HEADER, deadline_of, node_errors
@@ -134,6 +135,7 @@ async def start(request: web.Request) -> web.Response:
     """Start an attempt of a task now."""
     context = request.app[CONTEXT]
     task_id = await task_id_of(request)
+    refuse_wish(request)
     asked = await body_of(request, StartAttempt)
     _check(asked)
     work = await context.database.read(_read_work, task_id)

@@ -13,8 +13,9 @@ import click
 import msgspec
 
 from hive.client import HiveClient, path_of
-from hive.commands import attempts
+from hive.commands import attempts, operations
 from hive.commands.calling import client_command, given_only, new_key
+from hive.commands.nodes import seconds
 from hive.commands.terminal import Terminal, facts, print_json, size, table
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
@@ -55,6 +56,16 @@ def _sub_command(operation: Operation) -> click.Command:
             help="The same key again does it once only. Default: a fresh one.",
         )(function)
         function = click.option(
+            "--expires-in",
+            metavar="2d",
+            help="With --when online: how long it may wait. Default, and at most: 7d.",
+        )(function)
+        function = click.option(
+            "--when",
+            type=click.Choice(["online"]),
+            help="Where the node is away: have it done once that is back.",
+        )(function)
+        function = click.option(
             "--expected-head", metavar="COMMIT", help="Refuse where the head is another by now."
         )(function)
     function = click.argument("attempt", metavar="A")(function)
@@ -78,6 +89,7 @@ def _call(
 ) -> None:
     key = given.pop("key", None)
     head = given.pop("expected_head", None)
+    when, expires_in = given.pop("when", None), given.pop("expires_in", None)
     fields = given_only(**given)
     if operation.name == "log":
         _print_log(hive, terminal, attempt, fields)
@@ -99,11 +111,15 @@ def _call(
         reply = hive.request(
             operation.method,
             path,
+            query={"when": when, "expires_in_s": seconds(expires_in) if expires_in else None},
             body=fields,
             key=key,
             headers={"Expected-Head": head} if head else None,
             timeout_s=wait_s,
         )
+        if operations.is_kept(reply):
+            terminal.show(reply, operations.render_one)
+            return
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
 
 

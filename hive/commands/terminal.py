@@ -55,6 +55,8 @@ _LOOKS: Final[dict[str, tuple[str, str]]] = {
     "backfilling": ("↻", "cyan"),
     "unknown": ("?", "yellow"),
     "sent": ("◌", "blue"),
+    "delivered": ("◌", "cyan"),
+    "expired": ("−", "yellow"),  # noqa: RUF001  a minus is the shape meant
 }
 
 

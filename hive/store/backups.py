@@ -19,7 +19,7 @@ import msgspec
 
 from hive.failpoints import failpoint
 from hive.projections import EventDraft
-from hive.store import credentials, events, identity, operations, schema
+from hive.store import credentials, deferred, events, identity, operations, schema
 from hive.store.credentials import Revocations
 from hive.store.folder_lock import FolderLock
 from hive.store.signing_key import sync_folder
@@ -332,6 +332,7 @@ async def _brought_up(fresh: Path, revocations: Path, now_ms: int) -> tuple[int,
         )
         generation = await store.write(identity.start_generation, now_ms // 1000)
         await store.write(operations.lose_sight, now_ms)
+        await store.write(deferred.hold_all, now_ms)
         draft = EventDraft(
             kind="hive_restored",
             what="hive",

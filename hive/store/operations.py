@@ -4,6 +4,7 @@ A caller that lost its answer finds it here by its key. Where the hive never got
 record of the operation (an op) settles it.
 """
 
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from hive.projections import EventDraft
 from hive.store import events
 from hive.store.backend import Change, Row, Transaction
-from protocol.errors import ErrorCode, OperationError
+from protocol.errors import ErrorBody, ErrorCode, OperationError
 
 SENT: Final = "sent"
 DONE: Final = "done"
@@ -22,8 +23,12 @@ _INSERT = """
 INSERT INTO operation (key, body_hash, operation, node_id, attempt_id, task_id, project_id, actor,
     status, reply, error, head_before, head_after, sent_at_ms, ended_at_ms)
 VALUES (:key, :body_hash, :operation, :node_id, :attempt_id, :task_id, :project_id, :actor,
-    'sent', NULL, NULL, NULL, NULL, :now_ms, NULL)
-ON CONFLICT (key) DO NOTHING
+    :status, NULL, NULL, :expected_head, NULL, :now_ms, NULL)
+"""
+_BEGIN = f"{_INSERT} ON CONFLICT (key) DO NOTHING"
+_PUT = f"""{_INSERT} ON CONFLICT (key) DO UPDATE SET status = excluded.status,
+    node_id = excluded.node_id, head_before = excluded.head_before,
+    sent_at_ms = excluded.sent_at_ms, reply = NULL, error = NULL, ended_at_ms = NULL
 """
 _SELECT = "SELECT * FROM operation WHERE key = :key"
 _SEND_AGAIN = """
@@ -36,26 +41,81 @@ UPDATE operation SET status = :status, reply = :reply, error = :error,
     attempt_id = coalesce(:attempt_id, attempt_id), ended_at_ms = :now_ms
 WHERE key = :key
 """
+_MOVE = """
+UPDATE operation SET status = :status, reply = :reply, error = :error, ended_at_ms = :ended_at_ms
+WHERE key = :key AND status = :before
+"""
 #: After a start of the hive nobody waits for these any more; their outcome may still come as ops.
 _LOST_SIGHT = """
 UPDATE operation SET status = 'unknown', ended_at_ms = :now_ms WHERE status = 'sent'
 """
+#: The hive's own record stands for the node's report of the same call.
 _SELECT_PAGE = """
-SELECT * FROM operation
-WHERE (sent_at_ms < :sent_at_ms OR (sent_at_ms = :sent_at_ms AND key < :key))
-    AND (:attempt_id IS NULL OR attempt_id = :attempt_id)
-    AND (:node_id IS NULL OR node_id = :node_id)
-    AND (:project_id IS NULL OR project_id = :project_id)
-    AND (:status IS NULL OR status = :status)
+SELECT * FROM (
+    SELECT key, operation, node_id, attempt_id, task_id, project_id, actor, status,
+        body_hash, reply, error, head_before, head_after, sent_at_ms, ended_at_ms
+    FROM operation
+    WHERE (sent_at_ms < :sent_at_ms OR (sent_at_ms = :sent_at_ms AND key < :key))
+        AND (:attempt_id IS NULL OR attempt_id = :attempt_id)
+        AND (:node_id IS NULL OR node_id = :node_id)
+        AND (:project_id IS NULL OR project_id = :project_id)
+        AND (:status IS NULL OR status = :status)
+    ORDER BY sent_at_ms DESC, key DESC LIMIT :limit
+) AS recorded
+UNION ALL
+SELECT * FROM (
+    SELECT told.key, told.operation, told.node_id, told.attempt_id, attempt.task_id,
+        attempt.project_id, told.actor, CASE WHEN told.error_code = 'unknown' THEN 'unknown'
+            ELSE told.status END AS status,
+        '' AS body_hash, NULL AS reply, told.error_code AS error, told.head_before,
+        told.head_after, told.started_at_ms AS sent_at_ms, told.ended_at_ms
+    FROM node_operation AS told LEFT JOIN attempt ON attempt.id = told.attempt_id
+    WHERE (told.started_at_ms < :sent_at_ms
+            OR (told.started_at_ms = :sent_at_ms AND told.key < :key))
+        AND (:attempt_id IS NULL OR told.attempt_id = :attempt_id)
+        AND (:node_id IS NULL OR told.node_id = :node_id)
+        AND (:project_id IS NULL OR attempt.project_id = :project_id)
+        AND (:status IS NULL OR :status = CASE WHEN told.error_code = 'unknown' THEN 'unknown'
+            ELSE told.status END)
+        AND NOT EXISTS (SELECT 1 FROM operation WHERE operation.key = told.key
+            AND operation.node_id = told.node_id)
+    ORDER BY told.started_at_ms DESC, told.key DESC LIMIT :limit
+) AS told
 ORDER BY sent_at_ms DESC, key DESC LIMIT :limit
 """
 _SELECT_REPORTED = """
-SELECT * FROM node_operation WHERE key = :key ORDER BY at_ms DESC LIMIT 1
+SELECT told.key, told.operation, told.node_id, told.attempt_id, attempt.task_id,
+    attempt.project_id, told.actor, told.status, told.error_code, told.head_before,
+    told.head_after, told.started_at_ms, told.ended_at_ms
+FROM node_operation AS told LEFT JOIN attempt ON attempt.id = told.attempt_id
+WHERE told.key = :key ORDER BY told.at_ms DESC LIMIT 1
 """
 
 
+class ReportRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A changing call as its node says it carried it out."""
+
+    key: str
+    operation: str
+    node_id: str
+    attempt_id: str | None
+    task_id: str | None
+    project_id: str | None
+    actor: str
+    status: str
+    error_code: str | None
+    head_before: str | None
+    head_after: str | None
+    started_at_ms: int
+    ended_at_ms: int | None
+
+
 class OperationRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A changing call. `status`: sent, done, failed, unknown. `error` is an ErrorBody in JSON."""
+    """A changing call. `error` is an ErrorBody in JSON.
+
+    `status`: sent, done, failed or unknown; and of one that was kept for a node that was away,
+    those of `protocol.states.DeferredStatus`. `body_hash` is empty where only its node recorded it.
+    """
 
     key: str
     body_hash: str
@@ -90,9 +150,12 @@ async def begin(
     attempt_id: str | None = None,
     task_id: str | None = None,
     project_id: str | None = None,
+    expected_head: str | None = None,
 ) -> OperationRow | None:
     """Write a call down before it leaves; return the record of that key where there is one."""
     values = {
+        "status": SENT,
+        "expected_head": expected_head,
         "key": key,
         "body_hash": body_hash,
         "operation": operation,
@@ -103,7 +166,13 @@ async def begin(
         "actor": actor,
         "now_ms": now_ms,
     }
-    if not await tx.execute(_INSERT, values):
+    told = await find_report(tx, key)
+    if told is not None and await tx.fetch_one(_SELECT, {"key": key}) is None:
+        # This hive was restored since: what its node reported is what became of the key.
+        known = {"status": told.status, "node_id": told.node_id, "actor": told.actor}
+        await tx.execute(_BEGIN, {**values, **known})
+        return await find_operation(tx, key)
+    if not await tx.execute(_BEGIN, values):
         return await find_operation(tx, key)
     draft = EventDraft(
         kind="operation_sent",
@@ -122,6 +191,67 @@ async def begin(
     await events.record(tx, draft, now_ms)
     _note(tx, key, attempt_id, node_id)
     return None
+
+
+async def put(
+    tx: Transaction,
+    *,
+    key: str,
+    body_hash: str,
+    operation: str,
+    actor: str,
+    status: str,
+    sent_at_ms: int,
+    node_id: str,
+    attempt_id: str,
+    task_id: str | None,
+    project_id: str | None,
+    expected_head: str | None,
+) -> None:
+    """Write a call down that does not leave now, over one under its key that did nothing."""
+    values = {
+        "key": key,
+        "body_hash": body_hash,
+        "operation": operation,
+        "node_id": node_id,
+        "attempt_id": attempt_id,
+        "task_id": task_id,
+        "project_id": project_id,
+        "actor": actor,
+        "status": status,
+        "expected_head": expected_head,
+        "now_ms": sent_at_ms,
+    }
+    await tx.execute(_PUT, values)
+    _note(tx, key, attempt_id, node_id)
+
+
+async def move(
+    tx: Transaction,
+    key: str,
+    before: AbstractSet[str],
+    after: str,
+    *,
+    at_ms: int | None = None,
+    reply: bytes | None = None,
+    error: str | None = None,
+) -> bool:
+    """Change a call's status if it is one of `before`; whether it was. `at_ms`: when it ended."""
+    row = await find_operation(tx, key)
+    if row is None or row.status not in before:
+        return False
+    values = {
+        "key": key,
+        "before": row.status,
+        "status": str(after),
+        "ended_at_ms": at_ms,
+        "reply": reply,
+        "error": error,
+    }
+    if not await tx.execute(_MOVE, values):
+        return False
+    _note(tx, key, row.attempt_id, row.node_id)
+    return True
 
 
 async def send_again(tx: Transaction, key: str, node_id: str) -> None:
@@ -169,26 +299,50 @@ async def find_operation(tx: Transaction, key: str) -> OperationRow | None:
     row = await tx.fetch_one(_SELECT, {"key": key})
     if row is not None:
         return _operation(row)
-    reported = await tx.fetch_one(_SELECT_REPORTED, {"key": key})
-    if reported is None:
+    told = await find_report(tx, key)
+    if told is None:
         return None
     return OperationRow(
         key=key,
         body_hash="",
-        operation=reported["operation"],
-        node_id=reported["node_id"],
-        attempt_id=reported["attempt_id"],
-        task_id=None,
-        project_id=None,
-        actor=reported["actor"],
-        status=reported["status"],
+        operation=told.operation,
+        node_id=told.node_id,
+        attempt_id=told.attempt_id,
+        task_id=told.task_id,
+        project_id=told.project_id,
+        actor=told.actor,
+        status=UNKNOWN if told.error_code == ErrorCode.UNKNOWN_OUTCOME else told.status,
         reply=None,
-        error=None,
-        head_before=reported["head_before"],
-        head_after=reported["head_after"],
-        sent_at_ms=reported["started_at_ms"],
-        ended_at_ms=reported["ended_at_ms"],
+        error=_error_text(told.error_code),
+        head_before=told.head_before,
+        head_after=told.head_after,
+        sent_at_ms=told.started_at_ms,
+        ended_at_ms=told.ended_at_ms,
     )
+
+
+async def find_report(tx: Transaction, key: str) -> ReportRow | None:
+    """Return what a node said of the call under a key; None where none said anything."""
+    row = await tx.fetch_one(_SELECT_REPORTED, {"key": key})
+    if row is None:
+        return None
+    return ReportRow(**{name: row[name] for name in ReportRow.__struct_fields__})
+
+
+def error_told(code: str | None) -> ErrorBody | None:
+    """Return what a node's report says of an error: its code alone travels in an op."""
+    if code is None:
+        return None
+    return ErrorBody(
+        code=code,
+        message="the node reported that it failed",
+        hint="The same request with the same key gets the node's whole answer.",
+    )
+
+
+def _error_text(code: str | None) -> str | None:
+    body = error_told(code)
+    return None if body is None else msgspec.json.encode(body).decode()
 
 
 async def get_operation(tx: Transaction, key: str) -> OperationRow:
@@ -227,7 +381,13 @@ async def list_operations(
             "status": status,
         },
     )
-    return [_operation(row) for row in rows]
+    found = [_operation(row) for row in rows]
+    return [
+        row
+        if row.body_hash or row.error is None
+        else msgspec.structs.replace(row, error=_error_text(row.error))
+        for row in found
+    ]
 
 
 def _note(tx: Transaction, key: str, attempt_id: str | None, node_id: str | None) -> None:

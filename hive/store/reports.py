@@ -8,6 +8,7 @@ from hive.store import events, follow
 from hive.store.backend import Change, Transaction
 from hive.store.linking import LinkContext
 from protocol import entities
+from protocol.errors import ErrorCode
 
 _SET_OPERATION = """
 INSERT INTO node_operation (node_id, id, key, operation, attempt_id, actor, status, error_code,
@@ -21,11 +22,13 @@ ON CONFLICT (node_id, id) DO UPDATE SET status = excluded.status,
 WHERE node_operation.rank < excluded.rank
     OR (node_operation.rank = excluded.rank AND node_operation.seq < excluded.seq)
 """
-#: The hive's own record learns the outcome where no answer came in time.
+#: The hive's own record learns the outcome where no answer came in time: the node's word counts,
+#: also of a call that the hive thinks waits, expired or was taken back (it was restored since).
 _SETTLE_OPERATION = """
-UPDATE operation SET status = :status, head_before = :head_before, head_after = :head_after,
+UPDATE operation SET status = :outcome, error = NULL,
+    head_before = coalesce(:head_before, head_before), head_after = :head_after,
     ended_at_ms = :ended_at_ms
-WHERE key = :key AND node_id = :node_id AND status IN ('sent', 'unknown')
+WHERE key = :key AND node_id = :node_id AND status NOT IN ('done', 'failed')
 """
 _SETTLED: Final = frozenset({"done", "failed"})
 
@@ -47,7 +50,13 @@ async def apply_operation(
     body = fact.body
     if not isinstance(body, entities.OperationRecord) or body.status not in _SETTLED:
         return
-    settled = {**values, "ended_at_ms": body.ended_at_ms or context.now_ms}
+    # A node that stopped in the middle, and could not find out, reports that nobody knows.
+    unknown = body.error_code == ErrorCode.UNKNOWN_OUTCOME
+    settled = {
+        **values,
+        "outcome": "unknown" if unknown else body.status,
+        "ended_at_ms": body.ended_at_ms or context.now_ms,
+    }
     await tx.execute(_SETTLE_OPERATION, settled)
     ids = follow.live_ids(operation=body.key, attempt=body.attempt_id, node=source.node_id)
     tx.note(Change(kind="operation.changed", ids=ids))

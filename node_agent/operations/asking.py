@@ -29,6 +29,8 @@ class Asking:
     actor: str
     key: str | None = None
     expected_head: str | None = None
+    #: The newest run of the agent that the caller knew of, empty for none; None: it does not say.
+    expected_execution: str | None = None
     fence: str | None = None
     #: The project the hive vouched for; None where the node's own operator asks.
     project_id: str | None = None

@@ -9,7 +9,15 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +26,7 @@ import msgspec
 from node_agent.failpoints import failpoint
 from node_agent.identity import HiveIdentity
 from node_agent.operations.asking import Asking, Streamed, decode_request
+from node_agent.operations.expectations import check_expected_execution
 from node_agent.operations.ledger import KeyLedger, KnownKey
 from node_agent.operations.permission import UsedCapabilities, check_call, check_refusals
 from protocol import limits
@@ -31,6 +40,8 @@ log = logging.getLogger(__name__)
 
 Reply = Result | Opened | Part | End
 Answer = msgspec.Struct | Streamed
+#: Attempt -> the executions of its agent, oldest first.
+RunsOf = Callable[[str], Awaitable[Sequence[str]]]
 _KEY_CHARACTERS_MAX: Final = 200
 
 
@@ -58,8 +69,10 @@ class OperationDispatcher:
         *,
         node_id: str,
         refused: Collection[str] = (),
+        runs_of: RunsOf | None = None,
     ) -> None:
         self._functions = functions
+        self._runs_of = runs_of
         self._ledger = ledger
         self._node_id = node_id
         self._refused = frozenset(refused)
@@ -128,6 +141,7 @@ class OperationDispatcher:
                 actor=capability.actor,
                 key=call.idempotency_key,
                 expected_head=call.expected_head,
+                expected_execution=call.expected_execution,
                 fence=call.fence,
                 project_id=capability.project_id,
             ),
@@ -171,6 +185,9 @@ class OperationDispatcher:
         key = asking.key or ""
         if (known := await self._ledger.find(key)) is not None:
             return _answer_again(known, asking)
+        if asking.expected_execution is not None and self._runs_of is not None:
+            runs = await self._runs_of(asking.attempt_id)
+            check_expected_execution(asking.expected_execution, runs)
         if function.keeps_key:
             return _whole(await function.run(asking))
         record = OperationRecord(

@@ -17,6 +17,7 @@ from protocol.states import (
     ATTEMPT_TRANSITIONS,
     EXECUTION_TRANSITIONS,
     AttemptPhase,
+    ExecutionKind,
     ExecutionStatus,
     may_follow,
 )
@@ -195,6 +196,14 @@ async def executions_of(tx: Transaction, attempt_id: str) -> list[Execution]:
     attempt = await get(tx, attempt_id)
     found = [await find_execution(tx, execution_id) for execution_id in attempt.executions]
     return [execution for execution in found if execution is not None]
+
+
+async def agent_runs(tx: Transaction, attempt_id: str) -> list[str]:
+    """Return the executions of an attempt's agent, oldest first; none of an unknown attempt."""
+    if await find(tx, attempt_id) is None:
+        return []
+    executions = await executions_of(tx, attempt_id)
+    return [one.id for one in executions if one.kind is ExecutionKind.AGENT]
 
 
 async def save_log_end(tx: Transaction, end: LogEnd, at_ms: int) -> None:

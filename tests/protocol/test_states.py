@@ -13,6 +13,7 @@ TABLES: list[tuple[type[enum.StrEnum], Mapping[Any, frozenset[Any]], enum.StrEnu
     (AttemptPhase, states.ATTEMPT_TRANSITIONS, AttemptPhase.CREATED),
     (ExecutionStatus, states.EXECUTION_TRANSITIONS, ExecutionStatus.RUNNING),
     (TaskStatus, states.TASK_TRANSITIONS, TaskStatus.DRAFT),
+    (states.DeferredStatus, states.DEFERRED_TRANSITIONS, states.DeferredStatus.WAITING),
 ]
 
 

@@ -371,6 +371,27 @@ CREATE TABLE operation (
 ) STRICT;
 CREATE INDEX operation_by_age ON operation (sent_at_ms, key);
 
+CREATE INDEX operation_by_attempt ON operation (attempt_id, sent_at_ms, key);
+CREATE INDEX operation_open ON operation (node_id, sent_at_ms, key)
+    WHERE status IN ('waiting', 'delivered');
+
+-- What an operation of the table above needs to leave later: asked of a node while it was away.
+CREATE TABLE deferred_operation (
+    key TEXT PRIMARY KEY,
+    body BLOB NOT NULL,
+    expected_head TEXT,
+    -- What the caller saw: the newest run of the agent (empty: none) and the attempt's phase.
+    expected_execution TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    token_id TEXT NOT NULL,
+    deadline_s REAL NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    -- After a restore: it leaves once a person says so.
+    held INTEGER NOT NULL,
+    first_delivered_at_ms INTEGER,
+    deliveries INTEGER NOT NULL
+) STRICT;
+
 -- Changing operations as nodes say they carried them out.
 CREATE TABLE node_operation (
     node_id TEXT NOT NULL,
@@ -391,6 +412,8 @@ CREATE TABLE node_operation (
     PRIMARY KEY (node_id, id)
 ) STRICT;
 CREATE INDEX node_operation_by_key ON node_operation (key);
+CREATE INDEX node_operation_by_age ON node_operation (started_at_ms, key);
+CREATE INDEX node_operation_by_attempt ON node_operation (attempt_id, started_at_ms, key);
 
 CREATE TABLE token (
     id TEXT PRIMARY KEY,

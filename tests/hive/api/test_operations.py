@@ -152,7 +152,7 @@ async def test_a_task_alone_does_not_say_which_run_to_change(running: RunningHiv
 
 @pytest.mark.asyncio
 async def test_a_node_that_is_away_says_since_when(running: RunningHive):
-    """Reading and changing alike answer `node_offline`; a deferred one is not to be had yet."""
+    """Reading and changing alike answer `node_offline`, where the caller does not wait for it."""
     node = await running.node("one")
     attempt = await node.has_attempt()
     await node.leave()
@@ -161,8 +161,6 @@ async def test_a_node_that_is_away_says_since_when(running: RunningHive):
         assert (answer.status, answer.error["code"]) == (503, "node_offline")
         assert answer.error["details"]["last_seen_at_ms"] > 1_700_000_000_000
         assert answer.error["retryable"]
-    deferred = await running.post(f"attempts/{attempt.id}/stop", when="online")
-    assert (deferred.status, deferred.error["code"]) == (501, "not_available")
 
 
 @pytest.mark.asyncio
