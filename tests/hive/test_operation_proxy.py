@@ -22,7 +22,7 @@ class Records:
     def __init__(self) -> None:
         self.rows: dict[str, Recorded] = {}
 
-    async def begin(self, *, key, body_hash, operation, target, actor):
+    async def begin(self, *, key, body_hash, operation, target, actor, expected_head):
         if key in self.rows:
             return self.rows[key]
         self.rows[key] = Recorded(
@@ -184,3 +184,75 @@ async def test_a_stopping_hive_records_what_it_does_not_know(proxy, nodes, recor
         await caller
     assert records.rows["k"].status == "unknown"
     assert proxy.under_way == 0
+
+
+@pytest.mark.asyncio
+async def test_what_may_be_done_is_not_called_undone(proxy, nodes, records):
+    """Unknown, then asked again while the node is away: still unknown, and still that node's."""
+    nodes.error = OperationError(ErrorCode.UNKNOWN_OUTCOME, "the link broke")
+    with pytest.raises(OperationError):
+        await proxy.change(intent(), TARGET, StopRequest())
+    nodes.error = OperationError(ErrorCode.NODE_OFFLINE, "the node is not connected")
+    with pytest.raises(OperationError) as caught:
+        await proxy.change(intent(), TARGET, StopRequest())
+    assert caught.value.code is ErrorCode.NODE_OFFLINE
+    assert records.rows["k"].status == "unknown"
+    nodes.error = None
+    assert await proxy.change(intent(), Target(node_id="n2"), StopRequest()) == b"reply 3"
+    assert {call[0] for call in nodes.calls} == {"n1"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", ["done", "failed"])
+async def test_what_its_node_reported_stays_so(proxy, nodes, records, status):
+    """Settled by the node's op, its answer with the node: a node that is away changes nothing."""
+    nodes.error = OperationError(ErrorCode.UNKNOWN_OUTCOME, "the link broke")
+    with pytest.raises(OperationError):
+        await proxy.change(intent(), TARGET, StopRequest())
+    records.rows["k"] = msgspec.structs.replace(records.rows["k"], status=status, error=None)
+    nodes.error = OperationError(ErrorCode.NODE_OFFLINE, "the node is not connected")
+    with pytest.raises(OperationError) as caught:
+        await proxy.change(intent(), TARGET, StopRequest())
+    assert (caught.value.code, caught.value.details["status"]) == (ErrorCode.NODE_OFFLINE, status)
+    assert records.rows["k"].status == status
+    nodes.error = OperationError(ErrorCode.GIT_FAILED, "no") if status == "failed" else None
+    if status == "done":
+        assert await proxy.change(intent(), TARGET, StopRequest()) == b"reply 3"
+    else:
+        with pytest.raises(OperationError):
+            await proxy.change(intent(), TARGET, StopRequest())
+    sent = len(nodes.calls)
+    nodes.error = OperationError(ErrorCode.NODE_OFFLINE, "the node is not connected")
+    # From here on the hive has the whole answer itself.
+    try:
+        assert await proxy.change(intent(), TARGET, StopRequest()) == b"reply 3"
+    except OperationError as error:
+        assert error.code is ErrorCode.GIT_FAILED
+    assert len(nodes.calls) == sent
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", ["waiting", "delivered"])
+async def test_what_is_kept_for_its_node_is_not_sent_beside(proxy, nodes, records, status):
+    """One way only: it leaves by itself, and the same key is told so."""
+    await proxy.change(intent(), TARGET, StopRequest())
+    records.rows["k"] = msgspec.structs.replace(records.rows["k"], status=status, reply=None)
+    with pytest.raises(OperationError) as caught:
+        await proxy.change(intent(), TARGET, StopRequest())
+    assert caught.value.code is ErrorCode.IN_PROGRESS
+    assert len(nodes.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_is_delivered_is_recorded_by_its_caller(proxy, nodes, records):
+    """`deliver` writes nothing, and one key is under way once."""
+    await proxy.change(intent(), TARGET, StopRequest())
+    nodes.hold = asyncio.Event()
+    first = asyncio.create_task(proxy.deliver(intent(), TARGET, b"body"))
+    await asyncio.sleep(0.01)
+    with pytest.raises(OperationError) as caught:
+        await proxy.deliver(intent(), TARGET, b"body")
+    assert caught.value.code is ErrorCode.IN_PROGRESS
+    nodes.hold.set()
+    assert await first == b"reply 2"
+    assert records.rows["k"].reply == b"reply 1"

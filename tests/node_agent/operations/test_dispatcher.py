@@ -470,3 +470,36 @@ async def test_a_stream_ends_with_its_right() -> None:
         *_, end = await frames(at, asked)
     assert isinstance(end, End)
     assert (end.error and end.error.code) == "deadline_passed"
+
+
+@pytest.mark.asyncio
+async def test_a_call_for_another_run_does_nothing() -> None:
+    """One that waited, for a run that is not the newest any more: refused, and no key is kept."""
+    ledger, runs, ran = MemoryLedger(), ["e1"], []
+
+    async def stop(asking: Asking) -> AttemptReply:
+        ran.append(asking.key)
+        return AttemptReply(attempt=ATTEMPT)
+
+    async def runs_of(attempt_id: str) -> list[str]:
+        assert attempt_id == "a1"
+        return runs
+
+    at = OperationDispatcher(
+        {"stop": OperationFunction(stop)}, ledger, node_id=NODE, runs_of=runs_of
+    )
+
+    async def asked(key: str, expected: str | None) -> Result:
+        more = {"idempotency_key": key, "expected_execution": expected}
+        return await result(at, call("stop", StopRequest(), **more))
+
+    assert (await asked("k1", "e1")).error is None
+    runs.append("e2")
+    refused = (await asked("k2", "e1")).error
+    assert refused is not None
+    assert refused.code == ErrorCode.EXPECTED_EXECUTION_MOVED
+    assert "k2" not in ledger.keys
+    # What was done before is answered as it was, whatever runs now.
+    assert (await asked("k1", "e1")).error is None
+    assert (await asked("k3", None)).error is None
+    assert ran == ["k1", "k3"]
