@@ -100,3 +100,44 @@ async def test_operations_are_listed_newest_first(hive: OpenHive):
     odd = await hive.read(operations.list_operations, attempt_id=uid(1))
     assert [row.key for row in odd] == ["key-3", "key-1"]
     assert await hive.read(operations.list_operations, status="done") == []
+
+
+@pytest.mark.asyncio
+async def test_what_was_done_at_the_node_is_listed_too(hive: OpenHive):
+    """Once each: the hive's own record stands for the node's report of the same call."""
+    await begin(hive, "asked", attempt_id=uid(10))
+    alpha = await hive.reporting()
+    await alpha.tells(
+        reported.attempt(),
+        reported.operation("asked", status="done", started_at_ms=NOW_MS + 1),
+        reported.operation("local", actor="bob", status="done", started_at_ms=NOW_MS + 2),
+        reported.operation(
+            "halfway", status="failed", error_code="unknown", started_at_ms=NOW_MS + 3
+        ),
+    )
+    listed = await hive.read(operations.list_operations, attempt_id=uid(10))
+    shown = [(row.key, row.status) for row in listed]
+    assert shown == [("halfway", "unknown"), ("local", "done"), ("asked", "done")]
+    page = await hive.read(operations.list_operations, limit=2)
+    rest = await hive.read(
+        operations.list_operations, before=(page[-1].sent_at_ms, page[-1].key), limit=2
+    )
+    assert [row.key for row in (*page, *rest)] == ["halfway", "local", "asked"]
+    unknown = await hive.read(operations.list_operations, status="unknown")
+    assert [row.key for row in unknown] == ["halfway"]
+
+
+@pytest.mark.asyncio
+async def test_a_restored_hive_knows_a_key_by_its_nodes_report(hive: OpenHive):
+    """The same request again is not taken for a new one."""
+    alpha = await hive.reporting()
+    await alpha.tells(reported.operation("key-1", actor="ann", status="done"))
+    row = await begin(hive, body_hash="h", node_id="node-2")
+    assert (row.status, row.node_id, row.actor) == ("done", NODE, "ann")
+
+
+@pytest.mark.asyncio
+async def test_the_head_that_was_expected_is_known(hive: OpenHive):
+    """What is unknown is shown with what was to be there before."""
+    await begin(hive, expected_head="abc")
+    assert (await hive.read(operations.get_operation, "key-1")).head_before == "abc"

@@ -173,6 +173,8 @@ async def test_executions_in_order(database: Database):
         await database.write(attempts.save_execution, execution(name), 1)
     found = await database.read(attempts.executions_of, "a")
     assert [one.id for one in found] == ["e2", "e1"]
+    assert await database.read(attempts.agent_runs, "a") == ["e2", "e1"]
+    assert await database.read(attempts.agent_runs, "unknown") == []
     end = LogEnd(execution_id="e1", chunks=1, entries=2, bytes=3)
     await database.write(attempts.save_log_end, end, 1)
     assert await database.read(attempts.log_end_of, "e1") == end
