@@ -87,7 +87,7 @@ async def attempt_id_of(context: HiveContext, text: str) -> str:
     """
     started = [known for known in context.started if _names(text, known)]
     if len(started) == 1:
-        await _await_first_op(context, started[0])
+        await await_first_op(context, started[0])
         if text == started[0]:
             return text
     waiting = [known for known in started if known in context.started]
@@ -115,7 +115,7 @@ def _names(text: str, identifier: str) -> bool:
     return len(plain) >= 8 and (digits.startswith(plain) or digits.endswith(plain))
 
 
-async def _await_first_op(context: HiveContext, attempt_id: str) -> None:
+async def await_first_op(context: HiveContext, attempt_id: str) -> None:
     """Wait a moment until an attempt that was just started has come by its own op."""
     with context.feed.subscribe([f"attempt:{attempt_id}"]) as subscription:
         try:

@@ -182,14 +182,19 @@ async def node_errors(context: HiveContext, node_id: str) -> AsyncIterator[None]
         if error.code is not ErrorCode.NODE_OFFLINE:
             raise
         node = await context.database.read(get_node, node_id)
-        raise OperationError(
+        away = OperationError(
             ErrorCode.NODE_OFFLINE,
-            f"the node {node.name} is not connected",
+            # What is known of a call that left before is more than that.
+            error.message if "key" in error.details else f"the node {node.name} is not connected",
             hint=error.hint or "It goes on working by itself; try again when it is back.",
-            node_id=node.id,
-            node_name=node.name,
-            last_seen_at_ms=node.last_seen_at_ms,
-        ) from error
+        )
+        away.details = {
+            **error.details,
+            "node_id": node.id,
+            "node_name": node.name,
+            "last_seen_at_ms": node.last_seen_at_ms,
+        }
+        raise away from error
 
 
 # --- streams --------------------------------------------------------------------------------------

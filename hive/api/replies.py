@@ -108,6 +108,8 @@ class AvailableNode(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     slots: Slots
     executors: list[str]
+    checkout_id: str | None
+    last_seen_at_ms: int | None
     can_run: bool
     why_not: str
     code: str

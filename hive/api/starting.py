@@ -14,7 +14,7 @@ from aiohttp import web
 
 from hive import placement
 from hive.api import replies
-from hive.api.attempts import attempt_of_entity, remember_started
+from hive.api.attempts import await_first_op, remember_started, shown_attempt
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, idempotency_key, query_of
 from hive.api.deferring import refuse_wish
@@ -122,6 +122,8 @@ async def available_nodes(request: web.Request) -> web.Response:
                 status=place.status,
                 slots=replies.Slots(total=place.slots_total, busy=place.slots_busy),
                 executors=list(place.executors),
+                checkout_id=place.checkout_id,
+                last_seen_at_ms=place.last_seen_at_ms,
                 can_run=found is None,
                 why_not="" if found is None else found.why,
                 code="" if found is None else found.code.value,
@@ -149,8 +151,11 @@ async def start(request: web.Request) -> web.Response:
     )
     node_id, reply = await _start_somewhere(context, intent, work, asked)
     attempt = msgspec.msgpack.decode(reply, type=AttemptReply).attempt
+    # Whoever is answered finds the attempt: its first op is waited for, not a time. A node that is
+    # cut off right then has still said that there is one.
     remember_started(context, attempt, node_id)
-    response = json_response(await attempt_of_entity(context, attempt, node_id), status=201)
+    await await_first_op(context, attempt.id)
+    response = json_response(await shown_attempt(context, attempt.id), status=201)
     response.headers["Idempotency-Key"] = key
     response.headers[ATTEMPT_HEADER] = attempt.id
     return response
@@ -200,6 +205,7 @@ async def _start_on_any(
     until = time.monotonic() + asked.wait_s
     with context.feed.subscribe(["nodes"]) as subscription:
         while True:
+            said: OperationError | None = None
             places = await places_of(context, work.project.id)
             for place in placement.in_order(places, asked.executor, work.project.name):
                 try:
@@ -209,8 +215,12 @@ async def _start_on_any(
                 except OperationError as error:
                     if error.code not in _ELSEWHERE:
                         raise
+                    said = error
             left_s = until - time.monotonic()
             if left_s <= 0 or context.stopping:
+                if said is not None:
+                    # It could by its last heartbeat; the node itself knew better.
+                    raise said
                 because = placement.waiting_because(places, asked.executor, work.project.name)
                 raise placement.refused(because)
             try:

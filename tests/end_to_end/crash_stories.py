@@ -181,6 +181,34 @@ class StopAnAttempt(Story):
         return self.sweep.hive.client.post(path, body, key=self.key)
 
 
+class StopAnAttemptLater(Story):
+    """A stop that was asked while the node was away; it leaves when both are back."""
+
+    def prepare(self) -> None:
+        self.attempt = Attempt(self.sweep, lines_max=10**9)
+        self.key = uuid.uuid4().hex
+        self.attempt.begin()
+        self.attempt.printing.wait_started()
+        self.sweep.node.stop()
+        self.sweep.hive.wait_node("node1", "offline")
+        path = f"attempts/{self.attempt.printing.id}/stop"
+        kept = self.sweep.hive.client.request(
+            "POST", path, query={"when": "online"}, body={"grace_s": 1}, key=self.key
+        )
+        assert kept["status"] == "waiting", kept
+
+    def check(self) -> None:
+        hive = self.sweep.hive
+        until(
+            lambda: hive.client.get(f"operations/{self.key}"),
+            "the stop is carried out",
+            holds=lambda row: row["status"] == "done",
+        )
+        shown = hive.wait_ended(self.attempt.printing.id)
+        assert shown["outcome"] == "stopped", shown
+        assert len(self.attempt.printing.pids) == 1
+
+
 class AddACheckout(Story):
     """The node's own API, and a row of its own."""
 

@@ -26,6 +26,7 @@ from tests.end_to_end.crash_stories import (
     RestoreTheHive,
     RunAnAttempt,
     StopAnAttempt,
+    StopAnAttemptLater,
     Story,
     Sweep,
 )
@@ -55,6 +56,7 @@ REACHED_BY: dict[type[Story], str] = {
         node.stop.recorded node.operation.after_intent node.operation.before_result
         node.operation.after_result
     """,
+    StopAnAttemptLater: "hive.deferred.left hive.deferred.answered",
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

@@ -115,6 +115,59 @@ async def test_with_no_node_to_run_it_the_reason_is_told(running: RunningHive):
 
 
 @pytest.mark.asyncio
+async def test_the_last_free_slot_goes_to_one(running: RunningHive):
+    """Two at once: `node_full` for the other; with `any` it gets the next node that has one."""
+    one = await running.node("one")
+    free = [True]
+
+    async def start(call):
+        if not free:
+            raise OperationError(ErrorCode.NODE_FULL, "no slot is free")
+        free.pop()
+        return await started(call)
+
+    one.starts()
+    started, one.answers["start"] = one.answers["start"], start
+    task = await running.task()
+    path = f"tasks/{task['id']}/attempts"
+    both = await asyncio.gather(*(running.post(path, {"node_id": "one", **RUN}) for _ in "ab"))
+    assert sorted(answer.status for answer in both) == [201, 409]
+    refused = await running.post(path, RUN)
+    assert (refused.status, refused.error["code"]) == (409, "node_full")
+    free.append(True)
+    two = await running.node("two")
+    two.starts()
+    both = await asyncio.gather(*(running.post(path, RUN) for _ in "ab"))
+    assert sorted(answer.json["node_name"] for answer in both) == ["one", "two"]
+
+
+@pytest.mark.asyncio
+async def test_the_answer_is_the_attempts_own_op(running: RunningHive):
+    """Whoever is answered finds the attempt at the hive: its first op was waited for."""
+    node = await running.node("one")
+    node.starts(ops=False)
+    answer = node.answers["start"]
+
+    async def start(call):
+        reply = await answer(call)
+
+        async def tell():
+            await asyncio.sleep(0.2)
+            await node.has_attempt(101, task_id=reply.attempt.task_id)
+
+        node.tasks.add(asyncio.ensure_future(tell()))
+        return reply
+
+    node.answers["start"] = start
+    task = await running.task()
+    started = await running.post(f"tasks/{task['id']}/attempts", {"node_id": "one", **RUN})
+    # The reply said `created`; what the hive holds by then says what the op said.
+    assert started.json["phase"] == "running"
+    listed = (await running.get("attempts", task=task["id"])).json["items"]
+    assert [row["id"] for row in listed] == [started.json["id"]]
+
+
+@pytest.mark.asyncio
 async def test_one_may_wait_for_a_node(running: RunningHive):
     """With `wait_s` the start happens as soon as a node can run it."""
     node = await running.node("one")
@@ -184,6 +237,8 @@ async def test_available_nodes_say_why_not(running: RunningHive):
         ("away", False, "node_offline"),
         ("two", False, "no_checkout"),
     ]
+    assert (listed[0]["checkout_id"] is None, listed[2]["checkout_id"]) == (False, None)
+    assert listed[1]["last_seen_at_ms"] > 1_700_000_000_000
     assert listed[2]["why_not"] == "the node has no checkout of shop"
     claude = (await running.get(f"tasks/{task['id']}/available-nodes", executor="claude")).json
     assert {node["can_run"] for node in claude["items"]} == {False}
