@@ -39,6 +39,7 @@ SENTENCES: Final[dict[ErrorCode, str]] = {
     _C.ATTEMPT_REQUIRED: "A task was named where a changing command needs the attempt;"
     " `details` names the newest one.",
     _C.EXPECTED_HEAD_MOVED: "The branch is at another commit than the one the caller saw.",
+    _C.EXPECTED_EXECUTION_MOVED: "The attempt has begun another run than the one the caller saw.",
     _C.TOO_LARGE: "It is larger than the limit.",
     _C.NODE_OFFLINE: "The node is not connected; `details.last_seen_at_ms` says since when.",
     _C.HIVE_OFFLINE: "The hive does not answer.",
@@ -46,6 +47,7 @@ SENTENCES: Final[dict[ErrorCode, str]] = {
     _C.UNKNOWN_OUTCOME: "The command was sent and no answer came. It may have been carried out:"
     " look it up by its key.",
     _C.DEADLINE_PASSED: "It took longer than it was allowed to.",
+    _C.EXPIRED: "Its time was over before it could be done; nothing was.",
     _C.CANCELLED: "The caller went away, or the operation was cancelled.",
     _C.NOT_AVAILABLE: "This release, or this node, cannot do that.",
     _C.STORE_FULL: "The disk is full. Nothing is lost; it goes on when there is room.",

@@ -25,9 +25,7 @@ def states_page() -> str:
         *_section("Execution: status", states.ExecutionStatus, states.EXECUTION_TRANSITIONS),
         f"Kinds of executions: {_names(states.ExecutionKind)}.",
         *_section("Task: status", states.TaskStatus, states.TASK_TRANSITIONS),
-        *_section(
-            "Deferred operation: status", states.DeferredStatus, states.DEFERRED_TRANSITIONS
-        ),
+        *_section("Deferred operation: status", states.DeferredStatus, states.DEFERRED_TRANSITIONS),
         "## What the hive holds of an attempt",
         f"{first_paragraph(states.SyncState.__doc__)} One of {_names(states.SyncState)}.",
         f"{first_paragraph(states.SyncPolicy.__doc__)} One of {_names(states.SyncPolicy)}.",

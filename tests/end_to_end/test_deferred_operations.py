@@ -180,6 +180,7 @@ def test_the_attempt_is_there_when_a_start_is_answered(
     )
     assert hive.rows("SELECT id FROM attempt WHERE id = ?", attempt["id"]) == [(attempt["id"],)]
     assert hive.attempt(attempt["id"])["id"] == attempt["id"]
+    hive.close_client()
     hive.kill()
     hive.start()
     same = hive.client.post(

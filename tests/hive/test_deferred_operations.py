@@ -9,7 +9,6 @@ import pytest_asyncio
 
 from hive import deferred_operations
 from hive.store import deferred
-from protocol.attempt_requests import AttemptReply
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError
 from protocol.ops import OpKind
