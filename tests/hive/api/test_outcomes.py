@@ -100,7 +100,7 @@ async def test_a_node_that_cannot_say_either(running: RunningHive):
 async def test_only_what_waits_can_be_decided_on(running: RunningHive):
     """A key nobody knows, and one that is settled."""
     assert (await running.post("operations/never/cancel")).status == 404
-    node, attempt, _ = await away(running)
+    _, attempt, _ = await away(running)
     await running.post(f"attempts/{attempt.id}/stop", headers=KEY)
     for action in ("cancel", "confirm"):
         refused = await running.post(f"operations/key-1/{action}")

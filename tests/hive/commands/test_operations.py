@@ -1,4 +1,4 @@
-"""`hive operations`, and `--when online`: what waits, taken back and read by people and programs."""
+"""`hive operations`, and `--when online`: what waits, for people and programs."""
 
 import pytest
 

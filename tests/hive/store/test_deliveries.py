@@ -1,4 +1,4 @@
-"""Kept operations leave in order, in time, and only while it is right; what came of each is kept."""
+"""Kept operations leave in order, in time, and only while it is right."""
 
 import pytest
 
