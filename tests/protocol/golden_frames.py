@@ -131,6 +131,7 @@ FROM_HIVE: Final[tuple[m.HiveMessage, ...]] = (
         time_left_ms=30_000,
         idempotency_key="key",
         expected_head="abc",
+        expected_execution="e-1",
         fence="f-1",
     ),
     m.PartCredit(call_id="c-1", total=262_144),
