@@ -80,14 +80,21 @@ async def change_or_keep(
     """
     present = await context.database.read(operations.find_operation, intent.key)
     kept = present is not None and present.status in _KEPT
-    if context.registry.is_online(target.node_id) and not kept:
+    told = present is not None and _is_told(present)
+    if told or (context.registry.is_online(target.node_id) and not kept):
         try:
             return await context.proxy.change(intent, target, asked)
         except OperationError as error:
-            if error.code is not ErrorCode.NODE_OFFLINE:
+            if told or error.code is not ErrorCode.NODE_OFFLINE:
                 raise
             # It went between our look and the sending: the same as if it had been away.
     return await _keep(context, wish, intent, target, asked)
+
+
+def _is_told(row: OperationRow) -> bool:
+    """Whether it is settled by its node's own report, and the answer itself is with the node."""
+    settled = row.status in {operations.DONE, operations.FAILED}
+    return settled and row.reply is None and (row.error is None or not row.body_hash)
 
 
 async def _keep(

@@ -73,8 +73,9 @@ async def test_what_is_unknown_is_shown_with_what_is_known(running: RunningHive)
     row = (await running.get("operations/key-1")).json
     assert (row["status"], row["head_before"], row["head_after"]) == ("done", "abc", "def")
     # Its answer is with the node; that it was done the hive knows, and does not unlearn.
-    again = await running.post(path, headers={**KEY, "Expected-Head": "abc"})
-    assert (again.status, again.error["details"]["status"]) == (503, "done")
+    for query in ({}, {"when": "online"}):
+        again = await running.post(path, headers={**KEY, "Expected-Head": "abc"}, **query)
+        assert (again.status, again.error["details"]["status"]) == (503, "done")
     assert (await running.get("operations/key-1")).json["status"] == "done"
 
 
