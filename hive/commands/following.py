@@ -50,7 +50,7 @@ class Printer:
     def header(self, execution: dict[str, Any]) -> None:
         """Say which execution follows, to people."""
         if not self.as_json:
-            label = f"── {execution['kind']} {execution['id'][-8:]} ──"
+            label = f"── {execution.get('script') or execution['kind']} {execution['id'][-8:]} ──"
             sys.stdout.flush()
             click.secho(label, err=True, dim=True)
 

@@ -40,7 +40,8 @@ def logs(
             if each["id"] not in shown:
                 shown.add(each["id"])
                 if len(found) > 1 and not invocation.as_json:
-                    click.secho(f"--- {each['kind']} {each['id'][-8:]} ---", dim=True, err=True)
+                    name = each["script"] or each["kind"]
+                    click.secho(f"--- {name} {each['id'][-8:]} ---", dim=True, err=True)
                 reading.show(each["id"])
         ended = one["phase"] == "ended" or (execution is not None and bool(found))
         if not follow or ended:
