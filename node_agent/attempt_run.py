@@ -166,16 +166,20 @@ class AttemptRun:
 
     async def _worktree_for_turn(self, standing: Standing) -> tuple[Worktree | None, Standing]:
         """Return the worktree, made again where it is gone and nothing of the turn began yet."""
-        worktree = await self._worktree(standing)
         begun = any(last_of(standing.of_turn, kind) for kind in _WORKING)
-        there = worktree is not None and standing.attempt.worktree is not None
-        if begun or there or self._stop_asked:
-            return worktree, standing
-        if standing.turn is not None:
-            await self._context.keep(turns.want_setup, standing.turn.turn)
+        if begun or self._stop_asked:
+            return await self._worktree(standing), standing
+        # A removal that is under way ends first: what is there then stays there.
         async with worktree_lock(self.attempt_id):
+            standing = await self._look()
+            worktree = await self._worktree(standing)
+            if worktree is not None and standing.attempt.worktree is not None:
+                return worktree, standing
+            if standing.turn is not None:
+                await self._context.keep(turns.want_setup, standing.turn.turn)
+            repository = await self._repository(standing)
             worktree = await worktree_again(
-                self._context, await self._repository(standing), self.attempt_id, hold_until_ms=None
+                self._context, repository, self.attempt_id, hold_until_ms=None
             )
         failpoint("node.turn.worktree_made")
         return worktree, await self._look()
