@@ -16,7 +16,7 @@ from tests.node_agent.workshop import Workshop, git, make_repository, open_works
 
 WORK = (
     "sh -c 'echo mine > committed; git add committed; git commit -qm mine; "
-    "echo changed > README; echo new > untracked; mkdir -p deep; echo x > \"deep/a b\"'"
+    'echo changed > README; echo new > untracked; mkdir -p deep; echo x > "deep/a b"\''
 )
 
 
