@@ -1,5 +1,6 @@
 """`hold`, `release` and `cleanup`, as operations: how long an attempt's worktree is kept."""
 
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -8,6 +9,7 @@ from node_agent.attempt_worktree import worktree_lock
 from node_agent.git.errors import WorktreeGone
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
+from node_agent.operations.head_check import check_expected_head
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, operations, plans, removals
 from node_agent.store.database import Database
@@ -28,9 +30,10 @@ _KEPT: Final = frozenset({AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_WIT
 class KeepingOperations:
     """Keeps worktrees, and removes them."""
 
-    def __init__(self, database: Database, removals_of_node: WorktreeRemovals) -> None:
+    def __init__(self, database: Database, worktrees_dir: Path) -> None:
         self._database = database
-        self._removals = removals_of_node
+        self._worktrees_dir = worktrees_dir
+        self._removals = WorktreeRemovals(database, worktrees_dir)
 
     async def hold(self, asking: Asking) -> AttemptReply:
         """Keep the worktree until a time, or until it is released."""
@@ -54,7 +57,8 @@ class KeepingOperations:
         """Remove the worktree, unless that would lose work."""
         request = asking.request
         assert isinstance(request, CleanupRequest)  # noqa: S101  the table's own pairing
-        await attempt_of(self._database, asking)
+        found = await attempt_of(self._database, asking)
+        await check_expected_head(self._database, self._worktrees_dir, asking, found)
         attempt = await self._removals.clean_up(
             asking.attempt_id, save=request.save, force=request.force
         )

@@ -3,6 +3,7 @@
 Must not run anything: `ScriptRuns` does.
 """
 
+from pathlib import Path
 from typing import Final, Protocol
 
 from node_agent.attempt_worktree import repository_of
@@ -11,6 +12,7 @@ from node_agent.executors.adapter import Wish
 from node_agent.git.repository import resolve_base
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
+from node_agent.operations.head_check import check_expected_head
 from node_agent.script_runs import WantedScript
 from node_agent.store import plans
 from node_agent.store.database import Database
@@ -40,18 +42,19 @@ class ScriptStarter(Protocol):
 class ScriptOperations:
     """Begins scripts and reviews in attempts' worktrees."""
 
-    def __init__(self, database: Database, scripts: ScriptStarter) -> None:
+    def __init__(self, database: Database, worktrees_dir: Path, scripts: ScriptStarter) -> None:
         self._database = database
+        self._worktrees_dir = worktrees_dir
         self._scripts = scripts
 
     async def run_script(self, asking: Asking) -> ExecutionReply:
         """Begin one of the project's scripts."""
         request = asking.request
         assert isinstance(request, RunScriptRequest)  # noqa: S101  the table's own pairing
-        await attempt_of(self._database, asking)
+        attempt = await attempt_of(self._database, asking)
         plan = await self._database.read(plans.get, asking.attempt_id)
         wanted = WantedScript(name=request.name, script=_script(plan.request, request.name))
-        return await self._start(asking, wanted)
+        return await self._start(asking, attempt, wanted)
 
     async def review(self, asking: Asking) -> ExecutionReply:
         """Begin a review by a command; the environment names what is to be looked at."""
@@ -85,7 +88,7 @@ class ScriptOperations:
             stdin=launch.stdin,
             environment={name: value for name, value in environment.items() if value},
         )
-        return await self._start(asking, wanted)
+        return await self._start(asking, attempt, wanted)
 
     async def _reviewed(self, attempt: Attempt, request: ReviewRequest) -> dict[str, str]:
         """Return what names the reviewed part. Raises INVALID and BranchMissing."""
@@ -111,7 +114,10 @@ class ScriptOperations:
                     field="what",
                 )
 
-    async def _start(self, asking: Asking, wanted: WantedScript) -> ExecutionReply:
+    async def _start(
+        self, asking: Asking, attempt: Attempt, wanted: WantedScript
+    ) -> ExecutionReply:
+        await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
         name, key = asking.operation.name, asking.key or ""
         record = done_record(name, key, asking.attempt_id, asking.actor)
         return await self._scripts.start(asking.attempt_id, wanted, record, asking.body_hash)

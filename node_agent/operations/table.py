@@ -14,7 +14,6 @@ from node_agent.operations.turns import TurnOperations, TurnReading, TurnRunner
 from node_agent.operations.work import WorkReading
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database
-from node_agent.worktree_removals import WorktreeRemovals
 
 
 class OpenStores(Protocol):
@@ -54,8 +53,8 @@ def functions_of(
             "start": OperationFunction(attempts.start, keeps_key=True),
             "stop": OperationFunction(attempts.stop, settle=attempts.settle_stop),
         }
-        turns = TurnOperations(stores.database, runner)
-        scripts = ScriptOperations(stores.database, runner.scripts)
+        turns = TurnOperations(stores.database, worktrees_dir, runner)
+        scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)
         functions |= {
             "follow_up": OperationFunction(turns.follow_up, keeps_key=True),
             "set_turns": OperationFunction(turns.set_turns, keeps_key=True),
@@ -64,9 +63,7 @@ def functions_of(
             "run_script": OperationFunction(scripts.run_script, keeps_key=True),
             "review": OperationFunction(scripts.review, keeps_key=True),
         }
-        keeping = KeepingOperations(
-            stores.database, WorktreeRemovals(stores.database, worktrees_dir)
-        )
+        keeping = KeepingOperations(stores.database, worktrees_dir)
         functions |= {
             "hold": OperationFunction(keeping.hold, keeps_key=True),
             "release": OperationFunction(keeping.release, keeps_key=True),

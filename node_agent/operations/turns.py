@@ -4,6 +4,7 @@ The effect of each is rows of this node's own, so key, effect and answer are one
 """
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
+from node_agent.operations.head_check import check_expected_head
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, operations, turns
 from node_agent.store.database import Database
@@ -55,8 +57,9 @@ class TurnReading:
 class TurnOperations:
     """Changes the turns of attempts."""
 
-    def __init__(self, database: Database, runner: TurnRunner) -> None:
+    def __init__(self, database: Database, worktrees_dir: Path, runner: TurnRunner) -> None:
         self._database = database
+        self._worktrees_dir = worktrees_dir
         self._runner = runner
 
     async def follow_up(self, asking: Asking) -> Turn:
@@ -79,6 +82,7 @@ class TurnOperations:
                 hint="With a prompt alone, the attempt's own command gets it as its input.",
                 field="prompt",
             )
+        await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
         return await self._runner.follow_up(asking.attempt_id, request, _key(asking))
 
     async def interrupt(self, asking: Asking) -> Turn:
