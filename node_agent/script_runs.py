@@ -148,11 +148,18 @@ class ScriptRuns:
         except Exception:
             # Recorded as running: nothing of it may be left that nobody follows.
             LOG.exception("script %s cannot be carried on", execution.id)
-            await run.abandon(execution)
+            await self._abandon(run, execution)
         finally:
             settled.set()
             self._runs.pop(execution.id, None)
             self._tasks.pop(execution.id, None)
+
+    async def _abandon(self, run: ExecutionRun, execution: Execution) -> None:
+        try:
+            await run.abandon(execution)
+        except (SkepError, OSError):
+            # It stands as running, and the next start of the node agent looks again.
+            LOG.exception("script %s cannot be ended", execution.id)
 
     async def _worktree(self, repository: Repository, attempt: Attempt) -> Worktree:
         if attempt.phase in _AT_WORK:

@@ -57,7 +57,7 @@ class WorktreeRemovals:
         async with worktree_lock(attempt_id):
             attempt = await self._database.read(_check_may_go, attempt_id)
             repository = await repository_of(self._database, attempt)
-            worktree = await find_worktree(repository, self._root.resolve(), attempt_id)
+            worktree = await find_worktree(repository, self._root, attempt_id)
             if worktree is None and attempt.worktree is None:
                 return attempt
             if worktree is not None and not force:
@@ -107,7 +107,7 @@ class WorktreeRemovals:
     async def _remove(self, repository: Repository, attempt_id: str) -> Attempt:
         """Under the lock, and planned."""
         removal = await self._database.read(removals.find, attempt_id)
-        there = await find_worktree(repository, self._root.resolve(), attempt_id)
+        there = await find_worktree(repository, self._root, attempt_id)
         # Gone already: a crash came before the record of it, or someone deleted the folder.
         kept = None if there is not None else await find_saved_work(repository, attempt_id)
         try:

@@ -7,8 +7,8 @@ import msgspec
 
 from protocol.operation_values import Request
 
-Text = Annotated[str, msgspec.Meta(max_length=4 * 1024 * 1024)]
-Command = Annotated[str, msgspec.Meta(min_length=1, max_length=256 * 1024)]
+Text = Annotated[str, msgspec.Meta(max_length=256 * 1024)]
+Command = Annotated[str, msgspec.Meta(min_length=1, max_length=64 * 1024)]
 
 
 class TurnStatus(enum.StrEnum):

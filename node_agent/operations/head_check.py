@@ -18,7 +18,7 @@ async def check_expected_head(
         return
     source = await find_source(
         await repository_of(database, attempt),
-        worktrees_dir.resolve(),
+        worktrees_dir,
         attempt_id=attempt.id,
         branch=attempt.branch,
     )
