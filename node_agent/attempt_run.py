@@ -8,7 +8,7 @@ does.
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -94,7 +94,7 @@ class AttemptRun:
                     case AttemptPhase.ENDED:
                         return standing.attempt
                     case AttemptPhase.CREATED:
-                        await self._save(standing.attempt, phase=AttemptPhase.PREPARING)
+                        await self._save(phase=AttemptPhase.PREPARING)
                     case AttemptPhase.PREPARING:
                         await self._prepare(standing)
                     case AttemptPhase.RUNNING | AttemptPhase.AWAITING_INPUT:
@@ -139,13 +139,13 @@ class AttemptRun:
             return
         failpoint("node.attempt.worktree_made")
         if attempt.worktree != str(worktree.path):
-            attempt = await self._save(attempt, worktree=str(worktree.path))
+            await self._save(worktree=str(worktree.path))
         if standing.plan.request.setup_script:
             setup = await self._once(ExecutionKind.SETUP, standing, worktree)
             if setup is None or setup.status is not ExecutionStatus.SUCCEEDED:
                 await self._turn_over()
                 return
-        await self._save((await self._look()).attempt, phase=AttemptPhase.RUNNING)
+        await self._save(phase=AttemptPhase.RUNNING)
         failpoint("node.attempt.prepared")
 
     async def _work(self, standing: Standing) -> None:
@@ -314,11 +314,9 @@ class AttemptRun:
     async def _look(self) -> Standing:
         return await self._context.database.read(_standing, self.attempt_id)
 
-    async def _save(self, attempt: Attempt, **changes: object) -> Attempt:
-        changed = msgspec.structs.replace(attempt, **changes)
-        await self._context.keep(attempts.save, changed, now_ms())
+    async def _save(self, **changes: object) -> None:
+        await self._context.keep(_change, self.attempt_id, changes)
         failpoint("node.attempt.saved")
-        return changed
 
     async def _turn_over(self) -> None:
         """Begin the next turn; without one, settle how the attempt ends by the last."""
@@ -427,6 +425,12 @@ async def _standing(tx: Transaction, attempt_id: str) -> Standing:
         await attempts.executions_of(tx, attempt_id),
         await turns.current(tx, attempt_id),
     )
+
+
+async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> None:
+    # As it is now: operations change other parts of it meanwhile.
+    attempt = await attempts.get(tx, attempt_id)
+    await attempts.save(tx, msgspec.structs.replace(attempt, **changes), now_ms())
 
 
 def _wish(standing: Standing) -> Wish:
