@@ -30,6 +30,7 @@ NOTHING_DONE: Final = frozenset(
         ErrorCode.NODE_OFFLINE,
         ErrorCode.SLOW_DOWN,
         ErrorCode.NODE_FULL,
+        ErrorCode.RUNNING,
         ErrorCode.DRAINING,
         ErrorCode.STORE_FULL,
     }

@@ -198,6 +198,7 @@ def _of_execution(body: entities.Execution) -> Values:
     return {
         "attempt_id": body.attempt_id,
         "kind": body.kind.value,
+        "script": body.script,
         "argv": _text(body.argv),
         "process": None if process is None else _text(msgspec.to_builtins(process)),
         "head_before": body.head_before,

@@ -32,8 +32,10 @@ def never_ran(execution: Execution) -> bool:
     return execution.status is ExecutionStatus.LOST and execution.reason == NEVER_STARTED
 
 
-def verdict_of(executions: Sequence[Execution], *, stop_asked: bool) -> Verdict:
-    """Return how an attempt ends whose executions have all ended."""
+def verdict_of(
+    executions: Sequence[Execution], *, stop_asked: bool, interrupted: bool = False
+) -> Verdict:
+    """Return how an attempt ends whose last turn's executions have all ended."""
     setup = last_of(executions, ExecutionKind.SETUP)
     agent = last_of(executions, ExecutionKind.AGENT)
     # Whoever stopped it wants to see it stopped, however its processes took it.
@@ -45,6 +47,8 @@ def verdict_of(executions: Sequence[Execution], *, stop_asked: bool) -> Verdict:
         where = "" if execution.kind is ExecutionKind.AGENT else f"{execution.kind.value}: "
         if execution.status is ExecutionStatus.LOST:
             return Verdict(AttemptOutcome.LOST, f"{where}{execution.reason or NO_EXIT_RECORD}")
+        if interrupted and execution is agent:
+            return Verdict(AttemptOutcome.FAILED, f"interrupted: {reason_of(execution)}")
         return Verdict(AttemptOutcome.FAILED, f"{where}{reason_of(execution)}")
     if agent is None:
         return Verdict(AttemptOutcome.FAILED, "the agent was never started")

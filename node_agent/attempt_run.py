@@ -1,4 +1,4 @@
-"""One attempt on its way: worktree, setup, agent, leftovers, cleanup, end.
+"""One attempt on its way: worktree, setup, turn after turn of the agent, leftovers, cleanup, end.
 
 A loop over what is recorded: each round reads where the attempt stands and does the next step,
 so that a new process goes on where the last one was cut off. Must not start itself: the runner
@@ -8,12 +8,12 @@ does.
 import asyncio
 import logging
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of
+from node_agent.attempt_worktree import repository_of, worktree_again, worktree_lock
 from node_agent.execution_environment import environment_of
 from node_agent.execution_run import ExecutionRun, Wanted
 from node_agent.executors import executor_named
@@ -22,18 +22,22 @@ from node_agent.failpoints import failpoint
 from node_agent.git.commit_identity import CommitIdentity, commit_identity
 from node_agent.git.copied_files import copy_files
 from node_agent.git.leftovers import commit_all
-from node_agent.git.repository import Repository, open_repository
+from node_agent.git.repository import Repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
 from node_agent.run_context import RunContext
 from node_agent.stamps import new_id, now_ms
-from node_agent.store import attempts, checkouts, plans
+from node_agent.store import attempts, plans, turns
 from node_agent.store.plans import Plan
 from node_agent.store.transaction import Transaction
-from protocol.entities import Attempt, Checkout, Execution
+from node_agent.store.turns import BegunTurn
+from node_agent.turn_steps import end_attempt, turn_over
+from protocol.entities import Attempt, Execution
 from protocol.errors import SkepError
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
 
 LOG: Final = logging.getLogger(__name__)
+#: What a turn consists of, before its end.
+_WORKING: Final = (ExecutionKind.SETUP, ExecutionKind.AGENT)
 #: Starts of one step that a crash each time prevented; then something else is wrong.
 _STARTS_MAX: Final = 3
 #: How long a worktree that did not succeed is kept, unless someone says otherwise.
@@ -47,7 +51,14 @@ class Standing(NamedTuple):
     attempt: Attempt
     plan: Plan
     executions: list[Execution]
-    checkout: Checkout | None
+    turn: BegunTurn | None
+
+    @property
+    def of_turn(self) -> list[Execution]:
+        """The executions of the turn that runs, or ran last."""
+        before = 0 if self.turn is None else self.turn.executions_before
+        ours = set(self.attempt.executions[before:])
+        return [execution for execution in self.executions if execution.id in ours]
 
 
 class AttemptRun:
@@ -57,6 +68,9 @@ class AttemptRun:
         self.attempt_id = attempt_id
         self._context = context
         self._current: ExecutionRun | None = None
+        #: The turn that `_current` is the agent of, and the one last asked to be interrupted.
+        self._current_turn: str | None = None
+        self._interrupted: str | None = None
         self._stop_asked = False
         self._stop_grace_s: float | None = None
         self._opened: Repository | None = None
@@ -80,7 +94,7 @@ class AttemptRun:
                     case AttemptPhase.ENDED:
                         return standing.attempt
                     case AttemptPhase.CREATED:
-                        await self._save(standing.attempt, phase=AttemptPhase.PREPARING)
+                        await self._save(phase=AttemptPhase.PREPARING)
                     case AttemptPhase.PREPARING:
                         await self._prepare(standing)
                     case AttemptPhase.RUNNING | AttemptPhase.AWAITING_INPUT:
@@ -96,6 +110,12 @@ class AttemptRun:
         self._stop_asked, self._stop_grace_s = True, grace_s
         if self._current is not None:
             await self._current.stop(grace_s)
+
+    async def interrupt(self, turn_id: str) -> None:
+        """Interrupt this turn, if it is the one that runs. It is recorded already."""
+        self._interrupted = turn_id
+        if self._current is not None and self._current_turn == turn_id:
+            await self._current.interrupt()
 
     # --- the steps ----------------------------------------------------------------------------
 
@@ -119,19 +139,50 @@ class AttemptRun:
             return
         failpoint("node.attempt.worktree_made")
         if attempt.worktree != str(worktree.path):
-            attempt = await self._save(attempt, worktree=str(worktree.path))
+            await self._save(worktree=str(worktree.path))
         if standing.plan.request.setup_script:
             setup = await self._once(ExecutionKind.SETUP, standing, worktree)
             if setup is None or setup.status is not ExecutionStatus.SUCCEEDED:
-                await self._decide_by_executions()
+                await self._turn_over()
                 return
-        await self._save((await self._look()).attempt, phase=AttemptPhase.RUNNING)
+        await self._save(phase=AttemptPhase.RUNNING)
         failpoint("node.attempt.prepared")
 
     async def _work(self, standing: Standing) -> None:
-        worktree = await self._worktree(standing)
+        try:
+            worktree, standing = await self._worktree_for_turn(standing)
+        except (SkepError, OSError) as error:
+            await self._decide(Verdict(AttemptOutcome.FAILED, f"worktree: {_words(error)}"))
+            return
+        again = standing.turn is not None and standing.turn.setup_wanted
+        if again and standing.plan.request.setup_script:
+            setup = await self._once(ExecutionKind.SETUP, standing, worktree)
+            if setup is None or setup.status is not ExecutionStatus.SUCCEEDED:
+                await self._turn_over()
+                return
+            standing = await self._look()
         await self._once(ExecutionKind.AGENT, standing, worktree)
-        await self._decide_by_executions()
+        await self._turn_over()
+
+    async def _worktree_for_turn(self, standing: Standing) -> tuple[Worktree | None, Standing]:
+        """Return the worktree, made again where it is gone and nothing of the turn began yet."""
+        begun = any(last_of(standing.of_turn, kind) for kind in _WORKING)
+        if begun or self._stop_asked:
+            return await self._worktree(standing), standing
+        # A removal that is under way ends first: what is there then stays there.
+        async with worktree_lock(self.attempt_id):
+            standing = await self._look()
+            worktree = await self._worktree(standing)
+            if worktree is not None and standing.attempt.worktree is not None:
+                return worktree, standing
+            if standing.turn is not None:
+                await self._context.keep(turns.want_setup, standing.turn.turn)
+            repository = await self._repository(standing)
+            worktree = await worktree_again(
+                self._context, repository, self.attempt_id, hold_until_ms=None
+            )
+        failpoint("node.turn.worktree_made")
+        return worktree, await self._look()
 
     async def _finish(self, standing: Standing) -> None:
         warnings: list[str] = []
@@ -150,22 +201,28 @@ class AttemptRun:
         await self._end(standing, warnings)
 
     async def _end(self, standing: Standing, warnings: Sequence[str]) -> None:
+        # Read anew: someone may have asked for a hold since.
+        standing = await self._look()
         outcome = standing.plan.outcome or AttemptOutcome.FAILED
         reason = standing.plan.reason
         if outcome is AttemptOutcome.SUCCEEDED and warnings:
             outcome = AttemptOutcome.SUCCEEDED_WITH_WARNING
         succeeded = outcome in {AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_WITH_WARNING}
         at_ms = now_ms()
-        await self._save(
-            (await self._look()).attempt,
-            phase=AttemptPhase.ENDED,
-            outcome=outcome,
-            reason="; ".join(filter(None, [reason, *warnings]))[:_REASON_CHARACTERS_MAX] or None,
-            head_commit=await self._head(standing),
-            hold_until_ms=None if succeeded else at_ms + HOLD_MS,
-            ended_at_ms=at_ms,
-        )
+        held = standing.plan.hold_until_ms or 0
+        hold_until_ms = None if succeeded else at_ms + HOLD_MS
+        changes = {
+            "outcome": outcome,
+            "reason": "; ".join(filter(None, [reason, *warnings]))[:_REASON_CHARACTERS_MAX] or None,
+            "head_commit": await self._head(standing),
+            "hold_until_ms": held if held > at_ms else hold_until_ms,
+            "ended_at_ms": at_ms,
+        }
+        goes_on = await self._context.keep(end_attempt, self.attempt_id, changes)
         failpoint("node.attempt.ended")
+        if goes_on:
+            # Whoever stopped it stopped what was then; a follow-up that came after is meant.
+            self._stop_asked, self._stop_grace_s = False, None
 
     # --- executions ---------------------------------------------------------------------------
 
@@ -177,7 +234,8 @@ class AttemptRun:
         None where it must not begin any more: the attempt is being stopped, or every start of it
         was cut short.
         """
-        executions = standing.executions
+        executions = standing.of_turn
+        turn_id = None if standing.turn is None else standing.turn.turn.id
         while True:
             last = last_of(executions, kind)
             if last is not None and last.status is not ExecutionStatus.RUNNING:
@@ -195,9 +253,12 @@ class AttemptRun:
                 if stopping or starts >= _STARTS_MAX or worktree is None:
                     return None
             self._current = run
+            self._current_turn = turn_id if kind is ExecutionKind.AGENT else None
             try:
                 if self._stop_asked and kind is not ExecutionKind.CLEANUP:
                     await run.stop(self._stop_grace_s)
+                elif kind is ExecutionKind.AGENT and self._is_interrupted(standing):
+                    await run.interrupt()
                 if last is None:
                     execution_id = new_id()
                     await run.run(
@@ -206,8 +267,14 @@ class AttemptRun:
                 else:
                     await run.resume(last)
             finally:
-                self._current = None
-            executions = (await self._look()).executions
+                self._current = self._current_turn = None
+            executions = (await self._look()).of_turn
+
+    def _is_interrupted(self, standing: Standing) -> bool:
+        if standing.turn is None:
+            return False
+        turn = standing.turn.turn
+        return turn.interrupt_asked_at_ms is not None or self._interrupted == turn.id
 
     async def _wanted(
         self, kind: ExecutionKind, execution_id: str, standing: Standing, worktree: Worktree | None
@@ -218,7 +285,7 @@ class AttemptRun:
         stdin, script, more = b"", None, {}
         if kind is ExecutionKind.AGENT:
             executor = executor_named(request.executor)
-            launch = executor.launch(Wish(command=request.command, prompt=request.prompt))
+            launch = executor.launch(_wish(standing))
             argv, stdin, more = launch.argv, launch.stdin, launch.environment
         elif kind is ExecutionKind.SETUP:
             script = request.setup_script
@@ -247,22 +314,29 @@ class AttemptRun:
     async def _look(self) -> Standing:
         return await self._context.database.read(_standing, self.attempt_id)
 
-    async def _save(self, attempt: Attempt, **changes: object) -> Attempt:
-        changed = msgspec.structs.replace(attempt, **changes)
-        await self._context.keep(attempts.save, changed, now_ms())
+    async def _save(self, **changes: object) -> None:
+        await self._context.keep(_change, self.attempt_id, changes)
         failpoint("node.attempt.saved")
-        return changed
 
-    async def _decide_by_executions(self) -> None:
+    async def _turn_over(self) -> None:
+        """Begin the next turn; without one, settle how the attempt ends by the last."""
         standing = await self._look()
         stopped = self._stop_asked or standing.plan.stop_asked_at_ms is not None
-        await self._decide(verdict_of(standing.executions, stop_asked=stopped))
+        verdict = verdict_of(
+            standing.of_turn, stop_asked=stopped, interrupted=self._is_interrupted(standing)
+        )
+        # Where its agent never ran, the next one would not either.
+        await self._decide(
+            verdict, go_on=last_of(standing.of_turn, ExecutionKind.AGENT) is not None
+        )
 
-    async def _decide(self, verdict: Verdict) -> None:
-        """Settle how the attempt ends, and leave only its end to do."""
+    async def _decide(self, verdict: Verdict, *, go_on: bool = False) -> None:
+        """Settle how the attempt ends, and leave only its end to do; or `go_on` with what waits."""
         head = await self._head(await self._look())
-        await self._context.keep(_decide, self.attempt_id, verdict, head)
-        failpoint("node.attempt.decided")
+        if await self._context.keep(turn_over, self.attempt_id, verdict, head, go_on=go_on):
+            failpoint("node.turn.begun")
+        else:
+            failpoint("node.attempt.decided")
 
     async def _give_up(self, error: Exception) -> None:
         """End an attempt over a fault of ours, leaving no process of it behind."""
@@ -275,7 +349,8 @@ class AttemptRun:
             attempt_id=self.attempt_id,
         )
         for execution in standing.executions:
-            if execution.status is ExecutionStatus.RUNNING:
+            scripts = execution.kind is ExecutionKind.SCRIPT
+            if execution.status is ExecutionStatus.RUNNING and not scripts:
                 run = ExecutionRun(
                     self._context,
                     standing.attempt,
@@ -294,9 +369,7 @@ class AttemptRun:
     async def _repository(self, standing: Standing) -> Repository:
         """Return the checkout's repository, opened once: opening it asks git many questions."""
         if self._opened is None:
-            if standing.checkout is None:
-                raise checkouts.NoCheckout(standing.attempt.project_name, [])
-            self._opened = await open_repository(Path(standing.checkout.path))
+            self._opened = await repository_of(self._context.database, standing.attempt)
         return self._opened
 
     async def _worktree(self, standing: Standing) -> Worktree | None:
@@ -350,17 +423,23 @@ async def _standing(tx: Transaction, attempt_id: str) -> Standing:
         attempt,
         await plans.get(tx, attempt_id),
         await attempts.executions_of(tx, attempt_id),
-        await checkouts.find(tx, attempt.checkout_id),
+        await turns.current(tx, attempt_id),
     )
 
 
-async def _decide(tx: Transaction, attempt_id: str, verdict: Verdict, head: str | None) -> None:
+async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> None:
+    # As it is now: operations change other parts of it meanwhile.
     attempt = await attempts.get(tx, attempt_id)
-    await plans.decide(tx, attempt_id, verdict.outcome, verdict.reason)
-    finishing = msgspec.structs.replace(
-        attempt, phase=AttemptPhase.FINISHING, head_commit=head or attempt.head_commit
-    )
-    await attempts.save(tx, finishing, now_ms())
+    await attempts.save(tx, msgspec.structs.replace(attempt, **changes), now_ms())
+
+
+def _wish(standing: Standing) -> Wish:
+    """Return what the turn asks of the executor: without a command of its own, the attempt's."""
+    request = standing.plan.request
+    if standing.turn is None:
+        return Wish(command=request.command, prompt=request.prompt)
+    turn = standing.turn.turn
+    return Wish(command=turn.command or request.command, prompt=turn.prompt)
 
 
 def _words(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from node_agent.attempt_run import AttemptRun
+from node_agent.attempt_worktree import check_can_go_on, repository_of
 from node_agent.execution_environment import check_environment
 from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
@@ -22,15 +23,24 @@ from node_agent.git.repository import default_branch, open_repository, resolve_b
 from node_agent.git.worktrees import check_root
 from node_agent.log_ends import say_log_end_again
 from node_agent.run_context import RunContext
+from node_agent.script_runs import ScriptRuns
 from node_agent.stamps import new_id, now_ms
-from node_agent.store import attempts, checkouts, operations, plans, tasks
+from node_agent.store import attempts, checkouts, operations, plans, tasks, turns
 from node_agent.store.contract import LogGrew
 from node_agent.store.transaction import Transaction
+from node_agent.turn_steps import (
+    NodeFull,
+    ask_interrupt,
+    ask_stop,
+    done_record,
+    take_follow_up,
+)
 from node_agent.upkeep import DiskFull, check_room
 from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.entities import Attempt, Checkout, LocalTask, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.states import AttemptPhase
+from protocol.turn_requests import FollowUpRequest, InterruptRequest, Turn, TurnStatus
 
 LOG: Final = logging.getLogger(__name__)
 #: What of a task's text travels with its attempt; the rest stands where the task does.
@@ -40,18 +50,6 @@ DESCRIPTION_BYTES_MAX: Final = 32 * 1024
 _AGAIN_S: Final = (5.0, 15.0, 60.0, 300.0, 300.0, 300.0)
 _SCRIPT_BYTES_MAX: Final = 256 * 1024
 _PROMPT_BYTES_MAX: Final = 4 * 1024 * 1024
-
-
-class NodeFull(OperationError):  # noqa: N818  named as its code is
-    """Every slot of this node is taken."""
-
-    def __init__(self, slots: int) -> None:
-        super().__init__(
-            ErrorCode.NODE_FULL,
-            f"all {slots} slots of this node are taken",
-            hint="Wait for an attempt to end, stop one, or give the node more slots.",
-            slots=slots,
-        )
 
 
 class StartKey(NamedTuple):
@@ -69,6 +67,9 @@ class AttemptRunner:
         self._context = context
         self._runs: dict[str, AttemptRun] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: Attempts that went on while the run of their last turn was about to let go of them.
+        self._again: set[str] = set()
+        self.scripts = ScriptRuns(context)
         self._closing = False
         self._upkeep: set[asyncio.Task[None]] = set()
         self._stop_listening = context.chunks.listen(self._log_grew)
@@ -101,16 +102,62 @@ class AttemptRunner:
 
     async def stop(self, attempt_id: str, grace_s: float | None = None) -> AttemptReply:
         """Ask an attempt to stop; one that has ended is answered as it is."""
-        attempt = await self._context.database.write(_ask_stop, attempt_id, grace_s)
+        attempt = await self._context.database.write(ask_stop, attempt_id, grace_s)
         failpoint("node.stop.recorded")
         run = self._runs.get(attempt_id)
         if run is not None and attempt.phase is not AttemptPhase.ENDED:
             await run.stop(grace_s)
+        await self.scripts.stop(attempt_id, grace_s)
         return AttemptReply(attempt=attempt)
+
+    async def follow_up(self, attempt_id: str, request: FollowUpRequest, key: StartKey) -> Turn:
+        """Begin another turn, or queue it behind the one that runs; with its key, in one commit.
+
+        Raises ExecutorUnavailable, INVALID, NoCheckout, SessionLost, NodeFull and Running.
+        """
+        attempt, plan = await self._context.database.read(_with_plan, attempt_id)
+        executor_named(attempt.executor).launch(
+            Wish(command=request.command or plan.request.command, prompt=request.prompt)
+        )
+        await self._check_room()
+        if attempt.phase is AttemptPhase.ENDED:
+            repository = await repository_of(self._context.database, attempt)
+            await check_can_go_on(self._context, repository, attempt)
+        turn = Turn(
+            id=new_id(),
+            attempt_id=attempt_id,
+            status=TurnStatus.QUEUED,
+            command=request.command,
+            prompt=request.prompt,
+            profile=request.profile,
+            author=key.actor,
+            created_at_ms=now_ms(),
+        )
+        record = done_record("follow_up", key.key, attempt_id, key.actor, head=attempt.head_commit)
+        taken = await self._context.database.write(
+            take_follow_up, turn, record, key.body_hash, self._context.slots
+        )
+        failpoint("node.follow_up.committed")
+        self.resume(attempt_id)
+        return taken
+
+    async def interrupt(self, attempt_id: str, request: InterruptRequest, key: StartKey) -> Turn:
+        """Interrupt the turn that runs. Raises NO_TURN."""
+        record = done_record("interrupt", key.key, attempt_id, key.actor)
+        turn = await self._context.database.write(
+            ask_interrupt, attempt_id, request.turn, record, key.body_hash
+        )
+        failpoint("node.interrupt.recorded")
+        run = self._runs.get(attempt_id)
+        if run is not None:
+            await run.interrupt(turn.id)
+        return turn
 
     def resume(self, attempt_id: str) -> AttemptRun:
         """Carry an attempt on from what is recorded of it."""
         run = AttemptRun(self._context, attempt_id)
+        if attempt_id in self._runs:
+            self._again.add(attempt_id)
         if self._closing or attempt_id in self._runs:
             return self._runs.get(attempt_id, run)
         self._runs[attempt_id] = run
@@ -121,8 +168,7 @@ class AttemptRunner:
 
     async def wait_ended(self, attempt_id: str) -> Attempt:
         """Wait until an attempt that this process carries on has ended; return it."""
-        task = self._tasks.get(attempt_id)
-        if task is not None:
+        while (task := self._tasks.get(attempt_id)) is not None:
             await asyncio.wait([task])
         return await self._context.database.read(attempts.get, attempt_id)
 
@@ -133,6 +179,7 @@ class AttemptRunner:
     def take(self, context: RunContext) -> None:
         """Begin attempts in other surroundings from now on: a new name of the node, other slots."""
         self._context = context
+        self.scripts.take(context)
 
     @property
     def slots(self) -> int:
@@ -146,6 +193,7 @@ class AttemptRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.scripts.close()
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -164,6 +212,9 @@ class AttemptRunner:
         finally:
             self._runs.pop(run.attempt_id, None)
             self._tasks.pop(run.attempt_id, None)
+            if run.attempt_id in self._again:
+                self._again.discard(run.attempt_id)
+                self.resume(run.attempt_id)
 
     def _log_grew(self, grew: LogGrew) -> None:
         """Say a log's end anew where a closed log grew: it was numbered on from the hive's."""
@@ -271,16 +322,31 @@ async def _begin(
         await tasks.save(tx, task, at_ms)
     await attempts.save(tx, attempt, at_ms)
     await plans.save(tx, attempt.id, request)
+    await _first_turn(tx, attempt, request, key.actor)
     reply = AttemptReply(attempt=attempt)
     await operations.answer(tx, record, key.body_hash, msgspec.msgpack.encode(reply))
     return reply, True
 
 
-async def _ask_stop(tx: Transaction, attempt_id: str, grace_s: float | None) -> Attempt:
-    attempt = await attempts.get(tx, attempt_id)
-    if attempt.phase is not AttemptPhase.ENDED:
-        await plans.ask_stop(tx, attempt_id, now_ms(), grace_s)
-    return attempt
+async def _first_turn(
+    tx: Transaction, attempt: Attempt, request: StartRequest, author: str
+) -> None:
+    turn = Turn(
+        id=new_id(),
+        attempt_id=attempt.id,
+        status=TurnStatus.QUEUED,
+        command=request.command,
+        prompt=request.prompt,
+        profile=request.profile,
+        author=author,
+        created_at_ms=attempt.created_at_ms,
+    )
+    await turns.add(tx, turn)
+    await turns.begin_next(tx, attempt.id, executions_before=0, at_ms=attempt.created_at_ms)
+
+
+async def _with_plan(tx: Transaction, attempt_id: str) -> tuple[Attempt, plans.Plan]:
+    return await attempts.get(tx, attempt_id), await plans.get(tx, attempt_id)
 
 
 def _title(request: StartRequest) -> str:
@@ -304,6 +370,7 @@ def _check_sizes(request: StartRequest) -> None:
     for field, text, bytes_max in (
         ("setup_script", request.setup_script, _SCRIPT_BYTES_MAX),
         ("cleanup_script", request.cleanup_script, _SCRIPT_BYTES_MAX),
+        ("dev_script", request.dev_script, _SCRIPT_BYTES_MAX),
         ("command", request.command, _SCRIPT_BYTES_MAX),
         ("prompt", request.prompt, _PROMPT_BYTES_MAX),
     ):

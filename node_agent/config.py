@@ -54,8 +54,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     refuse: Annotated[
         list[str],
         Meta(
-            description="Operations this node refuses from the hive, by name, such as start;"
-            " executor:command refuses only attempts that run a command line."
+            description="Operations this node refuses from the hive, by name, such as start, which"
+            " takes follow-ups and reviews along; executor:command refuses only what runs a command"
+            " line."
         ),
     ] = []
     grace_s: Annotated[

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,10 @@ _ABANDON_S_MAX: Final = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to run. `script`: text for `sh`, given as a file in place of `argv`."""
+    """What to run. `script`: text for `sh`, given as a file in place of `argv`.
+
+    `name` is what people call it, of what was asked for by name.
+    """
 
     kind: ExecutionKind
     argv: Sequence[str]
@@ -66,6 +70,7 @@ class Wanted:
     environment: dict[str, str]
     stdin: bytes = b""
     script: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,26 +104,25 @@ class ExecutionRun:
         self._running: RunningExecution | None = None
         self._stop_grace_s: float | None = None
         self._stop_asked = False
+        self._interrupt_asked = False
 
     # --- from its beginning -------------------------------------------------------------------
 
     async def run(self, execution_id: str, wanted: Wanted) -> Execution:
         """Run it to its end; return it as it was recorded then."""
-        context = self._context
-        hidden = [*context.secrets(), *secrets_in(wanted.environment)]
-        folder = context.run_folder(execution_id)
-        argv = ["sh", str(folder / SCRIPT_FILE)] if wanted.script is not None else wanted.argv
-        execution = Execution(
-            id=execution_id,
-            attempt_id=self._attempt.id,
-            kind=wanted.kind,
-            argv=_shown(argv, hidden),
-            head_before=await self._head(),
-            status=ExecutionStatus.RUNNING,
-            started_at_ms=now_ms(),
+        execution = new_execution(
+            self._context, self._attempt.id, execution_id, wanted, head=await self._head()
         )
-        await context.keep(_record_begin, execution)
+        await self._context.keep(record_begin, execution)
         failpoint("node.execution.recorded")
+        return await self.launch(execution, wanted)
+
+    async def launch(self, execution: Execution, wanted: Wanted) -> Execution:
+        """Run an execution that is recorded as begun, to its end."""
+        context = self._context
+        folder = context.run_folder(execution.id)
+        hidden = _hidden(context, wanted)
+        argv = _argv(folder, wanted)
         await self._open_log(execution)
         failpoint("node.execution.log_opened")
         _prepare_folder(folder, hidden, wanted.script)
@@ -217,6 +221,8 @@ class ExecutionRun:
             self._settled()
             if self._stop_asked:
                 await self.stop(self._stop_grace_s)
+            elif self._interrupt_asked:
+                await self.interrupt()
             known = await writer.follow(running)
             record = running.exit_record() if known else None
         finally:
@@ -236,6 +242,13 @@ class ExecutionRun:
         if self._running is not None:
             with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
                 await self._running.stop(grace_s)
+
+    async def interrupt(self) -> None:
+        """Interrupt the process as Ctrl-C would; what it makes of that is its own."""
+        self._interrupt_asked = True
+        if self._running is not None:
+            with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
+                await self._running.signal(signal.SIGINT)
 
     async def abandon(self, execution: Execution) -> None:
         """End an execution whose log cannot be written on; nothing of it is left running."""
@@ -290,7 +303,33 @@ class ExecutionRun:
         )
 
 
-async def _record_begin(tx: Transaction, execution: Execution) -> None:
+def new_execution(
+    context: RunContext, attempt_id: str, execution_id: str, wanted: Wanted, *, head: str | None
+) -> Execution:
+    """Return an execution as it begins."""
+    argv = _argv(context.run_folder(execution_id), wanted)
+    return Execution(
+        id=execution_id,
+        attempt_id=attempt_id,
+        kind=wanted.kind,
+        script=wanted.name,
+        argv=_shown(argv, _hidden(context, wanted)),
+        head_before=head,
+        status=ExecutionStatus.RUNNING,
+        started_at_ms=now_ms(),
+    )
+
+
+def _hidden(context: RunContext, wanted: Wanted) -> list[bytes]:
+    return [*context.secrets(), *secrets_in(wanted.environment)]
+
+
+def _argv(folder: Path, wanted: Wanted) -> Sequence[str]:
+    return ["sh", str(folder / SCRIPT_FILE)] if wanted.script is not None else wanted.argv
+
+
+async def record_begin(tx: Transaction, execution: Execution) -> None:
+    """Write down that an execution begins, and that it is its attempt's."""
     attempt = await attempts.get(tx, execution.attempt_id)
     named = msgspec.structs.replace(attempt, executions=[*attempt.executions, execution.id])
     await attempts.save(tx, named, execution.started_at_ms)

@@ -58,10 +58,19 @@ class LocalClient:
         """Return the JSON of a GET."""
         return msgspec.json.decode(b"".join(self.stream("GET", path, query=query)))
 
-    def send(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Any:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> Any:
         """Return the JSON of a request that changes something."""
         content = b"" if body is None else msgspec.json.encode(body)
-        return msgspec.json.decode(b"".join(self.stream(method, path, body=content, key=key)))
+        pieces = self.stream(method, path, query=query, body=content, key=key)
+        return msgspec.json.decode(b"".join(pieces))
 
     def stream(
         self,

@@ -33,16 +33,17 @@ class Recovered(NamedTuple):
 
 
 async def recover(context: RunContext, runner: AttemptRunner) -> Recovered:
-    """Take up every attempt that has not ended."""
+    """Take up every attempt that has not ended, and every script that runs."""
     unended = await context.database.read(attempts.unended)
     runs = [runner.resume(attempt.id) for attempt in unended]
-    waiting = [asyncio.ensure_future(run.settled.wait()) for run in runs]
+    settled = [*(run.settled for run in runs), *await runner.scripts.resume_all()]
+    waiting = [asyncio.ensure_future(event.wait()) for event in settled]
     if waiting:
         _, late = await asyncio.wait(waiting, timeout=SETTLE_S_MAX)
         for waiter in late:
             waiter.cancel()
         if late:
-            LOG.warning("%d attempts are still being looked at", len(late))
+            LOG.warning("%d attempts and scripts are still being looked at", len(late))
     closed = await _close_orphaned_logs(context)
     removed = await _remove_left_folders(context)
     if runs:

@@ -1,7 +1,6 @@
 """Takes away worktrees of attempts that did not succeed, once their time of grace is over.
 
-Owns when; `git.worktree_removal` owns how, and saves whatever is unsaved before it removes. Every
-step can break off and be run again.
+Owns when; `worktree_removals` owns how. Every step can break off and be run again.
 """
 
 import asyncio
@@ -12,13 +11,13 @@ from typing import Final
 import msgspec
 
 from node_agent.git.repository import open_repository
-from node_agent.git.worktree_removal import prune_worktrees, remove_worktree
+from node_agent.git.worktree_removal import prune_worktrees
 from node_agent.notices import Notices
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, checkouts
 from node_agent.store.database import Database
-from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Transaction
+from node_agent.worktree_removals import WorktreeRemovals
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, SkepError
 
@@ -36,6 +35,7 @@ class WorktreeUpkeep:
         self._database = database
         self._notices = notices
         self._root = worktrees_dir
+        self._removals = WorktreeRemovals(database, worktrees_dir)
 
     async def run(self) -> None:
         """Look every now and then until cancelled."""
@@ -53,23 +53,20 @@ class WorktreeUpkeep:
                 await prune_worktrees(await open_repository(Path(checkout.path)), self._root)
             except SkepError as error:
                 LOG.info("the worktrees of %s were not looked at: %s", checkout.path, error)
+        for attempt_id in await self._removals.planned():
+            try:
+                await self._removals.carry_out(attempt_id)
+            except SkepError as error:
+                LOG.warning("the worktree of attempt %s stays: %s", attempt_id, error)
         while over := await self._database.read(attempts.no_longer_held, now_ms(), _PAGE):
             for attempt in over:
                 await self._remove(attempt)
 
     async def _remove(self, attempt: Attempt) -> None:
-        checkout = await self._database.read(checkouts.find, attempt.checkout_id)
         try:
-            if checkout is None:
-                raise NotStored("checkout", attempt.checkout_id)
-            repository = await open_repository(Path(checkout.path))
-            saved = await remove_worktree(repository, self._root, attempt.id)
+            await self._removals.remove_when_over(attempt.id, now_ms())
         except SkepError as error:
             await self._put_off(attempt, error)
-            return
-        ref = attempt.saved_ref if saved is None else saved.ref
-        await self._database.write(_changed, attempt.id, None, ref, None)
-        LOG.info("removed the worktree of attempt %s", attempt.id)
 
     async def _put_off(self, attempt: Attempt, error: SkepError) -> None:
         LOG.warning("the worktree of attempt %s stays: %s", attempt.id, error)
@@ -81,21 +78,9 @@ class WorktreeUpkeep:
                 hint=error.hint,
                 attempt_id=attempt.id,
             )
-        held_until_ms = now_ms() + _HELD_AGAIN_MS
-        await self._database.write(
-            _changed, attempt.id, attempt.worktree, attempt.saved_ref, held_until_ms
-        )
+        await self._database.write(_hold_on, attempt.id, now_ms() + _HELD_AGAIN_MS)
 
 
-async def _changed(
-    tx: Transaction,
-    attempt_id: str,
-    worktree: str | None,
-    saved_ref: str | None,
-    hold_until_ms: int | None,
-) -> None:
+async def _hold_on(tx: Transaction, attempt_id: str, until_ms: int) -> None:
     attempt = await attempts.get(tx, attempt_id)
-    changed = msgspec.structs.replace(
-        attempt, worktree=worktree, saved_ref=saved_ref, hold_until_ms=hold_until_ms
-    )
-    await attempts.save(tx, changed, now_ms())
+    await attempts.save(tx, msgspec.structs.replace(attempt, hold_until_ms=until_ms), now_ms())

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from protocol.entities import Attempt
+from protocol.entities import Attempt, Execution
 from protocol.operation_values import Request
 
 
@@ -27,6 +27,7 @@ class StartRequest(Request, frozen=True):
     target_branch: str | None = None
     setup_script: str | None = None
     cleanup_script: str | None = None
+    dev_script: str | None = None
     copy_files: list[str] = msgspec.field(default_factory=list)
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     commit_leftovers: bool = False
@@ -42,3 +43,53 @@ class AttemptReply(msgspec.Struct, frozen=True, kw_only=True):
     """The attempt as its node has it now."""
 
     attempt: Attempt
+
+
+class HoldRequest(Request, frozen=True):
+    """Keep the attempt's worktree until a time; without one, until it is released."""
+
+    until_ms: int | None = None
+
+
+class ReleaseRequest(Request, frozen=True):
+    """Hold the attempt's worktree no longer than its project's rules keep it."""
+
+
+class CleanupRequest(Request, frozen=True):
+    """Remove the attempt's worktree now.
+
+    `save`: with what is uncommitted, which goes to a ref first. `force`: also where it is held, and
+    where repositories within it hold work that no ref can keep; what can be saved is.
+    """
+
+    save: bool = False
+    force: bool = False
+
+
+class RunScriptRequest(Request, frozen=True):
+    """Run a script of the project: `setup`, `cleanup` or `dev`, as it was when the attempt began.
+
+    `dev` may run beside a turn, and runs until the attempt is stopped.
+    """
+
+    name: str
+
+
+class ReviewRequest(Request, frozen=True):
+    """Have the attempt's work looked at.
+
+    `what`: the `uncommitted` changes, all that parts it from a `base` branch, or one `commit`.
+    `command` is run in the worktree where the executor has no review of its own.
+    """
+
+    what: str = "uncommitted"
+    base_branch: str | None = None
+    commit: str | None = None
+    instructions: str | None = None
+    command: str | None = None
+
+
+class ExecutionReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution that was begun, as its node has it now."""
+
+    execution: Execution

@@ -90,11 +90,12 @@ class ProcessIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """One process run inside an attempt."""
+    """One process run inside an attempt. `script` is which one, of a script that was asked for."""
 
     id: str
     attempt_id: str
     kind: ExecutionKind
+    script: str | None = None
     argv: list[str] = []
     process: ProcessIdentity | None = None
     head_before: str | None = None

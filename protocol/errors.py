@@ -61,6 +61,11 @@ class ErrorCode(enum.StrEnum):
     NOT_A_REPOSITORY = "not_a_repository"
     GIT_FAILED = "git_failed"
     UNSAVED_WORK = "unsaved_work"
+    SESSION_LOST = "session_lost"
+    NO_TURN = "no_turn"
+    NO_SCRIPT = "no_script"
+    RUNNING = "running"
+    HELD = "held"
     GONE = "gone"
 
 
@@ -118,6 +123,11 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.NOT_A_REPOSITORY: Meaning(None, 422, False),
     ErrorCode.GIT_FAILED: Meaning(None, 502, False),
     ErrorCode.UNSAVED_WORK: Meaning(None, 409, False),
+    ErrorCode.SESSION_LOST: Meaning(None, 409, False),
+    ErrorCode.NO_TURN: Meaning(None, 409, False),
+    ErrorCode.NO_SCRIPT: Meaning(None, 409, False),
+    ErrorCode.RUNNING: Meaning(None, 409, True),
+    ErrorCode.HELD: Meaning(None, 409, False),
     ErrorCode.GONE: Meaning(None, 410, False),
 }
 

@@ -17,9 +17,10 @@ from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.executions import ExecutionRow
 from hive.store.nodes import get_node
-from protocol.entities import Attempt
+from protocol.entities import Attempt, Execution
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptPhase, SyncState
+from protocol.turn_requests import Turn
 
 #: An attempt just started is known by its reply; its first op is at most this far behind.
 _FIRST_OP_S: Final = 2.0
@@ -77,6 +78,18 @@ def execution_reply(row: ExecutionRow) -> replies.Execution:
     return replies.Execution(**values, log=state)
 
 
+def execution_of_entity(execution: Execution) -> replies.Execution:
+    """Return an execution as its node just answered it: of its log nothing is here yet."""
+    values = {
+        name: getattr(execution, name)
+        for name in replies.Execution.__struct_fields__
+        if hasattr(execution, name) and name not in {"kind", "status"}
+    }
+    log = replies.LogState(entries=0, held_bytes=0, closed=False, whole=False)
+    kind, status = execution.kind.value, execution.status.value
+    return replies.Execution(**values, kind=kind, status=status, log=log)
+
+
 # --- finding one ----------------------------------------------------------------------------------
 
 
@@ -126,6 +139,22 @@ async def await_first_op(context: HiveContext, attempt_id: str) -> None:
         except TimeoutError:
             return
     context.started.pop(attempt_id, None)
+
+
+async def await_reopened(context: HiveContext, attempt_id: str, turn: Turn) -> None:
+    """Wait a moment until the attempt that goes on with this turn is no longer shown as ended."""
+    with context.feed.subscribe([f"attempt:{attempt_id}"]) as subscription:
+        try:
+            async with asyncio.timeout(_FIRST_OP_S):
+                while True:
+                    row = await context.database.read(attempts.get_attempt, attempt_id)
+                    ended = row.phase == AttemptPhase.ENDED
+                    if not ended or (row.ended_at_ms or 0) >= turn.created_at_ms:
+                        return
+                    if await subscription.take() is None:
+                        return
+        except TimeoutError:
+            return
 
 
 def remember_started(context: HiveContext, attempt: Attempt, node_id: str) -> None:

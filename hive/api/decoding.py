@@ -6,6 +6,7 @@ Must not know any route.
 import functools
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, get_args
 
 import msgspec
@@ -45,11 +46,13 @@ def query_of(request: web.Request, kind: type[S], *, besides: frozenset[str] = f
     return convert(given, kind, strict=False)
 
 
-async def body_of(request: web.Request, kind: type[S]) -> S:
-    """Return the JSON body as `kind`; no body at all is an empty object."""
+async def body_of(
+    request: web.Request, kind: type[S], of_path: Mapping[str, str] = MappingProxyType({})
+) -> S:
+    """Return the JSON body as `kind`, with what the path named; no body is an empty object."""
     content = await request.read()
     if not content.strip():
-        return convert({}, kind)
+        return convert(of_path, kind)
     if request.content_type not in {"application/json", "application/octet-stream"}:
         raise InvalidInput(
             f"the body is {request.content_type}",
@@ -62,7 +65,7 @@ async def body_of(request: web.Request, kind: type[S]) -> S:
         raise InvalidInput(f"the body is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise InvalidInput("the body is not a JSON object")
-    return convert(given, kind)
+    return convert({**given, **of_path}, kind)
 
 
 def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> S:

@@ -11,7 +11,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from hive.api.attempts import attempt_id_of, attempt_of_entity
+from hive.api.attempts import (
+    attempt_id_of,
+    attempt_of_entity,
+    await_reopened,
+    execution_of_entity,
+)
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, convert, idempotency_key
 from hive.api.deferring import change_or_keep, wish_of
@@ -24,15 +29,18 @@ from hive.store.attempts import AttemptRow
 from hive.store.catalog import resolve
 from hive.store.nodes import get_node
 from hive.store.operations import OperationRow
-from protocol.attempt_requests import AttemptReply
+from protocol.attempt_requests import AttemptReply, ExecutionReply
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request, StreamHead
 from protocol.operations import Operation
+from protocol.turn_requests import Turn
 
 R = TypeVar("R", bound=web.StreamResponse)
 
 #: Names every attempt-level request may carry beside the operation's own.
 _BESIDES: Final = frozenset({"attempt", "when", "expires_in_s", "deadline_s"})
+#: Its attempt goes on: whoever waits for an end next must not be shown the one before.
+_FOLLOW_UP: Final = "follow_up"
 ATTEMPT_HEADER: Final = "Skep-Attempt-Id"
 #: What a node may say of a stream in headers.
 _HEADER_PREFIX: Final = "skep-"
@@ -126,6 +134,8 @@ async def _run(request: web.Request, operation: Operation, row: AttemptRow) -> w
                 response.headers["Idempotency-Key"] = key
                 return _with_attempt(response, row.id)
             reply = kept
+    if operation.name == _FOLLOW_UP:
+        await await_reopened(context, row.id, msgspec.msgpack.decode(reply, type=Turn))
     response = json_response(await reply_json(context, operation, reply, row.node_id))
     response.headers["Idempotency-Key"] = key
     return _with_attempt(response, row.id)
@@ -135,7 +145,7 @@ async def _asked(request: web.Request, operation: Operation) -> Request:
     """Return the operation's Struct, of the path, the query or the body."""
     names = {field.encode_name for field in msgspec.structs.fields(operation.request)}
     of_path = {name: value for name, value in request.match_info.items() if name in names}
-    if operation.method == "GET":
+    if operation.method in {"GET", "DELETE"}:
         given: dict[str, Any] = {}
         for name, value in request.query.items():
             if name in given:
@@ -143,9 +153,7 @@ async def _asked(request: web.Request, operation: Operation) -> Request:
             if name not in _BESIDES:
                 given[name] = value
         return convert({**given, **of_path}, operation.request, strict=False)
-    if of_path:
-        raise InvalidInput("the body cannot be told from the path")
-    return await body_of(request, operation.request)
+    return await body_of(request, operation.request, of_path)
 
 
 def deadline_of(request: web.Request, default_s: float) -> float:
@@ -170,6 +178,8 @@ async def reply_json(context: HiveContext, operation: Operation, reply: bytes, n
     decoded = msgspec.msgpack.decode(reply, type=operation.reply)
     if isinstance(decoded, AttemptReply):
         return await attempt_of_entity(context, decoded.attempt, node_id)
+    if isinstance(decoded, ExecutionReply):
+        return execution_of_entity(decoded.execution)
     return decoded
 
 

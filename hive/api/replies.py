@@ -221,6 +221,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     attempt_id: str
     kind: str
+    script: str | None = None
     argv: list[str] = []
     status: str
     exit_code: int | None = None

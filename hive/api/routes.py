@@ -26,11 +26,16 @@ from hive.api.deferring import WhenQuery
 from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
-from protocol.attempt_requests import AttemptReply
+from protocol.attempt_requests import AttemptReply, ExecutionReply
 from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
+#: What has one shape wherever it comes from.
+_SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
+    AttemptReply: replies.Attempt,
+    ExecutionReply: replies.Execution,
+}
 
 
 def api_routes() -> list[Route]:
@@ -318,14 +323,18 @@ def _operation_routes() -> list[Route]:
 
 
 def _operation_route(operation: Operation, path: str, handler: Handler) -> Route:
-    reply = replies.Attempt if operation.reply is AttemptReply else operation.reply
+    reply = _SHOWN_AS.get(operation.reply, operation.reply)
+    in_query = operation.method in {"GET", "DELETE"}
+    # What the path names is not asked for a second time.
+    fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
+    left = {name for name in fields if f"{{{name}}}" not in operation.path}
     return Route(
         operation.method,
         path,
         handler,
         operation.summary,
         query=_query_of(operation),
-        body=None if operation.method == "GET" else operation.request,
+        body=None if in_query or (fields and not left) else operation.request,
         reply=None if operation.streamed else reply,
         media_type="application/octet-stream" if operation.streamed else "application/json",
         changing=operation.changing,
@@ -338,7 +347,15 @@ def _operation_route(operation: Operation, path: str, handler: Handler) -> Route
 def _query_of(operation: Operation) -> type[msgspec.Struct] | None:
     if operation.method == "GET":
         return operation.request
-    return WhenQuery if operation.changing else None
+    if operation.method != "DELETE":
+        return WhenQuery if operation.changing else None
+    # A DELETE has no body: what it takes stands beside when it may be done.
+    own = [
+        (field.name, field.type, field.default)
+        for field in msgspec.structs.fields(operation.request)
+    ]
+    name = operation.request.__name__.replace("Request", "Query")
+    return msgspec.defstruct(name, own, bases=(WhenQuery,), frozen=True, kw_only=True)
 
 
 def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[Route]:

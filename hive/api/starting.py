@@ -257,6 +257,7 @@ async def _start_on(
         target_branch=asked.target_branch or task.target_branch,
         setup_script=project.setup_script,
         cleanup_script=project.cleanup_script,
+        dev_script=project.dev_script,
         copy_files=project.copy_files,
     )
     target = Target(node_id=node_id, task_id=task.id, project_id=project.id)

@@ -4,6 +4,7 @@ Owns how the fields of a request become arguments and options. Must not know any
 how its reply looks best.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from types import NoneType
@@ -16,10 +17,21 @@ from hive.client import HiveClient, path_of
 from hive.commands import attempts, operations
 from hive.commands.calling import client_command, given_only, new_key
 from hive.commands.nodes import seconds
-from hive.commands.terminal import Terminal, facts, print_json, size, table
+from hive.commands.terminal import (
+    Terminal,
+    facts,
+    print_json,
+    short,
+    size,
+    state,
+    table,
+    when,
+)
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
+#: In paths of operations, what callers name in other ways.
+_PATHS: Final = frozenset({"path", "task_id", "execution_id"})
 #: Not below an attempt, and so not here: `hive tasks run` starts one.
 _ELSEWHERE: Final = frozenset({"start"})
 
@@ -44,7 +56,11 @@ def _sub_command(operation: Operation) -> click.Command:
 
     function: Callable[..., Any] = client_command(call)
     for field in reversed(list(fields.values())):
+        if field.encode_name in _named_in_path(operation):
+            continue
         function = _option(operation, field)(function)
+    for name in _named_in_path(operation):
+        function = click.argument(name, metavar=name.upper())(function)
     if "path" in fields and operation.name != "diff":
         function = click.argument("path_argument", metavar="[PATH]", required=False)(function)
     if operation.changing:
@@ -72,12 +88,29 @@ def _sub_command(operation: Operation) -> click.Command:
     return click.command(name=operation.command, help=f"{operation.summary}.")(function)
 
 
+def _as_json(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Read a value in JSON, for what no flag can say."""
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise click.BadParameter(f"this is not JSON: {error}", context, parameter) from error
+
+
+def _named_in_path(operation: Operation) -> list[str]:
+    """Return the fields that the path names; a file's path is an argument of its own."""
+    return [name for name in re.findall(r"\{(\w+)\}", operation.path) if name not in _PATHS]
+
+
 def _option(operation: Operation, field: Any) -> Callable[[Any], Any]:
     name = field.encode_name
     kinds = [kind for kind in (get_args(field.type) or (field.type,)) if kind is not NoneType]
     flag = f"--{name.replace('_', '-').removesuffix('-id')}"
     if kinds == [bool]:
         return click.option(flag, name, is_flag=True, default=None)
+    if field.type == list[str]:
+        return click.option(flag, name, multiple=True)
+    if "list[" in str(field.type):
+        return click.option(flag, name, callback=_as_json, required=field.required, metavar="JSON")
     kind = {int: int, float: float}.get(kinds[0], str)
     required = field.required and name not in {"path", "execution_id"}
     del operation
@@ -89,8 +122,8 @@ def _call(
 ) -> None:
     key = given.pop("key", None)
     head = given.pop("expected_head", None)
-    when, expires_in = given.pop("when", None), given.pop("expires_in", None)
-    fields = given_only(**given)
+    asked_when, expires_in = given.pop("when", None), given.pop("expires_in", None)
+    fields = {name: value for name, value in given_only(**given).items() if value != ()}
     if operation.name == "log":
         _print_log(hive, terminal, attempt, fields)
         return
@@ -101,6 +134,8 @@ def _call(
         if not file:
             raise click.UsageError("Missing argument 'PATH'.")
         path = path.replace("{path}", "/".join(path_of(part) for part in file.split("/")))
+    for name in _named_in_path(operation):
+        path = path.replace(f"{{{name}}}", path_of(fields.pop(name)))
     wait_s = operation.deadline_s + 10.0
     if operation.name == "read_file":
         _print_file(terminal, file, hive.pieces(path, timeout_s=wait_s, **fields))
@@ -111,8 +146,12 @@ def _call(
         reply = hive.request(
             operation.method,
             path,
-            query={"when": when, "expires_in_s": seconds(expires_in) if expires_in else None},
-            body=fields,
+            query={
+                "when": asked_when,
+                "expires_in_s": seconds(expires_in) if expires_in else None,
+                **(fields if operation.method == "DELETE" else {}),
+            },
+            body=None if operation.method == "DELETE" else fields,
             key=key,
             headers={"Expected-Head": head} if head else None,
             timeout_s=wait_s,
@@ -219,8 +258,74 @@ def _render_files(reply: dict[str, Any]) -> Iterable[Any]:
         yield Text(f"more: --after {reply['next']}", style="bright_black")
 
 
+def _render_turn(turn: dict[str, Any]) -> Iterable[Any]:
+    place = f"number {turn['position']} in the queue" if turn.get("position") else ""
+    yield facts(
+        [
+            ("turn", turn.get("no") or turn["id"]),
+            ("status", state(turn["status"])),
+            ("place", place),
+            ("command", turn.get("command")),
+            ("prompt", _first_line(turn.get("prompt"))),
+            ("asked by", turn.get("author")),
+            ("asked", when(turn.get("created_at_ms"))),
+            ("interrupted", when(turn.get("interrupt_asked_at_ms"))),
+        ]
+    )
+
+
+def _render_turns(reply: dict[str, Any]) -> Iterable[Any]:
+    turns = [*filter(None, [reply.get("running")]), *reply["items"]]
+    if not turns:
+        yield "No turn runs, and none is queued."
+        return
+    yield table(
+        "Turns",
+        ["id", "status", ">place", "command", "prompt", "asked by?", "asked?"],
+        (
+            (
+                short(turn["id"]),
+                state(turn["status"]),
+                turn.get("position"),
+                turn.get("command"),
+                _first_line(turn.get("prompt")),
+                turn.get("author"),
+                when(turn.get("created_at_ms")),
+            )
+            for turn in turns
+        ),
+    )
+
+
+def _first_line(text: str | None) -> str:
+    line = (text or "").strip().partition("\n")[0]
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def _render_execution(execution: dict[str, Any]) -> Iterable[Any]:
+    attempt, own = (short(execution[name]).plain for name in ("attempt_id", "id"))
+    yield facts(
+        [
+            ("execution", execution["id"]),
+            ("script", execution.get("script")),
+            ("status", state(execution["status"])),
+            ("its log", f"hive attempts logs {attempt} -f --execution {own}"),
+        ]
+    )
+
+
 _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "stop": attempts.render_one,
+    "hold": attempts.render_one,
+    "release": attempts.render_one,
+    "cleanup": attempts.render_one,
+    "follow_up": _render_turn,
+    "interrupt": _render_turn,
+    "turns": _render_turns,
+    "set_turns": _render_turns,
+    "drop_turns": _render_turns,
+    "run_script": _render_execution,
+    "review": _render_execution,
     "branch_status": _render_status,
     "diff": _render_diff,
     "list_files": _render_files,

@@ -21,6 +21,8 @@ from hive.commands.terminal import (
 
 #: Kept below what proxies and the hive let a request wait.
 _WAIT_SLICE_S = 25.0
+#: A hold that ends with its release alone: the year 9999.
+_NO_END_MS = 253_402_300_799_000
 
 
 @click.group(cls=NounGroup)
@@ -155,6 +157,8 @@ def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
             ("target", attempt.get("target_branch")),
             ("head", (attempt.get("head_commit") or "")[:12]),
             ("worktree", attempt.get("worktree")),
+            ("kept until", _held(attempt)),
+            ("saved work", attempt.get("saved_ref")),
             ("held here", _synced(attempt)),
             ("superseded by", attempt.get("superseded_by")),
             ("forgotten", when(attempt.get("forgotten_at_ms"))),
@@ -169,7 +173,7 @@ def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
             (
                 (
                     short(execution["id"]),
-                    execution["kind"],
+                    execution.get("script") or execution["kind"],
                     state(execution["status"]),
                     execution.get("exit_code"),
                     (execution.get("log") or {}).get("entries"),
@@ -180,6 +184,11 @@ def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
                 for execution in attempt["executions"]
             ),
         )
+
+
+def _held(attempt: dict[str, Any]) -> str | None:
+    until_ms = attempt.get("hold_until_ms")
+    return "released" if until_ms and until_ms >= _NO_END_MS else when(until_ms)
 
 
 def _line_of(execution: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ class Printer:
     def header(self, execution: dict[str, Any]) -> None:
         """Say which execution follows, to people."""
         if not self.as_json:
-            label = f"── {execution['kind']} {execution['id'][-8:]} ──"
+            label = f"── {execution.get('script') or execution['kind']} {execution['id'][-8:]} ──"
             sys.stdout.flush()
             click.secho(label, err=True, dim=True)
 
@@ -114,9 +114,11 @@ class LogReader:
         self._logs: dict[str, _Log] = {}
         self._attempt: dict[str, Any] = {}
         self._ended = False
+        self._follow = False
 
     def run(self, *, follow: bool) -> None:
         """Print what there is; with `follow`, go on until the attempt has ended and all is out."""
+        self._follow = follow
         if not follow:
             self._look()
             self._check_found()
@@ -172,7 +174,11 @@ class LogReader:
 
     def _is_wanted(self, execution: dict[str, Any]) -> bool:
         wanted = self._wanted
-        if wanted is None or wanted in {execution["kind"], execution["id"]}:
+        if wanted is None:
+            # A script may run for ever, beside the turns that are followed: it comes at its end.
+            endless = execution["kind"] == "script" and execution["status"] == "running"
+            return not (self._follow and endless)
+        if wanted in {execution["kind"], execution["id"]}:
             return True
         digits, whole = wanted.replace("-", "").lower(), execution["id"].replace("-", "")
         return len(digits) >= _DIGITS_MIN and (whole.startswith(digits) or whole.endswith(digits))

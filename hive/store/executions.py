@@ -32,6 +32,7 @@ class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
     attempt_id: str
     project_id: str | None
     kind: str
+    script: str | None
     argv: list[str]
     process: dict[str, Any] | None
     head_before: str | None

@@ -34,6 +34,7 @@ _FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
     OpKind.EXECUTION: (
         "attempt_id",
         "kind",
+        "script",
         "argv",
         "process",
         "head_before",

@@ -25,9 +25,9 @@ class ApiRequest:
     key: str | None = None
     expected_head: str | None = None
 
-    def decode(self, kind: type[S]) -> S:
-        """Return the JSON body as `kind`; fields that it does not have are refused."""
-        return _as(kind, self.body, "body")
+    def decode(self, kind: type[S], **named: str) -> S:
+        """Return the JSON body as `kind`, with what the path named; other fields are refused."""
+        return _as(kind, self.body, "body", named)
 
     def number(self, name: str, default: int, *, at_most: int) -> int:
         """Return a whole number of the query, 0 to `at_most`."""
@@ -75,9 +75,11 @@ def from_query(kind: type[S], given: Mapping[str, str]) -> S:
         raise _wrong(_field_of(error), str(error)) from error
 
 
-def _as(kind: type[S], body: bytes, where: str) -> S:
+def _as(kind: type[S], body: bytes, where: str, named: Mapping[str, str]) -> S:
     try:
         given = msgspec.json.decode(body or b"{}")
+        if isinstance(given, dict):
+            given |= named
         known = {field.encode_name for field in msgspec.structs.fields(kind)}
         for name in given if isinstance(given, dict) else ():
             if name not in known:

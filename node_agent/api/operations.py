@@ -10,7 +10,7 @@ from node_agent.api.exchange import ApiReply, ApiRequest, from_query, reply_json
 from node_agent.local_node import LocalNode
 from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
 from node_agent.store import attempts as stored
-from protocol.attempt_requests import AttemptReply
+from protocol.attempt_requests import AttemptReply, ExecutionReply
 from protocol.operation_values import Request
 from protocol.operations import Operation
 from protocol.tokens import body_hash
@@ -50,6 +50,8 @@ async def _whole(node: LocalNode, operation: Operation, answer: bytes) -> ApiRep
     if isinstance(reply, AttemptReply):
         # As it stands by now, with its executions.
         return reply_json(await attempt_answer(node, reply.attempt.id))
+    if isinstance(reply, ExecutionReply):
+        return reply_json(reply.execution)
     return reply_json(reply)
 
 
@@ -57,6 +59,6 @@ def _request(operation: Operation, asked: ApiRequest) -> Request:
     """Return the request: fields of the path, and of the body or the query."""
     fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
     named: dict[str, Any] = {name: text for name, text in asked.path.items() if name in fields}
-    if not operation.changing:
+    if operation.method in {"GET", "DELETE"}:
         return from_query(operation.request, {**asked.query, **named})
-    return msgspec.structs.replace(asked.decode(operation.request), **named)
+    return asked.decode(operation.request, **named)

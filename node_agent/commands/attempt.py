@@ -12,7 +12,15 @@ import click
 import msgspec
 
 from node_agent.commands.attempts import show_attempt
-from node_agent.commands.invocation import Invocation, new_key, node_command, plain, size_of
+from node_agent.commands.invocation import (
+    Invocation,
+    coloured,
+    moment,
+    new_key,
+    node_command,
+    plain,
+    size_of,
+)
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
@@ -42,7 +50,13 @@ def _command(operation: Operation) -> click.Command:
             show = _STREAMED.get(operation.name, _show_bytes)
             show(invocation, pieces)
             return
-        if operation.changing:
+        if operation.method == "DELETE":
+            query = {
+                name: str(value).lower() if value is True else value
+                for name, value in asked.items()
+            }
+            answer = client.send(operation.method, path, query=query, key=key or new_key())
+        elif operation.changing:
             answer = client.send(operation.method, path, asked, key=key or new_key())
         else:
             answer = client.get(path, asked)
@@ -61,11 +75,23 @@ def _command(operation: Operation) -> click.Command:
     return click.command(operation.command)(function)
 
 
+def _as_json(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Read a value in JSON, for what no flag can say."""
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise click.BadParameter(f"this is not JSON: {error}", context, parameter) from error
+
+
 def _parameter(field: msgspec.structs.FieldInfo) -> Callable[[Any], Any]:
     name = field.encode_name
+    flag = f"--{name.replace('_', '-')}"
+    if "list[" in str(field.type) and field.type != list[str]:
+        return click.option(flag, name, callback=_as_json, required=field.required, metavar="JSON")
     if field.required:
         return click.argument(name)
-    flag = f"--{name.replace('_', '-')}"
+    if field.type == list[str]:
+        return click.option(flag, name, multiple=True)
     if isinstance(field.default, bool):
         return click.option(flag, name, is_flag=True, default=None)
     kinds = [kind for kind in _TYPES if kind in _members(field.type)]
@@ -169,6 +195,54 @@ def _show_files(invocation: Invocation, answer: dict[str, Any]) -> None:
         invocation.say(f"[dim]More: --after {plain(answer['next'])}[/]")
 
 
+def _show_turn(invocation: Invocation, turn: dict[str, Any]) -> None:
+    place = f", number {turn['position']} in the queue" if turn["position"] else ""
+    invocation.facts(
+        [
+            ("Turn", plain(turn["no"] or turn["id"])),
+            ("Status", coloured(turn["status"]) + place),
+            ("Command", plain(turn["command"])),
+            ("Prompt", plain((turn["prompt"] or "").strip().partition("\n")[0][:80])),
+            ("Asked", f"{moment(turn['created_at_ms'])} by {plain(turn['author'])}"),
+            ("Interrupted", moment(turn["interrupt_asked_at_ms"])),
+        ]
+    )
+
+
+def _show_turns(invocation: Invocation, answer: dict[str, Any]) -> None:
+    found = [*filter(None, [answer["running"]]), *answer["items"]]
+    invocation.table(
+        ["Turn", "Status", "Place", "Command", "Prompt", "Asked by", "Asked"],
+        [
+            [
+                turn["id"][-8:],
+                coloured(turn["status"]),
+                plain(turn["position"]),
+                plain(turn["command"]),
+                plain((turn["prompt"] or "").strip().partition("\n")[0][:60]),
+                plain(turn["author"]),
+                moment(turn["created_at_ms"]),
+            ]
+            for turn in found
+        ],
+        empty="No turn runs, and none is queued.",
+    )
+
+
+def _show_execution(invocation: Invocation, one: dict[str, Any]) -> None:
+    log = invocation.command_line(
+        "logs", one["attempt_id"][-8:], "-f", "--execution", one["id"][-8:]
+    )
+    invocation.facts(
+        [
+            ("Execution", plain(one["id"])),
+            ("Script", plain(one["script"])),
+            ("Status", coloured(one["status"])),
+            ("Its log", plain(log)),
+        ]
+    )
+
+
 def _show_any(invocation: Invocation, answer: Any) -> None:
     invocation.facts([(name, plain(value)) for name, value in answer.items()])
 
@@ -177,6 +251,16 @@ _STREAMED: Final[dict[str, Callable[[Invocation, Any], None]]] = {"diff": _show_
 _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
     name: {
         "stop": show_attempt,
+        "hold": show_attempt,
+        "release": show_attempt,
+        "cleanup": show_attempt,
+        "follow_up": _show_turn,
+        "interrupt": _show_turn,
+        "turns": _show_turns,
+        "set_turns": _show_turns,
+        "drop_turns": _show_turns,
+        "run_script": _show_execution,
+        "review": _show_execution,
         "branch_status": _show_branch,
         "list_files": _show_files,
     }.get(name, _show_any)

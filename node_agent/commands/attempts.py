@@ -19,6 +19,8 @@ from protocol.errors import ErrorCode, OperationError
 _WAIT_MS: Final = 20_000
 #: With no agent running nothing can wake us.
 _RETRY_S: Final = 1.0
+#: A hold that ends with its release alone: the year 9999.
+_NO_END_MS: Final = 253_402_300_799_000
 
 
 @click.group(invoke_without_command=True)
@@ -100,6 +102,8 @@ def show_attempt(invocation: Invocation, one: dict[str, Any]) -> None:
             ("Target", plain(one["target_branch"])),
             ("Head", plain(one["head_commit"])),
             ("Worktree", plain(one["worktree"])),
+            ("Kept until", _kept_until(one["hold_until_ms"])),
+            ("Saved work", plain(one["saved_ref"])),
             ("Begun", moment(one["created_at_ms"])),
             ("Ended", moment(one["ended_at_ms"])),
         ]
@@ -113,11 +117,15 @@ def show_attempt(invocation: Invocation, one: dict[str, Any]) -> None:
         )
 
 
+def _kept_until(until_ms: int | None) -> str:
+    return "released" if until_ms and until_ms >= _NO_END_MS else moment(until_ms)
+
+
 def _execution(one: dict[str, Any]) -> list[str]:
     ending = one["exit_code"] if one["signal"] is None else f"signal {one['signal']}"
     return [
         one["id"][-8:],
-        plain(one["kind"]),
+        plain(one["script"] or one["kind"]),
         coloured(one["status"]),
         plain(ending),
         moment(one["started_at_ms"]),

@@ -37,10 +37,13 @@ def logs(
         one = reading.ask(path)
         found = _chosen(one["executions"], execution)
         for each in found:
-            if each["id"] not in shown:
+            # A script may run for ever, beside the turns that are followed: it comes at its end.
+            endless = each["kind"] == "script" and each["status"] == "running"
+            if each["id"] not in shown and not (follow and endless and execution is None):
                 shown.add(each["id"])
                 if len(found) > 1 and not invocation.as_json:
-                    click.secho(f"--- {each['kind']} {each['id'][-8:]} ---", dim=True, err=True)
+                    name = each["script"] or each["kind"]
+                    click.secho(f"--- {name} {each['id'][-8:]} ---", dim=True, err=True)
                 reading.show(each["id"])
         ended = one["phase"] == "ended" or (execution is not None and bool(found))
         if not follow or ended:

@@ -225,6 +225,27 @@ class UnsavedWork(GitError):
         )
 
 
+class UnsavedChanges(GitError):
+    """Removing the worktree would lose work that a ref could keep."""
+
+    def __init__(self, path: str, changed: Sequence[str], count: int, *, off_branch: bool) -> None:
+        names = [shown(name) for name in changed[:100]]
+        parts = []
+        if count:
+            more = f" and {count - 10} more" if count > 10 else ""
+            parts.append(f"uncommitted work: {', '.join(names[:10])}{more}")
+        if off_branch:
+            parts.append("commits that its branch does not have")
+        super().__init__(
+            ErrorCode.UNSAVED_WORK,
+            f"{shown(path)} holds {' and '.join(parts)}",
+            hint="Commit it, or clean up with `save`: what it holds goes to a ref first.",
+            unsaved=names,
+            unsaved_count=count,
+            commits_off_branch=off_branch,
+        )
+
+
 class ConflictsOpen(GitError):
     """A merge or rebase of the worktree is not finished."""
 

@@ -53,9 +53,12 @@ async def save_work(worktree: Worktree) -> SavedWork | None:
     async with repository_lock(worktree.common_dir):
         head = await worktree.commit_of("HEAD")
         tree = await _snapshot(worktree)
-        if head is not None and await _tree_of(worktree, head) == tree and await _kept(worktree):
-            return None
         former = await worktree.commit_of(ref)
+        # What was saved of this very commit before, and put back since, is to be seen no more.
+        outdated = former is not None and await worktree.commit_of(f"{former}^1") == head
+        clean = head is not None and await _tree_of(worktree, head) == tree
+        if clean and not outdated and await branch_has_head(worktree):
+            return None
         if former is not None and await _is_same(worktree, former, tree, head):
             return SavedWork(ref, former, head)
         parents = [parent for parent in (head, former) if parent is not None]
@@ -153,7 +156,7 @@ async def _tree_of(worktree: Worktree, commit: str) -> str:
     return found.line.decode()
 
 
-async def _kept(worktree: Worktree) -> bool:
+async def branch_has_head(worktree: Worktree) -> bool:
     """Whether the attempt's branch holds the commit the worktree stands on."""
     found = await worktree.git(
         "merge-base",

@@ -10,13 +10,16 @@ from typing import Final
 
 from node_agent.identity import HiveIdentity
 from protocol import limits
-from protocol.attempt_requests import StartRequest
+from protocol.attempt_requests import ReviewRequest, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.messages import Call
 from protocol.operation_values import Request
 from protocol.operations import Operation, Role
 from protocol.tokens import Capability, check_capability
+from protocol.turn_requests import FollowUpRequest, SetTurnsRequest
 
+#: The executor that runs command lines, which follow-ups and reviews are as well.
+COMMAND: Final = "command"
 #: Capabilities live a minute (streams a quarter of an hour), and a link has at most 256 calls open.
 _REMEMBERED_MAX: Final = 20_000
 
@@ -83,9 +86,7 @@ def check_call(
 
 def check_refusals(operation: Operation, request: Request, refused: Collection[str]) -> None:
     """Raise OperationError where the node's owner refuses this from the hive."""
-    refusal = operation.name if operation.name in refused else None
-    if isinstance(request, StartRequest) and f"executor:{request.executor}" in refused:
-        refusal = f"executor:{request.executor}"
+    refusal = next((one for one in _names_of(operation, request) if one in refused), None)
     if refusal is not None:
         raise OperationError(
             ErrorCode.FORBIDDEN,
@@ -93,6 +94,22 @@ def check_refusals(operation: Operation, request: Request, refused: Collection[s
             hint="They can: setting `refuse` of the node agent.",
             refused=refusal,
         )
+
+
+def _names_of(operation: Operation, request: Request) -> list[str]:
+    """Return the names by which an owner may have refused this.
+
+    Whoever does not want attempts from the hive does not want its words run in another way either.
+    """
+    match request:
+        case StartRequest():
+            return [operation.name, f"executor:{request.executor}"]
+        case FollowUpRequest() | ReviewRequest():
+            return [operation.name, "start", f"executor:{COMMAND}"]
+        case SetTurnsRequest() if any(item.command or item.prompt for item in request.items):
+            return [operation.name, "follow_up", "start", f"executor:{COMMAND}"]
+        case _:
+            return [operation.name]
 
 
 def _role(name: str) -> Role:

@@ -7,7 +7,10 @@ from typing import Protocol
 from node_agent.changes import Changes
 from node_agent.operations.attempts import AttemptOperations, Runner
 from node_agent.operations.dispatcher import OperationFunction
+from node_agent.operations.keeping import KeepingOperations
 from node_agent.operations.log import LogReading
+from node_agent.operations.scripts import ScriptOperations, ScriptStarter
+from node_agent.operations.turns import TurnOperations, TurnReading, TurnRunner
 from node_agent.operations.work import WorkReading
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database
@@ -23,8 +26,15 @@ class OpenStores(Protocol):
     def chunks(self) -> ChunkStore: ...
 
 
+class WholeRunner(Runner, TurnRunner, Protocol):
+    """What carries attempts on, their turns and their scripts."""
+
+    @property
+    def scripts(self) -> ScriptStarter: ...
+
+
 def functions_of(
-    stores: OpenStores, changes: Changes, *, worktrees_dir: Path, runner: Runner | None
+    stores: OpenStores, changes: Changes, *, worktrees_dir: Path, runner: WholeRunner | None
 ) -> Mapping[str, OperationFunction]:
     """Return the operations of this node; without a runner only those that read."""
     logs = LogReading(stores.database, stores.chunks, changes)
@@ -35,11 +45,28 @@ def functions_of(
         "diff": OperationFunction(work.diff),
         "list_files": OperationFunction(work.list_files),
         "read_file": OperationFunction(work.read_file),
+        "turns": OperationFunction(TurnReading(stores.database).turns),
     }
     if runner is not None:
         attempts = AttemptOperations(stores.database, runner)
         functions |= {
             "start": OperationFunction(attempts.start, keeps_key=True),
             "stop": OperationFunction(attempts.stop, settle=attempts.settle_stop),
+        }
+        turns = TurnOperations(stores.database, worktrees_dir, runner)
+        scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)
+        functions |= {
+            "follow_up": OperationFunction(turns.follow_up, keeps_key=True),
+            "set_turns": OperationFunction(turns.set_turns, keeps_key=True),
+            "drop_turns": OperationFunction(turns.drop_turns, keeps_key=True),
+            "interrupt": OperationFunction(turns.interrupt, keeps_key=True),
+            "run_script": OperationFunction(scripts.run_script, keeps_key=True),
+            "review": OperationFunction(scripts.review, keeps_key=True),
+        }
+        keeping = KeepingOperations(stores.database, worktrees_dir)
+        functions |= {
+            "hold": OperationFunction(keeping.hold, keeps_key=True),
+            "release": OperationFunction(keeping.release, keeps_key=True),
+            "cleanup": OperationFunction(keeping.cleanup, settle=keeping.settle_cleanup),
         }
     return functions

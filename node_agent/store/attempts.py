@@ -100,7 +100,8 @@ async def busy_slots(tx: Transaction) -> int:
 
 _HELD_BEFORE = """
 SELECT id FROM attempt WHERE hold_until_ms IS NOT NULL AND hold_until_ms < :now_ms
-    AND phase = :ended
+    AND phase = :ended AND NOT EXISTS
+        (SELECT 1 FROM execution WHERE attempt_id = attempt.id AND status = 'running')
 ORDER BY hold_until_ms, id LIMIT :limit
 """
 
@@ -204,6 +205,28 @@ async def agent_runs(tx: Transaction, attempt_id: str) -> list[str]:
         return []
     executions = await executions_of(tx, attempt_id)
     return [one.id for one in executions if one.kind is ExecutionKind.AGENT]
+
+
+_RUNNING = "SELECT id FROM execution WHERE status = 'running' ORDER BY started_at_ms, id"
+
+
+async def running_executions(tx: Transaction) -> list[Execution]:
+    """Return every execution of this node that has not ended, oldest first."""
+    found = [await find_execution(tx, row["id"]) for row in await tx.fetch_all(_RUNNING)]
+    return [execution for execution in found if execution is not None]
+
+
+_RUNNING_OF = """
+SELECT id FROM execution WHERE attempt_id = :attempt_id AND status = 'running'
+ORDER BY started_at_ms, id
+"""
+
+
+async def running_of(tx: Transaction, attempt_id: str) -> list[Execution]:
+    """Return an attempt's executions that have not ended, oldest first."""
+    rows = await tx.fetch_all(_RUNNING_OF, {"attempt_id": attempt_id})
+    found = [await find_execution(tx, row["id"]) for row in rows]
+    return [execution for execution in found if execution is not None]
 
 
 async def save_log_end(tx: Transaction, end: LogEnd, at_ms: int) -> None:

@@ -21,6 +21,8 @@ class Plan(NamedTuple):
     stop_grace_s: float | None
     outcome: AttemptOutcome | None
     reason: str | None
+    #: Until when someone asked for the worktree to be kept.
+    hold_until_ms: int | None = None
 
 
 _INSERT = "INSERT INTO attempt_plan (attempt_id, request) VALUES (:attempt_id, :request)"
@@ -34,7 +36,7 @@ async def save(tx: Transaction, attempt_id: str, request: StartRequest) -> None:
 
 
 _PLAN = """
-SELECT request, stop_asked_at_ms, stop_grace_s, outcome, reason FROM attempt_plan
+SELECT request, stop_asked_at_ms, stop_grace_s, outcome, reason, hold_until_ms FROM attempt_plan
 WHERE attempt_id = :attempt_id
 """
 
@@ -50,6 +52,7 @@ async def get(tx: Transaction, attempt_id: str) -> Plan:
         row["stop_grace_s"],
         None if row["outcome"] is None else AttemptOutcome(row["outcome"]),
         row["reason"],
+        row["hold_until_ms"],
     )
 
 
@@ -79,3 +82,22 @@ async def decide(
     await tx.execute(
         _DECIDE, {"attempt_id": attempt_id, "outcome": outcome.value, "reason": reason}
     )
+
+
+_REOPEN = """
+UPDATE attempt_plan SET stop_asked_at_ms = NULL, stop_grace_s = NULL, outcome = NULL, reason = NULL
+WHERE attempt_id = :attempt_id
+"""
+
+
+async def reopen(tx: Transaction, attempt_id: str) -> None:
+    """Forget how the attempt ended and that it was stopped: it goes on."""
+    await tx.execute(_REOPEN, {"attempt_id": attempt_id})
+
+
+_HOLD = "UPDATE attempt_plan SET hold_until_ms = :until_ms WHERE attempt_id = :attempt_id"
+
+
+async def hold(tx: Transaction, attempt_id: str, until_ms: int | None) -> None:
+    """Write down until when the worktree is to be kept; None: nobody asks for it any more."""
+    await tx.execute(_HOLD, {"attempt_id": attempt_id, "until_ms": until_ms})

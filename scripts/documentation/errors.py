@@ -65,6 +65,11 @@ SENTENCES: Final[dict[ErrorCode, str]] = {
     _C.NOT_A_REPOSITORY: "The path is no git repository.",
     _C.GIT_FAILED: "The git program failed; `details` holds what it said.",
     _C.UNSAVED_WORK: "The worktree holds work that is saved nowhere else.",
+    _C.SESSION_LOST: "Nothing is left that the attempt could go on from.",
+    _C.NO_TURN: "There is no such turn: none runs, or it is not queued any more.",
+    _C.NO_SCRIPT: "The project has no such script, or had none when the attempt began.",
+    _C.RUNNING: "Something runs in the attempt's worktree that leaves no room for this.",
+    _C.HELD: "Someone asked for the attempt's worktree to be kept.",
     _C.GONE: "What was asked for is no longer kept.",
 }
 

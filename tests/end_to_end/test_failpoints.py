@@ -31,6 +31,12 @@ from tests.end_to_end.crash_stories import (
     Sweep,
 )
 from tests.end_to_end.hive_program import HiveProgram
+from tests.end_to_end.life_stories import (
+    CleanUpAnAttempt,
+    FollowUpAnAttempt,
+    InterruptATurn,
+    RunAScript,
+)
 from tests.end_to_end.programs import CHECKOUT, Program
 from tests.end_to_end.waiting import NotInTimeError, until
 
@@ -57,6 +63,12 @@ REACHED_BY: dict[type[Story], str] = {
         node.operation.after_result
     """,
     StopAnAttemptLater: "hive.deferred.left hive.deferred.answered",
+    FollowUpAnAttempt: """
+        node.follow_up.committed node.turn.begun node.turn.worktree_made
+    """,
+    InterruptATurn: "node.interrupt.recorded",
+    RunAScript: "node.script.recorded",
+    CleanUpAnAttempt: "node.removal.planned node.removal.done",
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

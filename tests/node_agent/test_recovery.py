@@ -9,7 +9,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from node_agent.attempt_outcome import NEVER_STARTED, NO_EXIT_RECORD
 from node_agent.attempt_runner import StartKey
 from node_agent.checkouts import add_checkout
 from node_agent.run_folder import EXIT
-from node_agent.store import attempts
+from node_agent.store import attempts, turns
 from protocol.attempt_requests import StartRequest
 from protocol.digest import running
 from protocol.entities import Attempt, Execution
@@ -450,3 +451,92 @@ async def test_a_closed_log_that_is_renumbered_says_its_end_anew(node: Node):
         assert said is not None
         assert log is not None
         assert (said.chunks, said.entries) == (log.next_chunk - 1, log.next_entry - 1) == (6, 8)
+
+
+# --- turns ----------------------------------------------------------------------------------------
+
+
+def turn_command(node: Node, number: int) -> str:
+    """A turn that notes that it ran, and when it ended."""
+    log = node.folder.parent / "turns.txt"
+    return f"sh -c 'echo begin {number} >> {log}; sleep 0.2; echo end {number} >> {log}'"
+
+
+def turns_told(node: Node) -> list[str]:
+    """What the turns noted."""
+    return (node.folder.parent / "turns.txt").read_text().splitlines()
+
+
+async def check_turns(node: Node, attempt_id: str, count: int) -> None:
+    """Each turn ran once, in order, and the attempt ended after the last of them."""
+    async with node.open() as shop:
+        attempt = await shop.database.read(attempts.get, attempt_id)
+        assert (attempt.phase, attempt.outcome) == ("ended", "succeeded")
+        assert await shop.database.read(turns.queued, attempt_id) == []
+        assert await shop.database.read(turns.running, attempt_id) is None
+    expected_turns = [f"{word} {n}" for n in range(1, count + 1) for word in ("begin", "end")]
+    assert turns_told(node) == expected_turns
+
+
+#: Where a node dies on its way from one turn to the next. Some are passed once for each turn.
+BETWEEN_TURNS = [
+    "node.follow_up.committed:kill9",
+    "node.follow_up.committed:kill9:3",
+    "node.turn.begun:kill9",
+    "node.turn.begun:kill9:2",
+    "node.execution.recorded:kill9:2",
+    "node.execution.log_opened:kill9:2",
+    "node.execution.started:kill9:2",
+    "node.execution.process_recorded:kill9:2",
+    "node.execution.log_closed:kill9:1",
+    "node.execution.ended:kill9:3",
+    "node.attempt.decided:kill9",
+    "node.attempt.ended:kill9",
+]
+
+
+@pytest.mark.parametrize("point", BETWEEN_TURNS)
+def test_a_node_dies_between_turns(node: Node, point: str):
+    """Queued turns outlive their node: each runs once and in order, whatever was asked again."""
+    request = {"task_title": "Turns", "command": turn_command(node, 1)}
+    commands = [turn_command(node, number) for number in (2, 3, 4)]
+    wanted = json.dumps({"request": request, "commands": commands})
+    with node.drive("turns", wanted, failpoint=point) as process:
+        attempt_id = told(process, "started")
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    # Whoever asked had no answer, and asks again under the same keys.
+    again = json.dumps({"attempt": attempt_id, "commands": commands})
+    with node.drive("turns", again) as process:
+        assert process.wait(timeout=60) == 0
+    asyncio.run(check_turns(node, attempt_id, 4))
+
+
+def test_a_turn_goes_on_without_its_node(node: Node):
+    """A follow-up's process is found again by the next node agent, and not started twice."""
+    first = json.dumps({"request": {"task_title": "T", "command": "true"}, "commands": []})
+    with node.drive("turns", first) as process:
+        attempt_id = told(process, "ended")
+    again = json.dumps({"attempt": attempt_id, "commands": [node.request(0.01).command]})
+    with node.drive("turns", again) as process:
+        told(process, "taken")
+        wait_for(lambda: node.pids)
+        process.kill()
+    node.recover()
+    assert len(node.pids) == 1
+
+    async def look() -> None:
+        async with node.open() as shop:
+            attempt = await shop.database.read(attempts.get, attempt_id)
+            assert (attempt.phase, attempt.outcome) == ("ended", "succeeded")
+            *_, agent = await shop.executions(attempt)
+            assert await shop.output(agent, STDOUT) == expected(STDOUT)
+
+    asyncio.run(look())
+
+
+def wait_for(holds: Callable[[], object]) -> None:
+    """Wait until something another process brings about is so."""
+    deadline_s = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)

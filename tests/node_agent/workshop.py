@@ -16,14 +16,18 @@ from node_agent.checkouts import add_checkout
 from node_agent.notices import Notices
 from node_agent.recovery import Recovered, recover
 from node_agent.run_context import RunContext
+from node_agent.script_runs import WantedScript
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal
 from node_agent.store.log_chunks import SqliteChunkStore
+from node_agent.turn_steps import done_record
 from protocol.attempt_requests import StartRequest
 from protocol.entities import Attempt, Checkout, Execution, LogEnd
 from protocol.log_chunks import GapChunk, LogChunk, open_chunk
+from protocol.states import ExecutionKind
+from protocol.turn_requests import FollowUpRequest, InterruptRequest, Turn
 
 
 def git(folder: Path, *args: str) -> str:
@@ -70,6 +74,41 @@ class Workshop:
         """Start an attempt and wait for its end."""
         attempt = await self.start(command, **fields)
         return await self.runner.wait_ended(attempt.id)
+
+    async def follow_up(
+        self, attempt: Attempt, command: str | None = None, *, key: str | None = None, **fields: Any
+    ) -> Turn:
+        """Give an attempt another turn."""
+        request = FollowUpRequest(command=command, **fields)
+        body_hash = f"{command} {fields}"
+        return await self.runner.follow_up(
+            attempt.id, request, StartKey(key or new_id(), body_hash, "tester")
+        )
+
+    async def interrupt(self, attempt: Attempt, *, key: str | None = None, **fields: Any) -> Turn:
+        """Interrupt the turn that runs."""
+        request = InterruptRequest(**fields)
+        return await self.runner.interrupt(
+            attempt.id, request, StartKey(key or new_id(), f"{fields}", "tester")
+        )
+
+    async def script(
+        self, attempt: Attempt, script: str, *, name: str = "setup", key: str | None = None
+    ) -> Execution:
+        """Begin a script in an attempt's worktree."""
+        record = done_record("run_script", key or new_id(), attempt.id, "tester")
+        wanted = WantedScript(name=name, script=script)
+        reply = await self.runner.scripts.start(attempt.id, wanted, record, script)
+        return reply.execution
+
+    async def attempt(self, attempt: Attempt) -> Attempt:
+        """The attempt as it stands now."""
+        return await self.database.read(attempts.get, attempt.id)
+
+    async def agents(self, attempt: Attempt) -> list[Execution]:
+        """The executions of an attempt's turns."""
+        found = await self.executions(attempt)
+        return [one for one in found if one.kind is ExecutionKind.AGENT]
 
     async def executions(self, attempt: Attempt) -> list[Execution]:
         return await self.database.read(attempts.executions_of, attempt.id)

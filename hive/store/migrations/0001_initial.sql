@@ -234,6 +234,7 @@ CREATE TABLE execution (
     node_id TEXT NOT NULL,
     attempt_id TEXT NOT NULL,
     kind TEXT NOT NULL,
+    script TEXT,
     argv TEXT NOT NULL,
     process TEXT,
     head_before TEXT,

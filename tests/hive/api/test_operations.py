@@ -6,9 +6,12 @@ import aiohttp
 import msgspec
 import pytest
 
-from protocol.attempt_requests import AttemptReply
+from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.entities import Execution
 from protocol.errors import ErrorCode, OperationError
-from protocol.states import AttemptPhase
+from protocol.ops import OpKind
+from protocol.states import AttemptPhase, ExecutionKind, ExecutionStatus
+from protocol.turn_requests import Turn, TurnsReply, TurnStatus
 from protocol.work_requests import BranchStatusReply
 from tests.hive.api.running import RunningHive
 
@@ -191,3 +194,63 @@ async def test_an_unknown_key_is_told(running: RunningHive):
     assert (answer.status, answer.error["code"]) == (404, "not_found")
     bad = await running.post("attempts/ffffffff/stop", headers={"Idempotency-Key": "k" * 300})
     assert bad.status in {404, 422}
+
+
+@pytest.mark.asyncio
+async def test_what_the_path_and_the_query_name(running: RunningHive):
+    """A name in the path, and the query of a DELETE, are fields of the request as well."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+
+    async def begun(call):
+        name = msgspec.msgpack.decode(call.body)["name"]
+        execution = Execution(
+            id="e1",
+            attempt_id=attempt.id,
+            kind=ExecutionKind.SCRIPT,
+            script=name,
+            status=ExecutionStatus.RUNNING,
+        )
+        return ExecutionReply(execution=execution)
+
+    async def dropped(call):
+        assert msgspec.msgpack.decode(call.body) == {"turn": "t1", "all": False}
+        return TurnsReply(items=[])
+
+    node.answers |= {"run_script": begun, "drop_turns": dropped}
+    answer = await running.post(f"attempts/{attempt.id}/scripts/dev")
+    assert (answer.json["id"], answer.json["script"]) == ("e1", "dev")
+    assert answer.json["log"]["entries"] == 0
+    answer = await running.post(f"attempts/{attempt.id}/scripts/dev", {"other": 1})
+    assert answer.error["details"]["field"] == "other"
+    answer = await running.ask("DELETE", f"attempts/{attempt.id}/turns?turn=t1")
+    assert (answer.status, answer.json["items"]) == (200, [])
+
+
+@pytest.mark.asyncio
+async def test_a_followed_up_attempt_is_not_shown_as_ended(running: RunningHive):
+    """The answer waits a moment for the node's op, so that who reads next sees it go on."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    await node.ends(attempt, [])
+
+    async def follow_up(_call):
+        asyncio.get_running_loop().call_later(0.2, lambda: told.append(tell()))
+        return Turn(
+            id="t2",
+            attempt_id=attempt.id,
+            status=TurnStatus.RUNNING,
+            no=2,
+            created_at_ms=3_000_000,
+        )
+
+    def tell():
+        return asyncio.ensure_future(node.tell((OpKind.ATTEMPT, attempt.id, attempt)))
+
+    told: list[asyncio.Future] = []
+    node.answers["follow_up"] = follow_up
+    answer = await running.post(f"attempts/{attempt.id}/follow-up", {"prompt": "go on"})
+    assert (answer.json["no"], answer.json["status"]) == (2, "running")
+    shown = await running.get(f"attempts/{attempt.id}")
+    assert (shown.json["phase"], shown.json["outcome"]) == ("running", None)
+    await told[0]

@@ -187,6 +187,14 @@ async def test_a_task_follows_its_attempt(
     warned = outcome is AttemptOutcome.SUCCEEDED_WITH_WARNING
     assert result["warning"] == ("because" if warned else None)
     assert (task["completed_at_ms"] is None) == (status is TaskStatus.IN_REVIEW)
+    # A follow-up: the attempt has neither outcome nor end, and its task is in progress again.
+    await alpha.tells(reported.attempt())
+    attempt = await hive.row("attempt", uid(10))
+    assert (attempt["outcome"], attempt["reason"], attempt["ended_at_ms"]) == (None, None, None)
+    task = await hive.row("task", uid(5))
+    assert (task["status"], task["completed_at_ms"]) == ("in_progress", None)
+    await alpha.tells(reported.ended())
+    assert (await hive.row("task", uid(5)))["status"] == "in_review"
 
 
 @pytest.mark.asyncio

@@ -14,7 +14,7 @@ UNKNOWN = "01920000-0000-7000-8000-0000cafef00d"
 
 def filled(path: str) -> str:
     """A route's path with ids that nothing has."""
-    for name in ("attempt_id", "execution_id", "task_id", "checkout"):
+    for name in ("attempt_id", "execution_id", "task_id", "checkout", "name"):
         path = path.replace(f"{{{name}}}", UNKNOWN).replace(f"{{{name}:rest}}", UNKNOWN)
     return path.replace("{path:rest}", "a/b")
 

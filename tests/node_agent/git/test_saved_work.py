@@ -179,3 +179,18 @@ async def test_emptied_worktree_is_saved(sample: Sample, root: Path) -> None:
     saved = await save_work(worktree)
     assert saved is not None
     assert sample.git("ls-tree", REF) == ""
+
+
+@pytest.mark.asyncio
+async def test_work_that_was_undone_is_saved_as_undone(sample: Sample, root: Path) -> None:
+    """A clean worktree on the commit of an earlier save takes that save's place, on top of it."""
+    _, worktree = await make_worktree(sample, root)
+    write(worktree, "README", "changed\n")
+    first = await save_work(worktree)
+    assert first is not None
+    git(worktree.path, "checkout", "-q", "--", "README")
+    second = await save_work(worktree)
+    assert second is not None
+    assert sample.git("diff", "--name-only", sample.head, REF) == ""
+    assert sample.git("rev-parse", f"{REF}^2") == first.commit
+    assert await save_work(worktree) == second

@@ -5,9 +5,12 @@ import pytest
 
 from node_agent.attempt_runner import StartKey
 from node_agent.operations.attempts import AttemptOperations
-from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
-from protocol.entities import Attempt, OperationRecord
+from node_agent.script_runs import WantedScript
+from protocol.attempt_requests import AttemptReply, ExecutionReply, StartRequest, StopRequest
+from protocol.entities import Attempt, Execution, OperationRecord
 from protocol.errors import ErrorCode, OperationError
+from protocol.states import ExecutionKind, ExecutionStatus
+from protocol.turn_requests import FollowUpRequest, InterruptRequest, Turn, TurnStatus
 from tests.node_agent.operations.conftest import StoredNode
 
 
@@ -27,6 +30,38 @@ class RecordingRunner:
     async def stop(self, attempt_id: str, grace_s: float | None = None) -> AttemptReply:
         self.asked.append(("stop", attempt_id, grace_s))
         return AttemptReply(attempt=self.attempt)
+
+    async def follow_up(self, attempt_id: str, request: FollowUpRequest, key: StartKey) -> Turn:
+        self.asked.append(("follow_up", attempt_id, request.command, request.prompt, key))
+        return Turn(id="turn", attempt_id=attempt_id, status=TurnStatus.QUEUED, position=1)
+
+    async def interrupt(self, attempt_id: str, request: InterruptRequest, key: StartKey) -> Turn:
+        self.asked.append(("interrupt", attempt_id, request.turn, key))
+        return Turn(id="turn", attempt_id=attempt_id, status=TurnStatus.RUNNING, no=1)
+
+    @property
+    def scripts(self) -> "RecordingScripts":
+        return RecordingScripts(self.asked)
+
+
+class RecordingScripts:
+    """Takes note of the scripts it is to begin."""
+
+    def __init__(self, asked: list[tuple[object, ...]]) -> None:
+        self._asked = asked
+
+    async def start(
+        self, attempt_id: str, wanted: WantedScript, record: OperationRecord, body_hash: str
+    ) -> ExecutionReply:
+        self._asked.append(("script", attempt_id, wanted, record.operation, body_hash))
+        execution = Execution(
+            id="script",
+            attempt_id=attempt_id,
+            kind=ExecutionKind.SCRIPT,
+            script=wanted.name,
+            status=ExecutionStatus.RUNNING,
+        )
+        return ExecutionReply(execution=execution)
 
 
 @pytest.mark.asyncio

@@ -1,11 +1,21 @@
-"""Capabilities are good for one call, and remembered no longer than they could be replayed."""
+"""Capabilities are good for one call; what a node's owner refuses is refused in every guise."""
 
 import pytest
 
 from node_agent.operations import permission
-from node_agent.operations.permission import UsedCapabilities
+from node_agent.operations.permission import UsedCapabilities, check_refusals
 from protocol import limits
+from protocol.attempt_requests import (
+    CleanupRequest,
+    ReviewRequest,
+    RunScriptRequest,
+    StartRequest,
+    StopRequest,
+)
 from protocol.errors import ErrorCode, OperationError
+from protocol.operation_values import Request
+from protocol.operations import OPERATIONS
+from protocol.turn_requests import FollowUpRequest, SetTurnsRequest, TurnEdit
 
 
 def test_remembered_as_long_as_it_could_be_replayed() -> None:
@@ -32,3 +42,30 @@ def test_a_flood_is_refused_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(OperationError):
         used.use("a", expires_s=100, now_s=50)
     used.use("d", expires_s=400, now_s=300)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "refused", "stands"),
+    [
+        ("start", StartRequest(command="true"), "start", True),
+        ("start", StartRequest(executor="other"), "executor:command", False),
+        ("follow_up", FollowUpRequest(prompt="p"), "follow_up", True),
+        ("follow_up", FollowUpRequest(prompt="p"), "start", True),
+        ("follow_up", FollowUpRequest(command="true"), "executor:command", True),
+        ("review", ReviewRequest(command="true"), "start", True),
+        ("review", ReviewRequest(command="true"), "executor:command", True),
+        ("set_turns", SetTurnsRequest(items=[TurnEdit(id="t", command="true")]), "start", True),
+        ("set_turns", SetTurnsRequest(items=[TurnEdit(id="t")]), "start", False),
+        ("run_script", RunScriptRequest(name="dev"), "run_script", True),
+        ("cleanup", CleanupRequest(), "cleanup", True),
+        ("stop", StopRequest(), "start", False),
+    ],
+)
+def test_what_an_owner_refuses(name: str, request_: Request, refused: str, stands: bool) -> None:
+    """A node that takes no attempts from the hive takes none of its commands in another guise."""
+    if not stands:
+        check_refusals(OPERATIONS[name], request_, [refused])
+        return
+    with pytest.raises(OperationError) as caught:
+        check_refusals(OPERATIONS[name], request_, [refused])
+    assert (caught.value.code, caught.value.details["refused"]) == (ErrorCode.FORBIDDEN, refused)

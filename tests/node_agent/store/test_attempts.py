@@ -183,15 +183,19 @@ async def test_executions_in_order(database: Database):
 
 @pytest.mark.asyncio
 async def test_plans(database: Database):
-    """The first stop and the first decision stay; a later stop may be less patient."""
+    """The first stop and the first decision stay, until the attempt goes on; a hold outlives it."""
     request = StartRequest(command="true", environment={"A": "b"})
     await database.write(plans.save, "a", request)
-    assert await database.read(plans.get, "a") == (request, None, None, None, None)
+    assert await database.read(plans.get, "a") == (request, None, None, None, None, None)
     await database.write(plans.ask_stop, "a", 5, None)
     await database.write(plans.ask_stop, "a", 9, 0.5)
     await database.write(plans.decide, "a", AttemptOutcome.STOPPED, None)
     await database.write(plans.decide, "a", AttemptOutcome.FAILED, "late")
-    assert await database.read(plans.get, "a") == (request, 5, 0.5, AttemptOutcome.STOPPED, None)
+    stopped = (request, 5, 0.5, AttemptOutcome.STOPPED, None, None)
+    assert await database.read(plans.get, "a") == stopped
+    await database.write(plans.hold, "a", 7)
+    await database.write(plans.reopen, "a")
+    assert await database.read(plans.get, "a") == (request, None, None, None, None, 7)
     with pytest.raises(NotStored):
         await database.read(plans.get, "b")
 

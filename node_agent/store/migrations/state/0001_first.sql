@@ -72,7 +72,39 @@ CREATE TABLE attempt_plan (
     stop_asked_at_ms BIGINT,
     stop_grace_s REAL,
     outcome TEXT,
-    reason TEXT
+    reason TEXT,
+    -- Until when someone asked for the worktree to be kept; NULL where nobody did.
+    hold_until_ms BIGINT
+);
+
+-- What the agent is to do, one go after the other. `place` orders the queue; `no` counts those
+-- that have begun. A turn's executions are the attempt's after its first `executions_before`.
+CREATE TABLE turn (
+    id TEXT PRIMARY KEY,
+    attempt_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    place BIGINT NOT NULL,
+    no BIGINT,
+    command TEXT,
+    prompt TEXT,
+    profile TEXT,
+    author TEXT NOT NULL,
+    reason TEXT,
+    executions_before BIGINT NOT NULL,
+    setup_wanted INTEGER NOT NULL,
+    created_at_ms BIGINT NOT NULL,
+    begun_at_ms BIGINT,
+    ended_at_ms BIGINT,
+    interrupt_asked_at_ms BIGINT
+);
+CREATE INDEX turn_by_attempt ON turn (attempt_id, status, place);
+CREATE UNIQUE INDEX turn_by_no ON turn (attempt_id, no) WHERE no IS NOT NULL;
+
+-- Worktrees that are to be removed, from the decision until it is done.
+CREATE TABLE worktree_removal (
+    attempt_id TEXT PRIMARY KEY,
+    lose_nested INTEGER NOT NULL,
+    planned_at_ms BIGINT NOT NULL
 );
 
 CREATE TABLE checkout (

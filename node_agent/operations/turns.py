@@ -1,0 +1,159 @@
+"""`follow_up`, `interrupt` and the queue of turns, as operations.
+
+The effect of each is rows of this node's own, so key, effect and answer are one transaction.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from node_agent.attempt_runner import StartKey
+from node_agent.executors import executor_named
+from node_agent.executors.adapter import Wish
+from node_agent.operations.asking import Asking
+from node_agent.operations.attempts import attempt_of
+from node_agent.operations.head_check import check_expected_head
+from node_agent.stamps import now_ms
+from node_agent.store import attempts, operations, turns
+from node_agent.store.database import Database
+from node_agent.store.transaction import Transaction
+from node_agent.turn_steps import done_record
+from protocol.entities import OperationRecord
+from protocol.errors import ErrorCode, OperationError
+from protocol.turn_requests import (
+    DropTurnsRequest,
+    FollowUpRequest,
+    InterruptRequest,
+    SetTurnsRequest,
+    Turn,
+    TurnsReply,
+)
+
+
+class TurnRunner(Protocol):
+    """What begins turns and interrupts them."""
+
+    async def follow_up(self, attempt_id: str, request: FollowUpRequest, key: StartKey) -> Turn: ...
+
+    async def interrupt(
+        self, attempt_id: str, request: InterruptRequest, key: StartKey
+    ) -> Turn: ...
+
+
+class TurnReading:
+    """Reads the turns of attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def turns(self, asking: Asking) -> TurnsReply:
+        """Answer what runs, and what is queued behind it."""
+        await attempt_of(self._database, asking)
+        return await self._database.read(_listed, asking.attempt_id)
+
+
+class TurnOperations:
+    """Changes the turns of attempts."""
+
+    def __init__(self, database: Database, worktrees_dir: Path, runner: TurnRunner) -> None:
+        self._database = database
+        self._worktrees_dir = worktrees_dir
+        self._runner = runner
+
+    async def follow_up(self, asking: Asking) -> Turn:
+        """Begin another turn, or queue it."""
+        request = asking.request
+        assert isinstance(request, FollowUpRequest)  # noqa: S101  the table's own pairing
+        attempt = await attempt_of(self._database, asking)
+        for field, given in (("images", request.images), ("from_turn", request.from_turn)):
+            if given not in ([], None):
+                raise OperationError(
+                    ErrorCode.NOT_AVAILABLE,
+                    f"the executor {attempt.executor!r} cannot take {field}",
+                    hint="Leave them out: it keeps no session.",
+                    field=field,
+                )
+        if request.prompt is None and request.command is None:
+            raise OperationError(
+                ErrorCode.INVALID,
+                "a follow-up needs a prompt or a command",
+                hint="With a prompt alone, the attempt's own command gets it as its input.",
+                field="prompt",
+            )
+        await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
+        return await self._runner.follow_up(asking.attempt_id, request, _key(asking))
+
+    async def interrupt(self, asking: Asking) -> Turn:
+        """Interrupt the turn that runs."""
+        request = asking.request
+        assert isinstance(request, InterruptRequest)  # noqa: S101  the table's own pairing
+        await attempt_of(self._database, asking)
+        return await self._runner.interrupt(asking.attempt_id, request, _key(asking))
+
+    async def set_turns(self, asking: Asking) -> TurnsReply:
+        """Put the queue into another order, and edit it."""
+        request = asking.request
+        assert isinstance(request, SetTurnsRequest)  # noqa: S101  the table's own pairing
+        attempt = await attempt_of(self._database, asking)
+        for item in request.items:
+            if item.command is not None:
+                executor_named(attempt.executor).launch(Wish(command=item.command))
+
+        async def set_queue(tx: Transaction) -> None:
+            await turns.set_queue(tx, asking.attempt_id, request.items)
+
+        return await self._database.write(_changed, asking, _record(asking), set_queue)
+
+    async def drop_turns(self, asking: Asking) -> TurnsReply:
+        """Take queued turns out of the queue."""
+        request = asking.request
+        assert isinstance(request, DropTurnsRequest)  # noqa: S101  the table's own pairing
+        await attempt_of(self._database, asking)
+        if (request.turn is None) == (not request.all):
+            raise OperationError(
+                ErrorCode.INVALID,
+                "name one turn, or ask for all of them",
+                hint="`turns` lists the queue with the ids.",
+                field="turn",
+            )
+
+        async def drop(tx: Transaction) -> None:
+            turn_id = None
+            if request.turn is not None:
+                turn_id = (await turns.resolve(tx, asking.attempt_id, request.turn)).id
+            reason = f"dropped by {asking.actor}"
+            await turns.drop(tx, asking.attempt_id, reason, now_ms(), turn_id=turn_id)
+
+        return await self._database.write(_changed, asking, _record(asking), drop)
+
+
+def _key(asking: Asking) -> StartKey:
+    return StartKey(asking.key or "", asking.body_hash, asking.actor)
+
+
+def _record(asking: Asking) -> OperationRecord:
+    return done_record(asking.operation.name, asking.key or "", asking.attempt_id, asking.actor)
+
+
+async def _listed(tx: Transaction, attempt_id: str) -> TurnsReply:
+    return TurnsReply(
+        items=await turns.queued(tx, attempt_id), running=await turns.running(tx, attempt_id)
+    )
+
+
+async def _changed(
+    tx: Transaction,
+    asking: Asking,
+    record: OperationRecord,
+    change: Callable[[Transaction], Awaitable[None]],
+) -> TurnsReply:
+    before = await operations.answered_before(tx, record, asking.body_hash)
+    if before is not None:
+        return msgspec.msgpack.decode(before, type=TurnsReply)
+    await attempts.get(tx, asking.attempt_id)
+    await change(tx)
+    reply = await _listed(tx, asking.attempt_id)
+    await operations.answer(tx, record, asking.body_hash, msgspec.msgpack.encode(reply))
+    return reply

@@ -1,0 +1,138 @@
+"""`follow_up`, `interrupt` and the queue as operations: what reaches the runner, and what not."""
+
+from typing import Any
+
+import pytest
+
+from node_agent.attempt_runner import StartKey
+from node_agent.operations.turns import TurnOperations, TurnReading
+from node_agent.store import turns
+from protocol.errors import ErrorCode, OperationError
+from protocol.turn_requests import (
+    DropTurnsRequest,
+    FollowUpRequest,
+    InterruptRequest,
+    SetTurnsRequest,
+    Turn,
+    TurnEdit,
+    TurnStatus,
+)
+from tests.node_agent.operations.conftest import StoredNode
+from tests.node_agent.operations.test_attempts import RecordingRunner
+
+
+def operations_of(stored: StoredNode, runner: RecordingRunner) -> TurnOperations:
+    """The operations of this node."""
+    return TurnOperations(stored.stores.database, stored.worktrees_dir, runner)
+
+
+async def queue(stored: StoredNode, *names: str) -> None:
+    """Put turns of these ids into the attempt's queue."""
+    for name in names:
+        turn = Turn(id=name, attempt_id=stored.attempt.id, status=TurnStatus.QUEUED, command="true")
+        await stored.stores.database.write(turns.add, turn)
+
+
+@pytest.mark.asyncio
+async def test_a_follow_up_carries_its_key(stored: StoredNode) -> None:
+    """The runner gets what was asked, the key, the body's hash and who asked."""
+    runner = RecordingRunner(stored.attempt)
+    request = FollowUpRequest(prompt="go on")
+    asking = stored.asking("follow_up", request, key="k", actor="ada")
+    await operations_of(stored, runner).follow_up(asking)
+    key = StartKey("k", asking.body_hash, "ada")
+    assert runner.asked == [("follow_up", stored.attempt.id, None, "go on", key)]
+    asking = stored.asking("interrupt", InterruptRequest(turn="t"), key="k2", actor="ada")
+    await operations_of(stored, runner).interrupt(asking)
+    key = StartKey("k2", asking.body_hash, "ada")
+    assert runner.asked[1:] == [("interrupt", stored.attempt.id, "t", key)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "more", "code"),
+    [
+        (FollowUpRequest(), {}, ErrorCode.INVALID),
+        (FollowUpRequest(prompt="p", images=["i"]), {}, ErrorCode.NOT_AVAILABLE),
+        (FollowUpRequest(prompt="p", from_turn=1), {}, ErrorCode.NOT_AVAILABLE),
+        (FollowUpRequest(prompt="p"), {"attempt_id": "none"}, ErrorCode.NOT_FOUND),
+        (FollowUpRequest(prompt="p"), {"project_id": "p2"}, ErrorCode.NOT_FOUND),
+        (FollowUpRequest(prompt="p"), {"expected_head": "0" * 40}, ErrorCode.EXPECTED_HEAD_MOVED),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_never_reaches_the_runner(
+    stored: StoredNode, request_: FollowUpRequest, more: dict[str, Any], code: ErrorCode
+) -> None:
+    """What cannot be done is refused before anything is written."""
+    stored.sample.git("branch", stored.attempt.branch)
+    runner = RecordingRunner(stored.attempt)
+    with pytest.raises(OperationError) as caught:
+        await operations_of(stored, runner).follow_up(
+            stored.asking("follow_up", request_, key="k", **more)
+        )
+    assert caught.value.code is code
+    assert runner.asked == []
+
+
+@pytest.mark.asyncio
+async def test_a_head_that_was_seen(stored: StoredNode) -> None:
+    """With the head that is there, the follow-up is taken."""
+    stored.sample.git("branch", stored.attempt.branch)
+    runner = RecordingRunner(stored.attempt)
+    asking = stored.asking(
+        "follow_up", FollowUpRequest(prompt="p"), key="k", expected_head=stored.sample.head
+    )
+    await operations_of(stored, runner).follow_up(asking)
+    assert len(runner.asked) == 1
+
+
+@pytest.mark.asyncio
+async def test_the_queue_changes_once_for_each_key(stored: StoredNode) -> None:
+    """Order and edits are answered again under their key, whatever the queue is by then."""
+    await queue(stored, "turn-one", "turn-two", "turn-three")
+    operations = operations_of(stored, RecordingRunner(stored.attempt))
+    items = [TurnEdit(id="turn-two"), TurnEdit(id="turn-three"), TurnEdit(id="turn-one")]
+    asking = stored.asking("set_turns", SetTurnsRequest(items=items), key="k1")
+    ordered = await operations.set_turns(asking)
+    assert [turn.id for turn in ordered.items] == ["turn-two", "turn-three", "turn-one"]
+    dropping = stored.asking("drop_turns", DropTurnsRequest(turn="turn-three"), key="k2")
+    left = await operations.drop_turns(dropping)
+    assert [turn.id for turn in left.items] == ["turn-two", "turn-one"]
+    assert await operations.set_turns(asking) == ordered
+    assert await operations.drop_turns(dropping) == left
+    listed = await TurnReading(stored.stores.database).turns(stored.asking("turns"))
+    assert listed == left
+    every = stored.asking("drop_turns", DropTurnsRequest(all=True), key="k3")
+    assert (await operations.drop_turns(every)).items == []
+    known = await stored.stores.ledger.find("k3")
+    assert known is not None
+    assert (known.record.operation, known.record.status) == ("drop_turns", "done")
+
+
+@pytest.mark.asyncio
+async def test_what_leaves_the_queue_as_it_is(stored: StoredNode) -> None:
+    """A wish that is not clear, or names what is not queued, changes nothing."""
+    await queue(stored, "turn-one", "turn-two")
+    operations = operations_of(stored, RecordingRunner(stored.attempt))
+    for request, code in (
+        (DropTurnsRequest(), ErrorCode.INVALID),
+        (DropTurnsRequest(turn="turn-one", all=True), ErrorCode.INVALID),
+        (DropTurnsRequest(turn="turn-"), ErrorCode.NO_TURN),
+        (DropTurnsRequest(turn="turn-four"), ErrorCode.NO_TURN),
+    ):
+        with pytest.raises(OperationError) as caught:
+            await operations.drop_turns(stored.asking("drop_turns", request, key="k"))
+        assert caught.value.code is code
+    for items, code in (
+        ([], ErrorCode.CONFLICT),
+        ([TurnEdit(id="turn-one")], ErrorCode.CONFLICT),
+        ([TurnEdit(id="turn-one"), TurnEdit(id="turn-one")], ErrorCode.CONFLICT),
+        ([TurnEdit(id="turn-one", command="'"), TurnEdit(id="turn-two")], ErrorCode.INVALID),
+    ):
+        with pytest.raises(OperationError) as caught:
+            await operations.set_turns(
+                stored.asking("set_turns", SetTurnsRequest(items=items), key="k")
+            )
+        assert caught.value.code is code
+    listed = await TurnReading(stored.stores.database).turns(stored.asking("turns"))
+    assert [turn.id for turn in listed.items] == ["turn-one", "turn-two"]
