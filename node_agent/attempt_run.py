@@ -248,8 +248,7 @@ class AttemptRun:
         return await self._context.database.read(_standing, self.attempt_id)
 
     async def _save(self, attempt: Attempt, **changes: object) -> Attempt:
-        changed = msgspec.structs.replace(attempt, **changes)
-        await self._context.keep(attempts.save, changed, now_ms())
+        changed: Attempt = await self._context.keep(_change, attempt.id, changes)
         failpoint("node.attempt.saved")
         return changed
 
@@ -352,6 +351,13 @@ async def _standing(tx: Transaction, attempt_id: str) -> Standing:
         await attempts.executions_of(tx, attempt_id),
         await checkouts.find(tx, attempt.checkout_id),
     )
+
+
+async def _change(tx: Transaction, attempt_id: str, changes: dict[str, object]) -> Attempt:
+    """Change some fields of the attempt as it is stored: its branches may have changed meanwhile."""
+    changed = msgspec.structs.replace(await attempts.get(tx, attempt_id), **changes)
+    await attempts.save(tx, changed, now_ms())
+    return changed
 
 
 async def _decide(tx: Transaction, attempt_id: str, verdict: Verdict, head: str | None) -> None:
