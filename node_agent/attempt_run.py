@@ -354,7 +354,7 @@ async def _standing(tx: Transaction, attempt_id: str) -> Standing:
 
 
 async def _change(tx: Transaction, attempt_id: str, changes: dict[str, object]) -> Attempt:
-    """Change some fields of the attempt as it is stored: its branches may have changed meanwhile."""
+    """Change fields of the attempt as it is stored: an operation may have changed others."""
     changed = msgspec.structs.replace(await attempts.get(tx, attempt_id), **changes)
     await attempts.save(tx, changed, now_ms())
     return changed

@@ -58,10 +58,19 @@ class LocalClient:
         """Return the JSON of a GET."""
         return msgspec.json.decode(b"".join(self.stream("GET", path, query=query)))
 
-    def send(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Any:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        expected_head: str | None = None,
+    ) -> Any:
         """Return the JSON of a request that changes something."""
         content = b"" if body is None else msgspec.json.encode(body)
-        return msgspec.json.decode(b"".join(self.stream(method, path, body=content, key=key)))
+        pieces = self.stream(method, path, body=content, key=key, expected_head=expected_head)
+        return msgspec.json.decode(b"".join(pieces))
 
     def stream(
         self,
@@ -71,6 +80,7 @@ class LocalClient:
         query: Mapping[str, Any] | None = None,
         body: bytes = b"",
         key: str | None = None,
+        expected_head: str | None = None,
     ) -> Iterator[bytes]:
         """Yield the bytes of a reply as they come; raises the error the node answered."""
         target = f"/api/v1/{path}"
@@ -90,7 +100,8 @@ class LocalClient:
                     time.sleep(_RETRY_S)
                     continue
                 return
-            yield from _ask_agent(connection, method, target, body, key)
+            headers = _headers(key, expected_head)
+            yield from _ask_agent(connection, method, target, body, headers)
             return
 
     def running(self) -> bool:
@@ -115,12 +126,19 @@ class LocalClient:
         return connection
 
 
-def _ask_agent(
-    connection: _UnixConnection, method: str, target: str, body: bytes, key: str | None
-) -> Iterator[bytes]:
+def _headers(key: str | None, expected_head: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if key:
         headers["Idempotency-Key"] = key
+    if expected_head:
+        headers["Expected-Head"] = expected_head
+    return headers
+
+
+def _ask_agent(
+    connection: _UnixConnection, method: str, target: str, body: bytes, headers: dict[str, str]
+) -> Iterator[bytes]:
+    key = headers.get("Idempotency-Key")
     try:
         connection.request(method, target, body=body, headers=headers)
         reply = connection.getresponse()

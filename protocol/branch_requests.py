@@ -1,4 +1,4 @@
-"""Requests and replies of operations on an attempt's branch: its commits, merge, push, rebase, names.
+"""Requests and replies of operations on an attempt's branch: commits, merge, push, rebase, names.
 
 Commits are whole ids. `source` says what was worked from: the worktree, the branch, or the saved
 ref of a worktree that is gone.

@@ -122,7 +122,7 @@ class ForcePushRequired(GitError):
         super().__init__(
             ErrorCode.FORCE_PUSH_REQUIRED,
             f"{shown(ref)} of the remote has commits that this branch has not",
-            hint="Take them in, or overwrite them: force, with the expected_remote_head given here.",
+            hint="Take them in, or force with this remote_head as the expected one.",
             ref=shown(ref),
             remote_head=remote_head,
         )

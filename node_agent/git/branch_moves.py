@@ -56,6 +56,7 @@ async def move_branch(repository: Repository, move: BranchMove, *, note: str) ->
         for place in brought:
             await place.bring(move.after, move.before)
         raise
+    failpoint("node.branch.moved")
 
 
 async def _is_brought(place: CheckedOut, move: BranchMove) -> bool:

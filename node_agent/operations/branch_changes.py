@@ -33,7 +33,7 @@ from node_agent.operations.branch_place import (
     any_head,
     intend,
     planned,
-    raise_unknown,
+    unknown_outcome,
 )
 from node_agent.operations.branch_plans import AbortPlan, MergePlan, RebasePlan
 from node_agent.operations.work import status_of
@@ -102,7 +102,7 @@ class BranchChanges:
             move = BranchMove(plan.ref, plan.before, plan.after)
             done = await is_moved(repository, move)
             if done is None:
-                raise_unknown(plan.ref, plan, await repository.commit_of(plan.ref))
+                raise unknown_outcome(plan.ref, plan, await repository.commit_of(plan.ref))
             if not done:
                 interrupted.check_wanted()
                 await move_branch(repository, move, note=_note("merge", place))
@@ -174,7 +174,7 @@ class BranchChanges:
                 return await self._rebase(place, plan)
             if found is not None and await holds(repository, found, plan.after or plan.onto):
                 return _rebased(plan, plan.after or found)
-            raise_unknown(plan.ref, plan, found)
+            raise unknown_outcome(plan.ref, plan, found)
 
     async def _replayed(self, place: BranchPlace, bases: Bases) -> str | None:
         """The last of the commits on their new base; None where only a person can put them there.
@@ -204,8 +204,10 @@ class BranchChanges:
             await move_branch(repository, move, note=_note("rebase", place))
             return _rebased(plan, plan.after)
         identity = await self._places.identity(place)
-        await rebase_in_place(place.worktree, Bases(plan.upstream, plan.onto), identity)
-        failpoint("node.rebase.done")
+        try:
+            await rebase_in_place(place.worktree, Bases(plan.upstream, plan.onto), identity)
+        finally:
+            failpoint("node.rebase.in_place")
         return _rebased(plan, await repository.commit_of(plan.ref) or plan.onto)
 
     # --- abort --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -123,9 +123,9 @@ def planned(plan: bytes, kind: type[P]) -> P:
     return msgspec.msgpack.decode(plan, type=kind)
 
 
-def raise_unknown(what: str, plan: Plan, found: str | None) -> NoReturn:
-    """Say that a crash left what cannot be judged, with all that is known."""
-    raise OperationError(
+def unknown_outcome(what: str, plan: Plan, found: str | None) -> OperationError:
+    """Return the error that a crash left what cannot be judged, with all that is known."""
+    return OperationError(
         ErrorCode.UNKNOWN_OUTCOME,
         f"the node stopped in the middle; {what} is neither where it was nor where it was to be",
         hint="`details.planned` is what was about to be done, `details.found` what is there now.",

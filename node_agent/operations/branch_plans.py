@@ -64,7 +64,7 @@ class StashPlan(Plan, frozen=True, kw_only=True):
 
 
 class PopPlan(Plan, frozen=True, kw_only=True):
-    """The worktree's files change from one tree to the other; then `stash` gives way to `former`."""
+    """The worktree's files go from one tree to the other; then `stash` gives way to `former`."""
 
     stash: str
     former: str | None

@@ -18,7 +18,7 @@ from node_agent.operations.branch_place import (
     check_commit_id,
     intend,
     planned,
-    raise_unknown,
+    unknown_outcome,
 )
 from node_agent.operations.branch_plans import PushIntent
 from protocol.branch_requests import PushReply, PushRequest
@@ -77,7 +77,7 @@ class BranchPush:
         found = await remote_head(repository, remote, written.ref, timeout_s=_SETTLE_TIMEOUT_S)
         if found != written.after:
             if found != written.before:
-                raise_unknown(f"{written.ref} of the remote", written, found)
+                raise unknown_outcome(f"{written.ref} of the remote", written, found)
             interrupted.check_wanted()
             plan = PushPlan(written.ref, written.before, written.after, force=written.force)
             await _push(repository, remote, plan, written)

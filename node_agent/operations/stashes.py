@@ -27,7 +27,7 @@ from node_agent.operations.branch_place import (
     any_head,
     intend,
     planned,
-    raise_unknown,
+    unknown_outcome,
 )
 from node_agent.operations.branch_plans import PopPlan, StashPlan
 from protocol.branch_requests import StashPopReply, StashReply, StashRequest
@@ -75,7 +75,7 @@ class Stashes:
             if found == plan.after:
                 return await _clear(place, plan)
         if found != plan.before:
-            raise_unknown(stash_ref(asking.attempt_id), plan, found)
+            raise unknown_outcome(stash_ref(asking.attempt_id), plan, found)
         interrupted.check_wanted()
         # The worktree may have gone on: what is there now is put aside.
         return await self.stash(asking)
@@ -114,7 +114,7 @@ class Stashes:
             if found == plan.former:
                 return await _popped(place, plan)
             if found != plan.stash:
-                raise_unknown(stash_ref(asking.attempt_id), plan, found)
+                raise unknown_outcome(stash_ref(asking.attempt_id), plan, found)
             if await files_tree(place.worktree) != plan.files_after:
                 interrupted.check_wanted()
             return await _pop(place, plan)
