@@ -234,7 +234,8 @@ class OperationProxy:
             stored = settled_reply(recorded, intent)
             if stored is not None:
                 return stored
-            if recorded.status != "failed" and recorded.node_id:
+            settled_by_node = recorded.status == "failed" and recorded.error is None
+            if recorded.node_id and (recorded.status != "failed" or settled_by_node):
                 # It may have been done there: only that node can tell, and it knows the key.
                 target = msgspec.structs.replace(target, node_id=recorded.node_id)
             await self._records.send_again(intent.key, target.node_id)

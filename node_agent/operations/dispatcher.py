@@ -256,7 +256,7 @@ class OperationDispatcher:
     ) -> None:
         ended = msgspec.structs.replace(
             record,
-            status="failed" if error else "done",
+            status=_status_of(error),
             error_code=error.code if error else None,
             ended_at_ms=_now_ms(),
         )
@@ -483,6 +483,12 @@ def _verdict_of(error: Exception, record: OperationRecord, asked: Asked) -> Erro
         planned=msgspec.msgpack.decode(asked.plan),
         error=msgspec.to_builtins(body),
     ).body()
+
+
+def _status_of(error: ErrorBody | None) -> str:
+    if error is None:
+        return "done"
+    return "unknown" if error.code == ErrorCode.UNKNOWN_OUTCOME else "failed"
 
 
 def _now_ms() -> int:

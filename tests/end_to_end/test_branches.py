@@ -9,6 +9,7 @@ import pytest
 
 from protocol.errors import SkepError
 from tests.end_to_end.installation import Installation, git, make_repository
+from tests.end_to_end.waiting import until
 
 _SCRIPT = "echo one > one.txt; git add one.txt; git commit -q -m one"
 
@@ -17,8 +18,9 @@ _SCRIPT = "echo one > one.txt; git add one.txt; git commit -q -m one"
 def installation(tmp_path: Path) -> Any:
     """A hive and a node with a checkout that has a bare remote."""
     repository = make_repository(tmp_path / "project")
-    git(tmp_path, "clone", "-q", "--bare", str(repository), str(tmp_path / "remote.git"))
-    git(repository, "remote", "add", "origin", f"file://{tmp_path / 'remote.git'}")
+    (tmp_path / "remote").mkdir()
+    git(tmp_path / "remote", "clone", "-q", "--bare", str(repository))
+    git(repository, "remote", "add", "origin", f"file://{tmp_path}/remote/project.git")
     made = Installation(tmp_path)
     try:
         made.found()
@@ -38,7 +40,7 @@ def failed(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_from_the_hive_and_at_the_node(installation: Installation, tmp_path: Path) -> None:
     """Commits, compare, push, rebase, merge and their errors, checked by plain git."""
     hive, node = installation.hive, installation.nodes[0]
-    repository, remote = tmp_path / "project", tmp_path / "remote.git"
+    repository, remote = tmp_path / "project", tmp_path / "remote" / "project.git"
     attempt = installation.run("project", f"sh -c '{_SCRIPT}'", node, "Say one")
     branch = hive.wait_ended(attempt)["branch"]
     head = git(repository, "rev-parse", branch).strip()
@@ -76,8 +78,11 @@ def test_from_the_hive_and_at_the_node(installation: Installation, tmp_path: Pat
     assert merged == again
     assert git(repository, "log", "--format=%s", "main").split("\n")[:2] == ["Say one", "two"]
     assert (repository / "one.txt").read_text() == "one\n"
-    shown = hive.call("operations", "show", "once", "--json")
-    assert msgspec.json.decode(shown.stdout)["head_before"] == rebased["head"]
+    until(
+        lambda: hive.json("operations", "show", "once")["head_before"],
+        "the node has told which head it merged",
+        holds=lambda told: told == rebased["head"],
+    )
 
 
 def test_what_people_see(installation: Installation, tmp_path: Path) -> None:
