@@ -24,8 +24,8 @@ WHERE node_operation.rank < excluded.rank
 #: The hive's own record learns the outcome where no answer came in time. What the hive said of the
 #: lost answer is no longer so; the node has reply or error under the key.
 _SETTLE_OPERATION = """
-UPDATE operation SET status = :status, error = NULL, head_before = :head_before, head_after = :head_after,
-    ended_at_ms = :ended_at_ms
+UPDATE operation SET status = :status, error = NULL, head_before = :head_before,
+    head_after = :head_after, ended_at_ms = :ended_at_ms
 WHERE key = :key AND node_id = :node_id AND status IN ('sent', 'unknown')
 """
 #: Only the node knows the heads, and says them in its op, before or after its answer is here.
