@@ -33,10 +33,12 @@ NOTHING_DONE: Final = frozenset(
         ErrorCode.RUNNING,
         ErrorCode.DRAINING,
         ErrorCode.STORE_FULL,
+        # Another operation was at work on the attempt.
+        ErrorCode.IN_PROGRESS,
     }
 )
 #: Those of them that may come before the node looks whether it knows the key.
-_NOT_HEARD: Final = NOTHING_DONE - {ErrorCode.NODE_FULL}
+_NOT_HEARD: Final = NOTHING_DONE - {ErrorCode.NODE_FULL, ErrorCode.IN_PROGRESS}
 #: What a node says of a call before it answers it, or what is said in its stead.
 _NO_ANSWER: Final = NOTHING_DONE | {ErrorCode.UNKNOWN_OUTCOME, ErrorCode.IN_PROGRESS}
 #: Changing calls under way at a time; each holds a task and a row.
@@ -142,9 +144,10 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def body_hash(self) -> str:
-        head = (self.expected_head or "").encode()
+        # Not the expected head: whoever asks again for an answer that was lost has looked anew, and
+        # the head may be another for that very operation.
         running = hashlib.blake2b(digest_size=32)
-        for part in (self.operation.encode(), head, self.said):
+        for part in (self.operation.encode(), self.said):
             running.update(len(part).to_bytes(8, "big") + part)
         return running.hexdigest()
 
@@ -311,7 +314,7 @@ class OperationProxy:
                 unknown = _unknown(intent.key, f"asked again: {error.message}")
                 await self._settle(intent.key, status="unknown", error=unknown.body())
                 raise
-            if error.code is not ErrorCode.IN_PROGRESS:
+            if error.code is not ErrorCode.IN_PROGRESS or error.details.get("key") != intent.key:
                 await self._settle(intent.key, status="failed", error=error.body())
             raise
         except asyncio.CancelledError:

@@ -79,7 +79,12 @@ class Agent:
         self._runner = AttemptRunner(self._context)
         self._dispatcher = OperationDispatcher(
             functions_of(
-                stores, self._changes, worktrees_dir=config.worktrees_dir, runner=self._runner
+                stores,
+                self._changes,
+                worktrees_dir=config.worktrees_dir,
+                runner=self._runner,
+                git_identity=config.git_identity,
+                node_name=lambda: name_of(config, self._record),
             ),
             stores.ledger,
             node_id=identity.node_id,

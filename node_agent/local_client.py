@@ -66,10 +66,13 @@ class LocalClient:
         *,
         query: Mapping[str, Any] | None = None,
         key: str | None = None,
+        expected_head: str | None = None,
     ) -> Any:
         """Return the JSON of a request that changes something."""
         content = b"" if body is None else msgspec.json.encode(body)
-        pieces = self.stream(method, path, query=query, body=content, key=key)
+        pieces = self.stream(
+            method, path, query=query, body=content, key=key, expected_head=expected_head
+        )
         return msgspec.json.decode(b"".join(pieces))
 
     def stream(
@@ -80,6 +83,7 @@ class LocalClient:
         query: Mapping[str, Any] | None = None,
         body: bytes = b"",
         key: str | None = None,
+        expected_head: str | None = None,
     ) -> Iterator[bytes]:
         """Yield the bytes of a reply as they come; raises the error the node answered."""
         target = f"/api/v1/{path}"
@@ -99,7 +103,8 @@ class LocalClient:
                     time.sleep(_RETRY_S)
                     continue
                 return
-            yield from _ask_agent(connection, method, target, body, key)
+            headers = _headers(key, expected_head)
+            yield from _ask_agent(connection, method, target, body, headers)
             return
 
     def running(self) -> bool:
@@ -124,12 +129,19 @@ class LocalClient:
         return connection
 
 
-def _ask_agent(
-    connection: _UnixConnection, method: str, target: str, body: bytes, key: str | None
-) -> Iterator[bytes]:
+def _headers(key: str | None, expected_head: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if key:
         headers["Idempotency-Key"] = key
+    if expected_head:
+        headers["Expected-Head"] = expected_head
+    return headers
+
+
+def _ask_agent(
+    connection: _UnixConnection, method: str, target: str, body: bytes, headers: dict[str, str]
+) -> Iterator[bytes]:
+    key = headers.get("Idempotency-Key")
     try:
         connection.request(method, target, body=body, headers=headers)
         reply = connection.getresponse()

@@ -47,6 +47,16 @@ class LocalTask(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int = 0
 
 
+class MergeFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A merge of the attempt's commits that its target has: `commit` took in `head`."""
+
+    commit: str
+    head: str
+    target: str
+    strategy: str
+    at_ms: int = 0
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a task on one node.
 
@@ -77,6 +87,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     fence: str | None = None
     start_key: str | None = None
     saved_ref: str | None = None
+    merges: list[MergeFact] = []
     created_at_ms: int = 0
     ended_at_ms: int | None = None
 

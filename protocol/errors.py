@@ -67,6 +67,20 @@ class ErrorCode(enum.StrEnum):
     RUNNING = "running"
     HELD = "held"
     GONE = "gone"
+    # of branches
+    CONFLICTS = "conflicts"
+    TARGET_MOVED = "target_moved"
+    REBASE_IN_PROGRESS = "rebase_in_progress"
+    CHECKOUT_DIRTY = "checkout_dirty"
+    NOTHING_TO_MERGE = "nothing_to_merge"
+    FORCE_PUSH_REQUIRED = "force_push_required"
+    PUSH_REJECTED = "push_rejected"
+    NO_REMOTE = "no_remote"
+    AUTH = "auth"
+    NOTHING_TO_ABORT = "nothing_to_abort"
+    INVALID_NAME = "invalid_name"
+    OPEN_PR = "open_pr"
+    NOTHING_TO_STASH = "nothing_to_stash"
 
 
 class Meaning(NamedTuple):
@@ -129,6 +143,19 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.RUNNING: Meaning(None, 409, True),
     ErrorCode.HELD: Meaning(None, 409, False),
     ErrorCode.GONE: Meaning(None, 410, False),
+    ErrorCode.CONFLICTS: Meaning(None, 409, False),
+    ErrorCode.TARGET_MOVED: Meaning(None, 409, False),
+    ErrorCode.REBASE_IN_PROGRESS: Meaning(None, 409, False),
+    ErrorCode.CHECKOUT_DIRTY: Meaning(None, 409, False),
+    ErrorCode.NOTHING_TO_MERGE: Meaning(None, 409, False),
+    ErrorCode.FORCE_PUSH_REQUIRED: Meaning(None, 409, False),
+    ErrorCode.PUSH_REJECTED: Meaning(None, 409, False),
+    ErrorCode.NO_REMOTE: Meaning(None, 409, False),
+    ErrorCode.AUTH: Meaning(None, 409, False),
+    ErrorCode.NOTHING_TO_ABORT: Meaning(None, 409, False),
+    ErrorCode.INVALID_NAME: Meaning(None, 422, False),
+    ErrorCode.OPEN_PR: Meaning(None, 409, False),
+    ErrorCode.NOTHING_TO_STASH: Meaning(None, 409, False),
 }
 
 #: A link closed with one of these is not tried again soon: only a person can mend it.

@@ -1,10 +1,11 @@
 """Requests and replies of operations that read what an attempt did: branch, diff, files, log."""
 
 import base64
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from protocol.entities import MergeFact
 from protocol.operation_values import Request
 
 
@@ -13,7 +14,11 @@ class BranchStatusRequest(Request, frozen=True):
 
 
 class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`source` says what was read: the worktree, the branch, or the saved ref."""
+    """`source` says what was read: the worktree, the branch, or the saved ref.
+
+    `in_progress` names what stands half done: rebase, merge, cherry_pick, revert, am or bisect.
+    `merges` are those done through Skep, oldest first; `pr` is none as long as there is none.
+    """
 
     branch: str
     target_branch: str | None = None
@@ -28,6 +33,11 @@ class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: list[str] = []
     rebase_in_progress: bool = False
     merge_in_progress: bool = False
+    in_progress: str | None = None
+    remote_head: str | None = None
+    stashes: int = 0
+    merges: list[MergeFact] = []
+    pr: dict[str, Any] | None = None
     source: str = "worktree"
 
 

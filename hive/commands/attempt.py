@@ -61,7 +61,7 @@ def _sub_command(operation: Operation) -> click.Command:
         function = _option(operation, field)(function)
     for name in _named_in_path(operation):
         function = click.argument(name, metavar=name.upper())(function)
-    if "path" in fields and operation.name != "diff":
+    if "path" in fields and operation.name not in {"diff", "compare"}:
         function = click.argument("path_argument", metavar="[PATH]", required=False)(function)
     if operation.changing:
         function = click.option(
@@ -82,7 +82,10 @@ def _sub_command(operation: Operation) -> click.Command:
             help="Where the node is away: have it done once that is back.",
         )(function)
         function = click.option(
-            "--expected-head", metavar="COMMIT", help="Refuse where the head is another by now."
+            "--expected-head",
+            metavar="COMMIT",
+            help="Refuse where the head is another by now."
+            + (" Default: as branch-status has it." if operation.takes_head else ""),
         )(function)
     function = click.argument("attempt", metavar="A")(function)
     return click.command(name=operation.command, help=f"{operation.summary}.")(function)
@@ -143,6 +146,8 @@ def _call(
         reply = hive.get(path, timeout_s=wait_s, **fields)
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
     else:
+        if operation.takes_head and head is None:
+            head = hive.get(f"attempts/{path_of(attempt)}/branch-status")["head"]
         reply = hive.request(
             operation.method,
             path,
@@ -206,13 +211,87 @@ def _render_status(reply: dict[str, Any]) -> Iterable[Any]:
             ("against", target),
             ("ahead", f"{reply['ahead']}, behind {reply['behind']}" if target else None),
             ("head", reply.get("head")),
+            ("remote", _remote_of(reply)),
             ("changed", f"{reply['dirty']} files, {reply['untracked']} untracked"),
-            ("conflicts", ", ".join(reply["conflicts"])),
-            ("rebase", "in progress" if reply["rebase_in_progress"] else ""),
-            ("merge", "in progress" if reply["merge_in_progress"] else ""),
+            ("stashed", reply.get("stashes") or None),
+            ("conflicts", "\n".join(reply["conflicts"])),
+            ("half done", (reply.get("in_progress") or "").replace("_", " ")),
+            ("merged", "\n".join(_merge_line(merge) for merge in reply.get("merges", []))),
             ("read from", reply["source"]),
         ]
     )
+
+
+def _remote_of(reply: dict[str, Any]) -> str | None:
+    if reply["remote_ahead"] is None:
+        return None
+    apart = f"ahead {reply['remote_ahead']}, behind {reply['remote_behind']}"
+    return f"{(reply.get('remote_head') or '')[:12]}  {apart}"
+
+
+def _merge_line(merge: dict[str, Any]) -> str:
+    return f"{merge['commit'][:12]} in {merge['target']} ({merge['strategy']})"
+
+
+def _render_commits(reply: dict[str, Any]) -> Iterable[Any]:
+    yield table(
+        "commits",
+        ["commit", "when", "author", "subject"],
+        (
+            (one["id"][:12], when(one["committed_at_ms"]), one["author_name"], one["subject"])
+            for one in reply["commits"]
+        ),
+    )
+    if reply.get("next"):
+        yield f"[bright_black]more: --after {reply['next']}[/]"
+
+
+def _render_compare(reply: dict[str, Any]) -> Iterable[Any]:
+    yield from _render_commits({"commits": reply["commits"]})
+    yield from _render_diff(reply)
+
+
+def _render_merge(reply: dict[str, Any]) -> Iterable[Any]:
+    left_out = reply["uncommitted"]
+    yield facts(
+        [
+            (reply["target"], f"{reply['target_before'][:12]} → {reply['commit'][:12]}"),
+            ("merged", f"{reply['head'][:12]} ({reply['strategy']})"),
+            ("left out", f"{left_out} uncommitted files" if left_out else None),
+        ]
+    )
+
+
+def _render_push(reply: dict[str, Any]) -> Iterable[Any]:
+    same = reply["before"] == reply["after"]
+    before = (reply["before"] or "new")[:12]
+    moved = f"{reply['after'][:12]}, as before" if same else f"{before} → {reply['after'][:12]}"
+    yield facts(
+        [
+            ("remote", f"{reply['remote']} ({reply['url']})"),
+            (reply["ref"].removeprefix("refs/heads/"), moved),
+            ("forced", "yes" if reply["forced"] and not same else None),
+        ]
+    )
+
+
+def _render_rebase(reply: dict[str, Any]) -> Iterable[Any]:
+    same = reply["head"] == reply["head_before"]
+    moved = f"{reply['head_before'][:12]} → {reply['head'][:12]}"
+    yield facts(
+        [
+            ("head", f"{reply['head'][:12]}, as before" if same else moved),
+            ("on top of", reply["onto"][:12]),
+        ]
+    )
+
+
+def _render_rename(reply: dict[str, Any]) -> Iterable[Any]:
+    yield facts([("branch", f"{reply['branch_before']} → {reply['branch']}")])
+
+
+def _render_stash(reply: dict[str, Any]) -> Iterable[Any]:
+    yield facts([("stash", reply["commit"][:12]), ("stashed now", reply["depth"])])
 
 
 def _render_diff(reply: dict[str, Any]) -> Iterable[Any]:
@@ -328,6 +407,16 @@ _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "review": _render_execution,
     "branch_status": _render_status,
     "diff": _render_diff,
+    "commits": _render_commits,
+    "compare": _render_compare,
+    "merge": _render_merge,
+    "push": _render_push,
+    "rebase": _render_rebase,
+    "abort_conflicts": _render_status,
+    "target_branch": _render_status,
+    "rename_branch": _render_rename,
+    "stash": _render_stash,
+    "stash_pop": _render_stash,
     "list_files": _render_files,
 }
 

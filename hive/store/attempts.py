@@ -11,6 +11,7 @@ import msgspec
 from hive.store.backend import Lacking, Row, Transaction
 from hive.store.executions import ExecutionRow, of_attempt
 from hive.store.sync import lacking_of
+from protocol.entities import MergeFact
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptOutcome, AttemptPhase, SyncPolicy
 
@@ -76,6 +77,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     saved_ref: str | None
     created_at_ms: int
     ended_at_ms: int | None
+    merges: list[MergeFact]
     superseded: bool
     sync_state: str
     synced_through_ms: int
@@ -164,12 +166,20 @@ async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
     executions = await of_attempt(tx, row["id"])
     heard = [row["at_ms"]]
     heard += [max(execution.at_ms, execution.log.last_ms) for execution in executions]
-    taken = {"execution_ids", "executions", "superseded", "synced_through_ms", "sync_policy"}
+    taken = {
+        "execution_ids",
+        "executions",
+        "merges",
+        "superseded",
+        "synced_through_ms",
+        "sync_policy",
+    }
     values = {name: row[name] for name in AttemptRow.__struct_fields__ if name not in taken}
     return AttemptRow(
         **values,
         execution_ids=json.loads(row["executions"]),
         executions=executions,
+        merges=msgspec.json.decode(row["merges"], type=list[MergeFact]),
         superseded=bool(row["superseded"]),
         synced_through_ms=max(heard),
         sync_policy=row["sync_policy"] or "full",

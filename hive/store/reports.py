@@ -24,11 +24,15 @@ WHERE node_operation.rank < excluded.rank
 """
 #: The hive's own record learns the outcome where no answer came in time: the node's word counts,
 #: also of a call that the hive thinks waits, expired or was taken back (it was restored since).
+#: What the hive said of the lost answer is no longer so; the node has reply or error under the key.
 _SETTLE_OPERATION = """
-UPDATE operation SET status = :outcome, error = NULL,
-    head_before = coalesce(:head_before, head_before), head_after = :head_after,
-    ended_at_ms = :ended_at_ms
+UPDATE operation SET status = :outcome, error = NULL, ended_at_ms = :ended_at_ms
 WHERE key = :key AND node_id = :node_id AND status NOT IN ('done', 'failed')
+"""
+#: Only the node knows the heads, and says them in its op, before or after its answer is here.
+_SET_HEADS = """
+UPDATE operation SET head_before = coalesce(:head_before, head_before), head_after = :head_after
+WHERE key = :key AND node_id = :node_id
 """
 _SETTLED: Final = frozenset({"done", "failed"})
 
@@ -58,6 +62,7 @@ async def apply_operation(
         "ended_at_ms": body.ended_at_ms or context.now_ms,
     }
     await tx.execute(_SETTLE_OPERATION, settled)
+    await tx.execute(_SET_HEADS, settled)
     ids = follow.live_ids(operation=body.key, attempt=body.attempt_id, node=source.node_id)
     tx.note(Change(kind="operation.changed", ids=ids))
     if source.whole_state:

@@ -38,7 +38,13 @@ def _command(operation: Operation) -> click.Command:
     """Make the sub-command of an operation from its request's fields."""
     fields = msgspec.structs.fields(operation.request)
 
-    def called(invocation: Invocation, attempt: str, key: str | None = None, **given: Any) -> None:
+    def called(
+        invocation: Invocation,
+        attempt: str,
+        key: str | None = None,
+        expected_head: str | None = None,
+        **given: Any,
+    ) -> None:
         asked = {name: value for name, value in given.items() if value not in (None, ())}
         path = f"attempts/{quote(attempt, safe='')}/{_filled(operation.path, asked)}"
         client = invocation.client
@@ -57,7 +63,12 @@ def _command(operation: Operation) -> click.Command:
             }
             answer = client.send(operation.method, path, query=query, key=key or new_key())
         elif operation.changing:
-            answer = client.send(operation.method, path, asked, key=key or new_key())
+            head = expected_head
+            if operation.takes_head and head is None:
+                head = client.get(f"attempts/{quote(attempt, safe='')}/branch-status")["head"]
+            answer = client.send(
+                operation.method, path, asked, key=key or new_key(), expected_head=head
+            )
         else:
             answer = client.get(path, asked)
         invocation.reply(answer, lambda value: _UNARY[operation.name](invocation, value))
@@ -69,6 +80,12 @@ def _command(operation: Operation) -> click.Command:
             "--idempotency-key", "key", help="With the same key again, the first answer."
         )
         function = key(function)
+    if operation.takes_head:
+        head = click.option(
+            "--expected-head",
+            help="Refuse where the head is another. Default: as branch-status has it.",
+        )
+        function = head(function)
     for field in reversed(fields):
         function = _parameter(field)(function)
     function = click.argument("attempt")(function)
@@ -127,6 +144,8 @@ def _show_diff(invocation: Invocation, pieces: Any) -> None:
         sys.stdout.buffer.flush()
         return
     diff = msgspec.json.decode(b"".join(pieces))
+    for one in diff.get("commits", []):
+        invocation.say(f"[yellow]{one['id'][:12]}[/] {plain(one['subject'])}")
     for file in diff["files"]:
         old = f"{plain(file['old_path'])} → " if file.get("old_path") else ""
         counts = f"[green]+{file['additions'] or 0}[/] [red]-{file['deletions'] or 0}[/]"
@@ -154,13 +173,10 @@ def _show_branch(invocation: Invocation, answer: dict[str, Any]) -> None:
     remote = ""
     if answer["remote_ahead"] is not None:
         remote = f"{answer['remote_ahead']} ahead, {answer['remote_behind']} behind"
-    state = [
-        word
-        for word, there in (
-            ("rebase in progress", answer["rebase_in_progress"]),
-            ("merge in progress", answer["merge_in_progress"]),
-        )
-        if there
+    half_done = (answer["in_progress"] or "").replace("_", " ")
+    merges = [
+        f"{one['commit'][:12]} in {plain(one['target'])} ({one['strategy']})"
+        for one in answer["merges"]
     ]
     invocation.facts(
         [
@@ -169,9 +185,62 @@ def _show_branch(invocation: Invocation, answer: dict[str, Any]) -> None:
             ("Remote", remote),
             ("Head", plain(answer["head"])),
             ("Uncommitted", f"{answer['dirty']} changed, {answer['untracked']} new"),
+            ("Stashed", str(answer["stashes"] or "")),
             ("Conflicts", "\n".join(f"[red]{plain(name)}[/]" for name in answer["conflicts"])),
-            ("State", "[yellow]" + ", ".join(state) + "[/]" if state else ""),
+            ("Half done", f"[yellow]{half_done}[/]" if half_done else ""),
+            ("Merged", "\n".join(merges)),
             ("Read from", plain(answer["source"])),
+        ]
+    )
+
+
+def _show_commits(invocation: Invocation, answer: dict[str, Any]) -> None:
+    invocation.table(
+        ["Commit", "Author", "Subject"],
+        [
+            [one["id"][:12], plain(one["author_name"]), plain(one["subject"])]
+            for one in answer["commits"]
+        ],
+        empty="No commits.",
+    )
+    if answer["next"]:
+        invocation.say(f"[dim]More: --after {plain(answer['next'])}[/]")
+
+
+def _show_merge(invocation: Invocation, answer: dict[str, Any]) -> None:
+    moved = f"{answer['target_before'][:12]} → [bold]{answer['commit'][:12]}[/]"
+    left_out = answer["uncommitted"]
+    invocation.facts(
+        [
+            (plain(answer["target"]), moved),
+            ("Merged", f"{answer['head'][:12]} ({answer['strategy']})"),
+            ("Left out", f"[yellow]{left_out} uncommitted files[/]" if left_out else ""),
+        ]
+    )
+
+
+def _show_push(invocation: Invocation, answer: dict[str, Any]) -> None:
+    same = answer["before"] == answer["after"]
+    moved = f"{(answer['before'] or 'new')[:12]} → [bold]{answer['after'][:12]}[/]"
+    invocation.facts(
+        [
+            ("Remote", f"{plain(answer['remote'])} ({plain(answer['url'])})"),
+            (
+                plain(answer["ref"].removeprefix("refs/heads/")),
+                f"{answer['after'][:12]}, as before" if same else moved,
+            ),
+            ("Forced", "yes" if answer["forced"] and not same else ""),
+        ]
+    )
+
+
+def _show_rebase(invocation: Invocation, answer: dict[str, Any]) -> None:
+    same = answer["head"] == answer["head_before"]
+    moved = f"{answer['head_before'][:12]} → [bold]{answer['head'][:12]}[/]"
+    invocation.facts(
+        [
+            ("Head", f"{answer['head'][:12]}, as before" if same else moved),
+            ("On top of", answer["onto"][:12]),
         ]
     )
 
@@ -247,7 +316,10 @@ def _show_any(invocation: Invocation, answer: Any) -> None:
     invocation.facts([(name, plain(value)) for name, value in answer.items()])
 
 
-_STREAMED: Final[dict[str, Callable[[Invocation, Any], None]]] = {"diff": _show_diff}
+_STREAMED: Final[dict[str, Callable[[Invocation, Any], None]]] = {
+    "diff": _show_diff,
+    "compare": _show_diff,
+}
 _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
     name: {
         "stop": show_attempt,
@@ -262,6 +334,12 @@ _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
         "run_script": _show_execution,
         "review": _show_execution,
         "branch_status": _show_branch,
+        "commits": _show_commits,
+        "merge": _show_merge,
+        "push": _show_push,
+        "rebase": _show_rebase,
+        "abort_conflicts": _show_branch,
+        "target_branch": _show_branch,
         "list_files": _show_files,
     }.get(name, _show_any)
     for name in OPERATIONS

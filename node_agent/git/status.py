@@ -1,15 +1,16 @@
 """Where an attempt's branch stands against its target and its remote, and what is uncommitted."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
 from node_agent.git.command import stream_git
-from node_agent.git.leftovers import MERGE_SIGN, REBASE_SIGNS
 from node_agent.git.path_text import to_text
 from node_agent.git.records import records
 from node_agent.git.refs import branch_ref
 from node_agent.git.sources import Source
 from node_agent.git.targets import merge_base, target_commit
+from node_agent.git.unfinished import unfinished
 from node_agent.git.untracked import copied_paths
 from node_agent.git.worktrees import Worktree
 from protocol.work_requests import BranchStatusReply
@@ -43,6 +44,7 @@ async def branch_status(
         remote = await _apart(source, source.head, upstream)
     worktree = source.worktree
     changes = await _changes(worktree) if worktree is not None else _Changes()
+    open_work = await asyncio.to_thread(unfinished, worktree.git_dir) if worktree else None
     return BranchStatusReply(
         branch=source.branch,
         target_branch=target_branch,
@@ -55,8 +57,10 @@ async def branch_status(
         dirty=changes.dirty,
         untracked=changes.untracked,
         conflicts=changes.conflicts,
-        rebase_in_progress=worktree is not None and _rebasing(worktree),
-        merge_in_progress=worktree is not None and (worktree.git_dir / MERGE_SIGN).exists(),
+        rebase_in_progress=open_work == "rebase",
+        merge_in_progress=open_work == "merge",
+        in_progress=open_work,
+        remote_head=upstream,
         source=source.kind,
     )
 
@@ -109,7 +113,3 @@ async def _changes(worktree: Worktree) -> _Changes:
                 # u XY sub m1 m2 m3 mW h1 h2 h3 path
                 changes.conflicts.append(to_text(record.split(b" ", 10)[10]))
     return changes
-
-
-def _rebasing(worktree: Worktree) -> bool:
-    return any((worktree.git_dir / sign).exists() for sign in REBASE_SIGNS)

@@ -3,7 +3,7 @@
 Pure values; who asked was settled before one of these is made.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,14 @@ from protocol.operations import Operation
 
 #: Who asks through the local socket: the node's own operator.
 LOCAL_ACTOR: Final = "node-operator"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What a changing operation will do, exactly. Base of each operation's own."""
+
+    #: The attempt's commit before, and after where that is known by now.
+    head_before: str | None = None
+    head_after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,29 @@ class Asking:
     fence: str | None = None
     #: The project the hive vouched for; None where the node's own operator asks.
     project_id: str | None = None
+    #: Writes down what will be done, before it is; see `OperationFunction.resume`.
+    intend: Callable[[Plan], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """A changing operation that a crash cut short, as it is asked to be brought to an end."""
+
+    asking: Asking
+    #: What it was about to do; None where it had not got that far, and so had done nothing.
+    plan: bytes | None
+    #: So long ago that nobody waits for it any more: what is not done is not begun.
+    late: bool
+
+    def check_wanted(self) -> None:
+        """Raise OperationError where what was not done is not to be done any more."""
+        if self.late:
+            raise OperationError(
+                ErrorCode.DEADLINE_PASSED,
+                f"the node stopped before it could {self.asking.operation.name.replace('_', ' ')};"
+                " nothing was changed",
+                hint="Look at the attempt, then ask again under another key.",
+            )
 
 
 @dataclass(frozen=True)

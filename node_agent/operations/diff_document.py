@@ -3,7 +3,8 @@
 Owns the order of its bytes. Must not compare anything: git's part yields head and files.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -20,8 +21,9 @@ class DiffDocument:
         head: DiffHead,
         first: FileDiff | None,
         rest: AsyncGenerator[DiffHead | FileDiff, None],
+        beside: Mapping[str, Any],
     ) -> None:
-        self._waiting: list[bytes] = [_opening(head)]
+        self._waiting: list[bytes] = [_opening(head, beside)]
         if first is not None:
             self._waiting.append(_ENCODER.encode(first))
         self._any = first is not None
@@ -30,8 +32,15 @@ class DiffDocument:
         self._rest = rest
 
     @classmethod
-    async def open(cls, found: AsyncGenerator[DiffHead | FileDiff, None]) -> "DiffDocument":
-        """Read head and first file, so that what fails at once fails before anything is sent."""
+    async def open(
+        cls,
+        found: AsyncGenerator[DiffHead | FileDiff, None],
+        beside: Mapping[str, Any] | None = None,
+    ) -> "DiffDocument":
+        """Read head and first file, so that what fails at once fails before anything is sent.
+
+        `beside` is written before the files, next to what the diff says of itself.
+        """
         try:
             head = await anext(found)
             assert isinstance(head, DiffHead)  # noqa: S101  diff_pieces begins with it
@@ -40,7 +49,7 @@ class DiffDocument:
         except BaseException:
             await found.aclose()
             raise
-        return cls(head, first, found)
+        return cls(head, first, found, beside or {})
 
     def __aiter__(self) -> "DiffDocument":
         return self
@@ -64,5 +73,6 @@ class DiffDocument:
         await self._rest.aclose()
 
 
-def _opening(head: DiffHead) -> bytes:
-    return _ENCODER.encode(head).removesuffix(b"}") + b',"files":['
+def _opening(head: DiffHead, beside: Mapping[str, Any]) -> bytes:
+    told = {**msgspec.to_builtins(head), **beside}
+    return _ENCODER.encode(told).removesuffix(b"}") + b',"files":['

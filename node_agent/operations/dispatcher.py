@@ -15,6 +15,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -25,9 +26,9 @@ import msgspec
 
 from node_agent.failpoints import failpoint
 from node_agent.identity import HiveIdentity
-from node_agent.operations.asking import Asking, Streamed, decode_request
+from node_agent.operations.asking import Asking, Interrupted, Plan, Streamed, decode_request
 from node_agent.operations.expectations import check_expected_execution
-from node_agent.operations.ledger import KeyLedger, KnownKey
+from node_agent.operations.ledger import Asked, KeyLedger, KnownKey
 from node_agent.operations.permission import UsedCapabilities, check_call, check_refusals
 from protocol import limits
 from protocol.entities import OperationRecord
@@ -38,11 +39,28 @@ from protocol.tokens import Capability, body_hash
 
 log = logging.getLogger(__name__)
 
+#: Of looking, not of what is looked at.
+_NO_VERDICT: Final = frozenset(
+    {
+        ErrorCode.GIT_FAILED,
+        ErrorCode.INTERNAL,
+        ErrorCode.NODE_FAILED,
+        ErrorCode.NOT_AVAILABLE,
+        ErrorCode.NOT_A_REPOSITORY,
+        ErrorCode.NO_CHECKOUT,
+        ErrorCode.NO_COMMITS,
+        ErrorCode.STORE_FULL,
+        ErrorCode.TOO_LARGE,
+    }
+)
+
 Reply = Result | Opened | Part | End
 Answer = msgspec.Struct | Streamed
 #: Attempt -> the executions of its agent, oldest first.
 RunsOf = Callable[[str], Awaitable[Sequence[str]]]
 _KEY_CHARACTERS_MAX: Final = 200
+#: What a crash kept from being begun is begun at the next start only so soon after it was asked.
+_WAITED_FOR_S_MAX: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -52,11 +70,14 @@ class OperationFunction:
     `keeps_key`: it writes key, effect and answer in one transaction of its own, so that there is
     no moment in which one is there and another is not. `settle` is asked after a crash between
     INTENT and RESULT: it looks what is there, does what is missing, and returns the answer.
+    `resume` is the same for an operation that writes down what it will do (`Asking.intend`)
+    before it does it; of these only one at a time is at work on an attempt.
     """
 
     run: Callable[[Asking], Awaitable[Answer]]
     keeps_key: bool = False
     settle: Callable[[OperationRecord], Awaitable[msgspec.Struct]] | None = None
+    resume: Callable[[Interrupted], Awaitable[msgspec.Struct]] | None = None
 
 
 class OperationDispatcher:
@@ -79,6 +100,8 @@ class OperationDispatcher:
         self._used = UsedCapabilities()
         # Key -> (hash of its body, the operation at work).
         self._under_way: dict[str, tuple[str, asyncio.Task[bytes]]] = {}
+        # Attempt -> the operation that is changing its branch.
+        self._changing: dict[str, str] = {}
 
     @property
     def busy(self) -> int:
@@ -190,6 +213,29 @@ class OperationDispatcher:
             check_expected_execution(asking.expected_execution, runs)
         if function.keeps_key:
             return _whole(await function.run(asking))
+        if function.resume is not None:
+            with self._alone(asking):
+                return await self._intended(function, asking)
+        return await self._intended(function, asking)
+
+    @contextlib.contextmanager
+    def _alone(self, asking: Asking) -> Iterator[None]:
+        """Refuse, with no key written, what would meet another change of the same branch."""
+        if (other := self._changing.get(asking.attempt_id)) is not None:
+            raise OperationError(
+                ErrorCode.IN_PROGRESS,
+                f"another operation, {other}, is at work on this attempt",
+                hint="Wait for it, look at what it made, then ask again.",
+                operation=other,
+            )
+        self._changing[asking.attempt_id] = asking.operation.name
+        try:
+            yield
+        finally:
+            del self._changing[asking.attempt_id]
+
+    async def _intended(self, function: OperationFunction, asking: Asking) -> bytes:
+        key = asking.key or ""
         record = OperationRecord(
             key=key,
             operation=asking.operation.name,
@@ -199,16 +245,19 @@ class OperationDispatcher:
             head_before=asking.expected_head,
             started_at_ms=_now_ms(),
         )
-        if (known := await self._ledger.intend(record, asking.body_hash)) is not None:
+        noted = _Noted(self._ledger, record, asking)
+        asked = noted.asked() if function.resume is not None else None
+        if (known := await self._ledger.intend(record, asking.body_hash, asked)) is not None:
             return _answer_again(known, asking)
         failpoint("node.operation.after_intent")
+        asking = replace(asking, intend=noted.intend)
         try:
             reply = _whole(await function.run(asking))
         except Exception as error:
-            await self._settle(record, error=_body_of(error, asking.operation.name))
+            await self._settle(noted.record, error=_body_of(error, asking.operation.name))
             raise
         failpoint("node.operation.before_result")
-        await self._settle(record, reply=reply)
+        await self._settle(noted.record, reply=reply)
         failpoint("node.operation.after_result")
         return reply
 
@@ -217,7 +266,7 @@ class OperationDispatcher:
     ) -> None:
         ended = msgspec.structs.replace(
             record,
-            status="failed" if error else "done",
+            status=_status_of(error),
             error_code=error.code if error else None,
             ended_at_ms=_now_ms(),
         )
@@ -228,6 +277,9 @@ class OperationDispatcher:
         for known in await self._ledger.unsettled():
             record = known.record
             function = self._functions.get(record.operation)
+            if function is not None and function.resume is not None and known.asked is not None:
+                await self._resume(function, known, known.asked)
+                continue
             if function is None or function.settle is None:
                 error = OperationError(
                     ErrorCode.UNKNOWN_OUTCOME,
@@ -244,6 +296,37 @@ class OperationDispatcher:
                 await self._settle(record, reply=reply)
             log.info("settled %s under key %s after a restart", record.operation, record.key)
 
+    async def _resume(self, function: OperationFunction, known: KnownKey, asked: Asked) -> None:
+        """Bring to its end what wrote down what it was about to do."""
+        assert function.resume is not None  # noqa: S101  looked at by the caller
+        record = known.record
+        operation = OPERATIONS[record.operation]
+        try:
+            noted = _Noted(
+                self._ledger,
+                record,
+                Asking(
+                    operation=operation,
+                    attempt_id=record.attempt_id or "",
+                    request=decode_request(operation, asked.request),
+                    body_hash=known.body_hash,
+                    actor=record.actor,
+                    key=record.key,
+                    expected_head=asked.expected_head,
+                    project_id=asked.project_id,
+                ),
+            )
+            late = _now_ms() - record.started_at_ms > _WAITED_FOR_S_MAX * 1000
+            interrupted = Interrupted(
+                asking=replace(noted.asking, intend=noted.intend), plan=asked.plan, late=late
+            )
+            reply = _whole(await function.resume(interrupted))
+        except Exception as error:  # noqa: BLE001  one that cannot be settled keeps no other back
+            await self._settle(record, error=_verdict_of(error, record, asked))
+        else:
+            await self._settle(noted.record, reply=reply)
+        log.info("settled %s under key %s after a restart", record.operation, record.key)
+
     async def close(self, *, within_s: float) -> None:
         """Wait for what is at work, at most so long; what is cut short is settled at next start."""
         tasks = [task for _, task in self._under_way.values()]
@@ -252,6 +335,31 @@ class OperationDispatcher:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+
+class _Noted:
+    """What stands in the ledger of an operation at work, and the way to add its plan."""
+
+    def __init__(self, ledger: KeyLedger, record: OperationRecord, asking: Asking) -> None:
+        self.record = record
+        self.asking = asking
+        self._ledger = ledger
+
+    def asked(self, plan: Plan | None = None) -> Asked:
+        return Asked(
+            request=msgspec.msgpack.encode(self.asking.request),
+            expected_head=self.asking.expected_head,
+            project_id=self.asking.project_id,
+            plan=None if plan is None else msgspec.msgpack.encode(plan),
+        )
+
+    async def intend(self, plan: Plan) -> None:
+        """Write down what will be done; once it returns, it may be."""
+        self.record = msgspec.structs.replace(
+            self.record, head_before=plan.head_before, head_after=plan.head_after
+        )
+        await self._ledger.note(self.record, self.asked(plan))
+        failpoint("node.operation.planned")
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -369,6 +477,28 @@ def _body_of(error: Exception, operation: str) -> ErrorBody:
         f"{operation} failed on the node: {type(error).__name__}",
         hint="The node agent's log has more.",
     ).body()
+
+
+def _verdict_of(error: Exception, record: OperationRecord, asked: Asked) -> ErrorBody:
+    """What is told of an operation that could not be brought to its end after a crash."""
+    body = _body_of(error, record.operation)
+    if asked.plan is None or (isinstance(error, SkepError) and error.code not in _NO_VERDICT):
+        return body
+    return OperationError(
+        ErrorCode.UNKNOWN_OUTCOME,
+        f"the node stopped in the middle of {record.operation}, and what became of it could not"
+        f" be told: {body.message}",
+        hint="`details.planned` is what it was about to do. Look whether it is so, then ask again"
+        " under another key if it is not.",
+        planned=msgspec.msgpack.decode(asked.plan),
+        error=msgspec.to_builtins(body),
+    ).body()
+
+
+def _status_of(error: ErrorBody | None) -> str:
+    if error is None:
+        return "done"
+    return "unknown" if error.code == ErrorCode.UNKNOWN_OUTCOME else "failed"
 
 
 def _now_ms() -> int:

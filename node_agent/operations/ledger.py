@@ -7,8 +7,22 @@ the caller gets it.
 
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorBody
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in an INTENT beside its record, so that a crash's remains can be judged.
+
+    `plan` is what the operation will do, exactly: it is written just before it acts.
+    """
+
+    request: bytes
+    expected_head: str | None = None
+    project_id: str | None = None
+    plan: bytes | None = None
 
 
 class KnownKey(NamedTuple):
@@ -18,6 +32,7 @@ class KnownKey(NamedTuple):
     body_hash: str
     reply: bytes | None
     error: ErrorBody | None
+    asked: Asked | None = None
 
     @property
     def settled(self) -> bool:
@@ -30,8 +45,13 @@ class KeyLedger(Protocol):
     async def find(self, key: str) -> KnownKey | None:
         """Return what is known of a key."""
 
-    async def intend(self, record: OperationRecord, body_hash: str) -> KnownKey | None:
+    async def intend(
+        self, record: OperationRecord, body_hash: str, asked: Asked | None = None
+    ) -> KnownKey | None:
         """Write an INTENT; returns what was there where the key is known already."""
+
+    async def note(self, record: OperationRecord, asked: Asked) -> None:
+        """Write beside an INTENT what will be done; nothing once it is settled."""
 
     async def settle(
         self, record: OperationRecord, *, reply: bytes | None = None, error: ErrorBody | None = None

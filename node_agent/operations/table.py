@@ -1,15 +1,21 @@
 """The table: which function carries out which operation. One more operation is one line here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from node_agent.changes import Changes
 from node_agent.operations.attempts import AttemptOperations, Runner
+from node_agent.operations.branch_changes import BranchChanges
+from node_agent.operations.branch_names import BranchNames
+from node_agent.operations.branch_place import BranchPlaces
+from node_agent.operations.branch_push import BranchPush
+from node_agent.operations.branch_reading import BranchReading
 from node_agent.operations.dispatcher import OperationFunction
 from node_agent.operations.keeping import KeepingOperations
 from node_agent.operations.log import LogReading
 from node_agent.operations.scripts import ScriptOperations, ScriptStarter
+from node_agent.operations.stashes import Stashes
 from node_agent.operations.turns import TurnOperations, TurnReading, TurnRunner
 from node_agent.operations.work import WorkReading
 from node_agent.store.contract import ChunkStore
@@ -34,11 +40,18 @@ class WholeRunner(Runner, TurnRunner, Protocol):
 
 
 def functions_of(
-    stores: OpenStores, changes: Changes, *, worktrees_dir: Path, runner: WholeRunner | None
+    stores: OpenStores,
+    changes: Changes,
+    *,
+    worktrees_dir: Path,
+    runner: WholeRunner | None,
+    git_identity: str | None = None,
+    node_name: Callable[[], str] = str,
 ) -> Mapping[str, OperationFunction]:
     """Return the operations of this node; without a runner only those that read."""
     logs = LogReading(stores.database, stores.chunks, changes)
     work = WorkReading(stores.database, worktrees_dir)
+    branches = BranchReading(work)
     functions = {
         "log": OperationFunction(logs.run),
         "branch_status": OperationFunction(work.branch_status),
@@ -46,6 +59,8 @@ def functions_of(
         "list_files": OperationFunction(work.list_files),
         "read_file": OperationFunction(work.read_file),
         "turns": OperationFunction(TurnReading(stores.database).turns),
+        "commits": OperationFunction(branches.commits),
+        "compare": OperationFunction(branches.compare),
     }
     if runner is not None:
         attempts = AttemptOperations(stores.database, runner)
@@ -69,4 +84,26 @@ def functions_of(
             "release": OperationFunction(keeping.release, keeps_key=True),
             "cleanup": OperationFunction(keeping.cleanup, settle=keeping.settle_cleanup),
         }
+        places = BranchPlaces(stores.database, work, git_identity=git_identity, node_name=node_name)
+        functions |= _branch_functions(stores.database, places)
     return functions
+
+
+def _branch_functions(database: Database, places: BranchPlaces) -> Mapping[str, OperationFunction]:
+    """Return what changes git: each writes down what it will do, and can be resumed."""
+    changing = BranchChanges(database, places)
+    pushing = BranchPush(places)
+    names = BranchNames(database, places)
+    stashes = Stashes(places)
+    return {
+        "merge": OperationFunction(changing.merge, resume=changing.resume_merge),
+        "rebase": OperationFunction(changing.rebase, resume=changing.resume_rebase),
+        "abort_conflicts": OperationFunction(
+            changing.abort_conflicts, resume=changing.resume_abort
+        ),
+        "push": OperationFunction(pushing.push, resume=pushing.resume_push),
+        "target_branch": OperationFunction(names.target_branch, resume=names.resume_target),
+        "rename_branch": OperationFunction(names.rename_branch, resume=names.resume_rename),
+        "stash": OperationFunction(stashes.stash, resume=stashes.resume_stash),
+        "stash_pop": OperationFunction(stashes.stash_pop, resume=stashes.resume_pop),
+    }

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from node_agent.git.diff import diff_pieces
 from node_agent.git.errors import WorktreeGone
 from node_agent.git.files import list_files, read_file
-from node_agent.git.repository import open_repository
+from node_agent.git.repository import Repository, open_repository
 from node_agent.git.sources import Source, find_source
+from node_agent.git.stash import stash_depth
 from node_agent.git.status import branch_status
 from node_agent.git.targets import diff_base
+from node_agent.git.worktrees import Worktree, find_worktree
 from node_agent.operations.asking import Asking, Streamed
 from node_agent.operations.attempts import attempt_of
 from node_agent.operations.diff_document import DiffDocument
@@ -51,9 +55,7 @@ class WorkReading:
     async def branch_status(self, asking: Asking) -> BranchStatusReply:
         """Answer where the attempt's branch stands."""
         attempt, source = await self.source(asking)
-        return await branch_status(
-            source, target_branch=attempt.target_branch, base_commit=attempt.base_commit or None
-        )
+        return await status_of(attempt, source)
 
     async def diff(self, asking: Asking) -> Streamed:
         """Answer what the attempt changed."""
@@ -111,14 +113,7 @@ class WorkReading:
     async def source(self, asking: Asking) -> tuple[Attempt, Source]:
         """Return the attempt, and the best place to read its work from."""
         attempt = await attempt_of(self._database, asking)
-        checkout = await self._database.read(checkouts.find, attempt.checkout_id)
-        if checkout is None:
-            raise OperationError(
-                ErrorCode.NO_CHECKOUT,
-                "the attempt's checkout is not known here any more",
-                hint="Was the node's data folder restored? Add the checkout again.",
-            )
-        repository = await open_repository(Path(checkout.path))
+        repository = await self.repository(attempt)
         try:
             source = await find_source(
                 repository,
@@ -136,6 +131,30 @@ class WorkReading:
                 phase=attempt.phase.value,
             ) from error
         return attempt, source
+
+    async def worktree(self, repository: Repository, attempt_id: str) -> Worktree | None:
+        """Return an attempt's worktree, if there is one."""
+        return await find_worktree(repository, self._worktrees_dir.resolve(), attempt_id)
+
+    async def repository(self, attempt: Attempt) -> Repository:
+        """Return the repository of an attempt's checkout."""
+        checkout = await self._database.read(checkouts.find, attempt.checkout_id)
+        if checkout is None:
+            raise OperationError(
+                ErrorCode.NO_CHECKOUT,
+                "the attempt's checkout is not known here any more",
+                hint="Was the node's data folder restored? Add the checkout again.",
+            )
+        return await open_repository(Path(checkout.path))
+
+
+async def status_of(attempt: Attempt, source: Source) -> BranchStatusReply:
+    """Return where the branch stands, with what the attempt itself knows beside it."""
+    found = await branch_status(
+        source, target_branch=attempt.target_branch, base_commit=attempt.base_commit or None
+    )
+    depth = await stash_depth(source.repository, attempt.id)
+    return msgspec.structs.replace(found, merges=attempt.merges, stashes=depth)
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

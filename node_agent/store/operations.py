@@ -7,7 +7,7 @@ import hashlib
 
 import msgspec
 
-from node_agent.operations.ledger import KnownKey
+from node_agent.operations.ledger import Asked, KnownKey
 from node_agent.store.database import Database
 from node_agent.store.journal import forget, save
 from node_agent.store.transaction import Row, Transaction
@@ -27,8 +27,13 @@ class SqliteKeyLedger:
     async def find(self, key: str) -> KnownKey | None:
         return await self._database.read(find, key)
 
-    async def intend(self, record: OperationRecord, body_hash: str) -> KnownKey | None:
-        return await self._database.write(_intend, record, body_hash)
+    async def intend(
+        self, record: OperationRecord, body_hash: str, asked: Asked | None = None
+    ) -> KnownKey | None:
+        return await self._database.write(_intend, record, body_hash, asked)
+
+    async def note(self, record: OperationRecord, asked: Asked) -> None:
+        await self._database.write(_note, record, asked)
 
     async def settle(
         self, record: OperationRecord, *, reply: bytes | None = None, error: ErrorBody | None = None
@@ -51,7 +56,7 @@ def entity_id_of(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-_FIND = "SELECT key, body_hash, intent, reply, error FROM operation_key WHERE key = :key"
+_FIND = "SELECT key, body_hash, intent, asked, reply, error FROM operation_key WHERE key = :key"
 
 
 async def find(tx: Transaction, key: str) -> KnownKey | None:
@@ -61,30 +66,37 @@ async def find(tx: Transaction, key: str) -> KnownKey | None:
 
 
 def _known(row: Row) -> KnownKey:
-    error = row["error"]
+    error, asked = row["error"], row["asked"]
     return KnownKey(
         msgspec.msgpack.decode(row["intent"], type=OperationRecord),
         row["body_hash"],
         row["reply"],
         None if error is None else msgspec.msgpack.decode(error, type=ErrorBody),
+        None if asked is None else msgspec.msgpack.decode(asked, type=Asked),
     )
 
 
 _INSERT = """
-INSERT INTO operation_key (key, body_hash, intent, reply, started_at_ms)
-VALUES (:key, :body_hash, :intent, :reply, :started_at_ms)
+INSERT INTO operation_key (key, body_hash, intent, asked, reply, started_at_ms)
+VALUES (:key, :body_hash, :intent, :asked, :reply, :started_at_ms)
 """
 
 
-async def _intend(tx: Transaction, record: OperationRecord, body_hash: str) -> KnownKey | None:
+async def _intend(
+    tx: Transaction, record: OperationRecord, body_hash: str, asked: Asked | None
+) -> KnownKey | None:
     known = await find(tx, record.key)
     if known is None:
-        await _insert(tx, record, body_hash, None)
+        await _insert(tx, record, body_hash, None, asked)
     return known
 
 
 async def _insert(
-    tx: Transaction, record: OperationRecord, body_hash: str, reply: bytes | None
+    tx: Transaction,
+    record: OperationRecord,
+    body_hash: str,
+    reply: bytes | None,
+    asked: Asked | None = None,
 ) -> None:
     await tx.execute(
         _INSERT,
@@ -92,6 +104,7 @@ async def _insert(
             "key": record.key,
             "body_hash": body_hash,
             "intent": msgspec.msgpack.encode(record),
+            "asked": None if asked is None else msgspec.msgpack.encode(asked),
             "reply": reply,
             "started_at_ms": record.started_at_ms,
         },
@@ -131,8 +144,26 @@ async def answer(tx: Transaction, record: OperationRecord, body_hash: str, reply
     await _tell(tx, record)
 
 
+_NOTE = """
+UPDATE operation_key SET intent = :intent, asked = :asked
+WHERE key = :key AND reply IS NULL AND error IS NULL
+"""
+
+
+async def _note(tx: Transaction, record: OperationRecord, asked: Asked) -> None:
+    await tx.execute(
+        _NOTE,
+        {
+            "key": record.key,
+            "intent": msgspec.msgpack.encode(record),
+            "asked": msgspec.msgpack.encode(asked),
+        },
+    )
+
+
 _SETTLE = """
-UPDATE operation_key SET intent = :intent, reply = :reply, error = :error WHERE key = :key
+UPDATE operation_key SET intent = :intent, asked = NULL, reply = :reply, error = :error
+WHERE key = :key
 """
 
 
@@ -157,7 +188,7 @@ async def _tell(tx: Transaction, record: OperationRecord) -> None:
 
 
 _UNSETTLED = """
-SELECT key, body_hash, intent, reply, error FROM operation_key
+SELECT key, body_hash, intent, asked, reply, error FROM operation_key
 WHERE reply IS NULL AND error IS NULL ORDER BY started_at_ms, key
 """
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import SkepError
+from tests.end_to_end.branch_stories import ChangeBranches
 from tests.end_to_end.crash_stories import (
     AddACheckout,
     AskForState,
@@ -69,6 +70,11 @@ REACHED_BY: dict[type[Story], str] = {
     InterruptATurn: "node.interrupt.recorded",
     RunAScript: "node.script.recorded",
     CleanUpAnAttempt: "node.removal.planned node.removal.done",
+    ChangeBranches: """
+        node.operation.planned node.branch.brought node.branch.moved node.push.pushed
+        node.rename.renamed node.stash.stored node.stash.put_back node.rebase.in_place
+        node.abort.done
+    """,
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

@@ -1,12 +1,14 @@
 """What nodes may delete: what the copies hold, read again when the copies change."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from hive.safe_backups import SafeBackups
 from hive.store.backups import backup
-from tests.hive.api.running import RunningHive, running_hive
+from tests.hive.api.running import FakeNode, RunningHive, running_hive
 
 
 @pytest.mark.asyncio
@@ -17,16 +19,17 @@ async def test_safe_is_what_every_copy_holds(tmp_path: Path):
         config = running.hive.config
         safe = SafeBackups(config.backups, running.hive.context.hive_id)
         assert not (await safe.of_node(node.id, 1)).backups
-        first_mark = node.seq
+        first = _history(running, node)
         _copy(running, tmp_path / "first.db", 1)
         held = await safe.of_node(node.id, 2)
         assert held.backups
-        assert held.epochs == [(node.epoch, first_mark)]
+        assert held.epochs == [first]
         await node.has_attempt()
         _copy(running, tmp_path / "second.db", 3)
-        assert (await safe.of_node(node.id, 4)).epochs == [(node.epoch, first_mark)]
+        assert (await safe.of_node(node.id, 4)).epochs == [first]
         (tmp_path / "first.db").write_bytes(b"damaged")
-        assert (await safe.of_node(node.id, 5)).epochs == [(node.epoch, node.seq)]
+        second = _history(running, node)
+        assert (await safe.of_node(node.id, 5)).epochs == [second]
 
 
 @pytest.mark.asyncio
@@ -58,3 +61,13 @@ async def test_copies_are_not_read_again_while_they_stay_the_same(
 def _copy(running: RunningHive, file: Path, at_ms: int) -> None:
     config = running.hive.config
     backup(config.database, file, config.backups, at_ms)
+
+
+def _history(running: RunningHive, node: FakeNode) -> tuple[int, int, bytes]:
+    """The node's epoch, how far the hive has it now, and the digest there."""
+    with contextlib.closing(sqlite3.connect(running.hive.config.database)) as live:
+        (digest,) = live.execute(
+            "SELECT digest FROM op WHERE node_id = ? AND epoch = ? AND seq = ?",
+            (node.id, node.epoch, node.seq),
+        ).fetchone()
+    return (node.epoch, node.seq, digest)

@@ -213,6 +213,8 @@ CREATE TABLE attempt (
     saved_ref TEXT,
     created_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER,
+    -- JSON, as the node told it.
+    merges TEXT NOT NULL,
     superseded INTEGER NOT NULL,
     sync_state TEXT NOT NULL,
     gone_reason TEXT,

@@ -1,6 +1,6 @@
 """A ledger of keys in memory, for tests of the dispatcher."""
 
-from node_agent.operations.ledger import KnownKey
+from node_agent.operations.ledger import Asked, KnownKey
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorBody
 
@@ -15,12 +15,19 @@ class MemoryLedger:
     async def find(self, key: str) -> KnownKey | None:
         return self.keys.get(key)
 
-    async def intend(self, record: OperationRecord, body_hash: str) -> KnownKey | None:
+    async def intend(
+        self, record: OperationRecord, body_hash: str, asked: Asked | None = None
+    ) -> KnownKey | None:
         if record.key in self.keys:
             return self.keys[record.key]
-        self.keys[record.key] = KnownKey(record, body_hash, None, None)
+        self.keys[record.key] = KnownKey(record, body_hash, None, None, asked)
         self.written.append("intent")
         return None
+
+    async def note(self, record: OperationRecord, asked: Asked) -> None:
+        known = self.keys[record.key]
+        self.keys[record.key] = known._replace(record=record, asked=asked)
+        self.written.append("note")
 
     async def settle(
         self, record: OperationRecord, *, reply: bytes | None = None, error: ErrorBody | None = None

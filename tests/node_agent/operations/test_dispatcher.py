@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,10 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies
 
 from node_agent.identity import HiveIdentity
-from node_agent.operations.asking import Asking, Streamed
+from node_agent.operations.asking import Asking, Interrupted, Plan, Streamed
 from node_agent.operations.dispatcher import OperationDispatcher, OperationFunction, recut
+from node_agent.operations.ledger import Asked
 from protocol import limits
 from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
+from protocol.branch_requests import MergeRequest
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
@@ -375,6 +378,96 @@ async def test_what_a_crash_left_is_settled_at_the_next_start() -> None:
     assert stop.asked == []
     errors = {key: known.error and known.error.code for key, known in ledger.keys.items()}
     assert errors == {"k1": None, "k2": "unknown", "k3": "gone"}
+
+
+class Merging:
+    """A merge that writes down its plan, then waits to be let on."""
+
+    def __init__(self) -> None:
+        self.acted = 0
+        self.planned = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.resumed: list[Interrupted] = []
+        self.fails: Exception | None = None
+
+    async def run(self, asking: Asking) -> AttemptReply:
+        assert asking.intend is not None
+        await asking.intend(Plan(head_before="a", head_after="b"))
+        self.planned.set()
+        await self.go_on.wait()
+        self.acted += 1
+        return AttemptReply(attempt=ATTEMPT)
+
+    async def resume(self, interrupted: Interrupted) -> AttemptReply:
+        self.resumed.append(interrupted)
+        if self.fails is not None:
+            raise self.fails
+        interrupted.check_wanted()
+        return AttemptReply(attempt=ATTEMPT)
+
+    @property
+    def function(self) -> OperationFunction:
+        return OperationFunction(self.run, resume=self.resume)
+
+
+@pytest.mark.asyncio
+async def test_what_will_be_done_is_written_down_before_it_is() -> None:
+    """The plan stands in the ledger before the act, and its heads in the record of the result."""
+    ledger, merge = MemoryLedger(), Merging()
+    at = dispatcher(ledger, merge=merge.function)
+    first = asyncio.create_task(result(at, call("merge", idempotency_key="k")))
+    await merge.planned.wait()
+    assert (ledger.written, merge.acted) == (["intent", "note"], 0)
+    other = await result(at, call("merge", idempotency_key="k2"))
+    assert (other.error and other.error.code) == "in_progress"
+    assert "k2" not in ledger.keys
+    merge.go_on.set()
+    assert (await first).error is None
+    record = ledger.keys["k"].record
+    assert (record.head_before, record.head_after, record.status) == ("a", "b", "done")
+    assert (await result(at, call("merge", idempotency_key="k2"))).error is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("age_s", "planned", "fails", "code"),
+    [
+        (1, True, None, None),
+        (1, False, None, None),
+        (3600, False, None, "deadline_passed"),
+        (1, True, OperationError(ErrorCode.GIT_FAILED, "the disk is away"), "unknown"),
+        (1, True, ZeroDivisionError(), "unknown"),
+        (1, False, OperationError(ErrorCode.GIT_FAILED, "the disk is away"), "git_failed"),
+        (1, True, OperationError(ErrorCode.TARGET_MOVED, "it moved"), "target_moved"),
+    ],
+)
+async def test_what_was_planned_is_resumed(
+    age_s: float,
+    planned: bool,
+    fails: Exception | None,
+    code: str | None,
+) -> None:
+    """It is resumed with what was asked and planned; what cannot be looked at is unknown."""
+    ledger, merge = MemoryLedger(), Merging()
+    merge.fails = fails
+    record = OperationRecord(
+        key="k",
+        operation="merge",
+        attempt_id="a1",
+        started_at_ms=int((time.time() - age_s) * 1000),
+    )
+    plan = msgspec.msgpack.encode(Plan(head_before="a")) if planned else None
+    request = msgspec.msgpack.encode(MergeRequest(strategy="merge"))
+    await ledger.intend(record, "h", Asked(request=request, expected_head="a", plan=plan))
+    await dispatcher(ledger, merge=merge.function).settle_unsettled()
+    (asked,) = merge.resumed
+    assert asked.asking.request == MergeRequest(strategy="merge")
+    assert (asked.asking.expected_head, asked.plan) == ("a", plan)
+    error = ledger.keys["k"].error
+    assert (error and error.code) == code
+    if code == "unknown":
+        assert error
+        assert error.details["planned"]["head_before"] == "a"
 
 
 async def pieces_of(*pieces: bytes) -> AsyncIterator[bytes]:

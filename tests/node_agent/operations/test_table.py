@@ -21,5 +21,5 @@ async def test_every_operation_has_its_function(stored: StoredNode) -> None:
     )
     assert set(reading) == {name for name, row in OPERATIONS.items() if not row.changing}
     for name, function in all_of_them.items():
-        settled = function.keeps_key or function.settle is not None
+        settled = function.keeps_key or bool(function.settle or function.resume)
         assert settled == OPERATIONS[name].changing

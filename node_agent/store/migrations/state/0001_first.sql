@@ -120,6 +120,8 @@ CREATE TABLE operation_key (
     key TEXT PRIMARY KEY,
     body_hash TEXT NOT NULL,
     intent BLOB NOT NULL,
+    -- What was asked and what will be done, as long as there is no RESULT.
+    asked BLOB,
     reply BLOB,
     error BLOB,
     started_at_ms BIGINT NOT NULL
