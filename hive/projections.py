@@ -190,6 +190,7 @@ def _of_attempt(body: entities.Attempt) -> Values:
         "saved_ref": body.saved_ref,
         "created_at_ms": body.created_at_ms,
         "ended_at_ms": body.ended_at_ms,
+        "pr": None if body.pr is None else _text(msgspec.to_builtins(body.pr)),
     }
 
 

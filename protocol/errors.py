@@ -67,6 +67,14 @@ class ErrorCode(enum.StrEnum):
     RUNNING = "running"
     HELD = "held"
     GONE = "gone"
+    CLI_MISSING = "cli_missing"
+    NOT_LOGGED_IN = "not_logged_in"
+    TARGET_MISSING = "target_missing"
+    FORCE_PUSH_REQUIRED = "force_push_required"
+    NO_REMOTE = "no_remote"
+    AUTH = "auth"
+    NO_FORGE = "no_forge"
+    FORGE_FAILED = "forge_failed"
 
 
 class Meaning(NamedTuple):
@@ -129,6 +137,14 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.RUNNING: Meaning(None, 409, True),
     ErrorCode.HELD: Meaning(None, 409, False),
     ErrorCode.GONE: Meaning(None, 410, False),
+    ErrorCode.CLI_MISSING: Meaning(None, 409, False),
+    ErrorCode.NOT_LOGGED_IN: Meaning(None, 409, False),
+    ErrorCode.TARGET_MISSING: Meaning(None, 409, False),
+    ErrorCode.FORCE_PUSH_REQUIRED: Meaning(None, 409, False),
+    ErrorCode.NO_REMOTE: Meaning(None, 409, False),
+    ErrorCode.AUTH: Meaning(None, 409, False),
+    ErrorCode.NO_FORGE: Meaning(None, 409, False),
+    ErrorCode.FORGE_FAILED: Meaning(None, 502, True),
 }
 
 #: A link closed with one of these is not tried again soon: only a person can mend it.

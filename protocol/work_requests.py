@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from protocol.entities import PullRequest
 from protocol.operation_values import Request
 
 
@@ -29,6 +30,7 @@ class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
     rebase_in_progress: bool = False
     merge_in_progress: bool = False
     source: str = "worktree"
+    pr: PullRequest | None = None
 
 
 class DiffRequest(Request, frozen=True):

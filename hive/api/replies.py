@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from protocol.entities import PullRequest
 from protocol.errors import ErrorBody
 from protocol.log_entries import Entry, EntryGap
 
@@ -270,6 +271,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     forgotten_at_ms: int | None
     created_at_ms: int
     ended_at_ms: int | None
+    pr: PullRequest | None = None
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -210,6 +210,7 @@ def _render_status(reply: dict[str, Any]) -> Iterable[Any]:
             ("conflicts", ", ".join(reply["conflicts"])),
             ("rebase", "in progress" if reply["rebase_in_progress"] else ""),
             ("merge", "in progress" if reply["merge_in_progress"] else ""),
+            ("pull request", attempts.pull_request_line(reply.get("pr"))),
             ("read from", reply["source"]),
         ]
     )
@@ -314,6 +315,23 @@ def _render_execution(execution: dict[str, Any]) -> Iterable[Any]:
     )
 
 
+def _render_pull_request(reply: dict[str, Any]) -> Iterable[Any]:
+    checks = reply["checks"]
+    counts = ", ".join(f"{checks[name]} {name}" for name in ("passed", "failed", "pending"))
+    yield facts(
+        [
+            ("pull request", attempts.pull_request_line(reply)),
+            ("title", reply["title"]),
+            ("from", reply["branch"]),
+            ("into", reply["target_branch"]),
+            ("head", reply["head"]),
+            ("mergeable", {True: "yes", False: "no"}.get(reply["mergeable"], "not known yet")),
+            ("checks", f"{checks['state']} ({counts})"),
+            ("failed", ", ".join(checks["failures"])),
+        ]
+    )
+
+
 _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "stop": attempts.render_one,
     "hold": attempts.render_one,
@@ -329,6 +347,7 @@ _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "branch_status": _render_status,
     "diff": _render_diff,
     "list_files": _render_files,
+    "pr": _render_pull_request,
 }
 
 for _row in OPERATIONS.values():

@@ -11,6 +11,7 @@ import msgspec
 from hive.store.backend import Lacking, Row, Transaction
 from hive.store.executions import ExecutionRow, of_attempt
 from hive.store.sync import lacking_of
+from protocol.entities import PullRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptOutcome, AttemptPhase, SyncPolicy
 
@@ -76,6 +77,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     saved_ref: str | None
     created_at_ms: int
     ended_at_ms: int | None
+    pr: PullRequest | None
     superseded: bool
     sync_state: str
     synced_through_ms: int
@@ -164,12 +166,14 @@ async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
     executions = await of_attempt(tx, row["id"])
     heard = [row["at_ms"]]
     heard += [max(execution.at_ms, execution.log.last_ms) for execution in executions]
-    taken = {"execution_ids", "executions", "superseded", "synced_through_ms", "sync_policy"}
+    taken = {"execution_ids", "executions", "superseded", "synced_through_ms", "sync_policy", "pr"}
+    pr = row["pr"]
     values = {name: row[name] for name in AttemptRow.__struct_fields__ if name not in taken}
     return AttemptRow(
         **values,
         execution_ids=json.loads(row["executions"]),
         executions=executions,
+        pr=None if pr is None else msgspec.json.decode(pr, type=PullRequest),
         superseded=bool(row["superseded"]),
         synced_through_ms=max(heard),
         sync_policy=row["sync_policy"] or "full",

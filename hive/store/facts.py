@@ -67,6 +67,7 @@ _FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
         "saved_ref",
         "created_at_ms",
         "ended_at_ms",
+        "pr",
         "project_id",
     ),
 }

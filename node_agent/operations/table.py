@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 from node_agent.changes import Changes
+from node_agent.forge.credentials import ForgeAccess
 from node_agent.operations.attempts import AttemptOperations, Runner
 from node_agent.operations.dispatcher import OperationFunction
 from node_agent.operations.keeping import KeepingOperations
 from node_agent.operations.log import LogReading
+from node_agent.operations.pull_requests import PullRequests
 from node_agent.operations.scripts import ScriptOperations, ScriptStarter
 from node_agent.operations.turns import TurnOperations, TurnReading, TurnRunner
 from node_agent.operations.work import WorkReading
@@ -34,11 +36,17 @@ class WholeRunner(Runner, TurnRunner, Protocol):
 
 
 def functions_of(
-    stores: OpenStores, changes: Changes, *, worktrees_dir: Path, runner: WholeRunner | None
+    stores: OpenStores,
+    changes: Changes,
+    *,
+    worktrees_dir: Path,
+    runner: WholeRunner | None,
+    forge: ForgeAccess,
 ) -> Mapping[str, OperationFunction]:
     """Return the operations of this node; without a runner only those that read."""
     logs = LogReading(stores.database, stores.chunks, changes)
     work = WorkReading(stores.database, worktrees_dir)
+    pulls = PullRequests(stores.database, worktrees_dir, forge, writes=runner is not None)
     functions = {
         "log": OperationFunction(logs.run),
         "branch_status": OperationFunction(work.branch_status),
@@ -46,12 +54,15 @@ def functions_of(
         "list_files": OperationFunction(work.list_files),
         "read_file": OperationFunction(work.read_file),
         "turns": OperationFunction(TurnReading(stores.database).turns),
+        "pr": OperationFunction(pulls.state),
     }
     if runner is not None:
         attempts = AttemptOperations(stores.database, runner)
         functions |= {
             "start": OperationFunction(attempts.start, keeps_key=True),
             "stop": OperationFunction(attempts.stop, settle=attempts.settle_stop),
+            "create_pr": OperationFunction(pulls.create, settle=pulls.settle_create),
+            "attach_pr": OperationFunction(pulls.attach, keeps_key=True),
         }
         turns = TurnOperations(stores.database, worktrees_dir, runner)
         scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from node_agent.git.diff import diff_pieces
 from node_agent.git.errors import WorktreeGone
 from node_agent.git.files import list_files, read_file
-from node_agent.git.repository import open_repository
+from node_agent.git.repository import Repository, open_repository
 from node_agent.git.sources import Source, find_source
 from node_agent.git.status import branch_status
 from node_agent.git.targets import diff_base
@@ -51,9 +53,10 @@ class WorkReading:
     async def branch_status(self, asking: Asking) -> BranchStatusReply:
         """Answer where the attempt's branch stands."""
         attempt, source = await self.source(asking)
-        return await branch_status(
+        status = await branch_status(
             source, target_branch=attempt.target_branch, base_commit=attempt.base_commit or None
         )
+        return msgspec.structs.replace(status, pr=attempt.pr)
 
     async def diff(self, asking: Asking) -> Streamed:
         """Answer what the attempt changed."""
@@ -108,8 +111,8 @@ class WorkReading:
         )
         return Streamed(head, _pieces(found.content))
 
-    async def source(self, asking: Asking) -> tuple[Attempt, Source]:
-        """Return the attempt, and the best place to read its work from."""
+    async def repository(self, asking: Asking) -> tuple[Attempt, Repository]:
+        """Return the attempt, and the repository it is of."""
         attempt = await attempt_of(self._database, asking)
         checkout = await self._database.read(checkouts.find, attempt.checkout_id)
         if checkout is None:
@@ -118,7 +121,11 @@ class WorkReading:
                 "the attempt's checkout is not known here any more",
                 hint="Was the node's data folder restored? Add the checkout again.",
             )
-        repository = await open_repository(Path(checkout.path))
+        return attempt, await open_repository(Path(checkout.path))
+
+    async def source(self, asking: Asking) -> tuple[Attempt, Source]:
+        """Return the attempt, and the best place to read its work from."""
+        attempt, repository = await self.repository(asking)
         try:
             source = await find_source(
                 repository,

@@ -213,6 +213,7 @@ CREATE TABLE attempt (
     saved_ref TEXT,
     created_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER,
+    pr TEXT,
     superseded INTEGER NOT NULL,
     sync_state TEXT NOT NULL,
     gone_reason TEXT,
