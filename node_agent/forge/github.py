@@ -115,7 +115,7 @@ class _Api(GitHubAPI):
                 method,
                 url,
                 headers={**headers, "x-github-api-version": _API_VERSION},
-                data=body,
+                data=body or None,
                 # A token is for this host alone.
                 allow_redirects=False,
                 proxy=proxy_of(url),
@@ -394,9 +394,9 @@ class GitHub:
         return late or state.attempt_number >= _TRIES_MAX
 
 
-_BACKOFF: Final = tenacity.wait_exponential_jitter(
-    initial=_WAIT_S_FIRST, max=_WAIT_S_MAX, jitter=_WAIT_S_FIRST
-)
+_BACKOFF: Final = tenacity.wait_exponential(
+    multiplier=_WAIT_S_FIRST, max=_WAIT_S_MAX
+) + tenacity.wait_random(0, _WAIT_S_FIRST)
 
 
 def _next_wait_s(state: tenacity.RetryCallState) -> float:
