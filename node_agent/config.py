@@ -24,6 +24,7 @@ CONFIG_FILE: Final = "config.toml"
 SLOTS_DEFAULT: Final = 2
 #: Tests of crashes name a point in the program here; see `node_agent.failpoints`.
 _FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Settings that are lists.
 _LISTS: Final = frozenset({"labels", "refuse", "github_hosts"})
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
@@ -157,7 +158,8 @@ def process_environment() -> dict[str, str]:
 def proxy_of(url: str) -> str | None:
     """Return the proxy that this process's environment names for an address, as git's is."""
     parts = urlsplit(url)
-    if parts.hostname is None or urllib.request.proxy_bypass(parts.hostname):
+    host = parts.hostname
+    if host is None or host in _THIS_MACHINE or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(parts.scheme)
 
@@ -255,7 +257,7 @@ def _check_url(name: str, url: str, where: str) -> None:
     """Refuse an address to which a token would go unencrypted."""
     try:
         parts = urlsplit(url)
-        local = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        local = parts.hostname in _THIS_MACHINE
     except ValueError:
         parts, local = urlsplit(""), False
     known = parts.scheme == "https" or (parts.scheme == "http" and local)

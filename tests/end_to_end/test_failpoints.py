@@ -20,6 +20,7 @@ from tests.end_to_end.crash_stories import (
     DamagedOp,
     Fork,
     OpenALazyLog,
+    OpenAPullRequest,
     PruneOps,
     PurgeLogs,
     RestoreTheDisk,
@@ -69,6 +70,7 @@ REACHED_BY: dict[type[Story], str] = {
     InterruptATurn: "node.interrupt.recorded",
     RunAScript: "node.script.recorded",
     CleanUpAnAttempt: "node.removal.planned node.removal.done",
+    OpenAPullRequest: "node.pull_request.asked node.pull_request.made",
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

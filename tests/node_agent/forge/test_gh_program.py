@@ -8,8 +8,8 @@ from node_agent.forge import gh_program
 from node_agent.forge.gh_program import token_of_gh
 from node_agent.forge.places import Forge
 from protocol.errors import ErrorCode, OperationError
-from tests.node_agent.forge.fake_gh import install, logged_in
 from tests.node_agent.forge.fake_forge import TOKEN
+from tests.node_agent.forge.fake_gh import install, logged_in
 
 FORGE = Forge.of("https://git.corp.example")
 

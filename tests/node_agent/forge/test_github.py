@@ -191,7 +191,7 @@ async def test_reading_is_repeated(
 @pytest.mark.parametrize("fault", [answers(503), garbage("text/html"), page_of_a_proxy])
 @pytest.mark.asyncio
 async def test_reading_is_given_up(fault: Fault, forge: FakeForge, github: Github) -> None:
-    """A forge that goes on failing is failed with in the end, and asked a bounded number of times."""
+    """A forge that goes on failing is asked so many times, and no more."""
     forge.fail("GET", "/pulls", *[fault] * 10)
     assert (await refused(github().pulls_from(BRANCH))).code is ErrorCode.FORGE_FAILED
     assert len(forge.asked) <= 4

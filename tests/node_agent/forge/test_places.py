@@ -70,7 +70,10 @@ def test_an_origin_with_a_password_is_not_shown() -> None:
 
 def test_addresses_of_pull_requests() -> None:
     """A pull request's page, or a page below it, gives its number."""
-    for url in ("https://github.com/acme/widgets/pull/12", " https://GitHub.com/Acme/Widgets/pull/12/files"):
+    for url in (
+        "https://github.com/acme/widgets/pull/12",
+        " https://GitHub.com/Acme/Widgets/pull/12/files",
+    ):
         assert number_of(GITHUB, PLACE, url) == 12
     for url in (
         "https://github.com/acme/other/pull/12",

@@ -56,7 +56,9 @@ def test_states(changes: dict[str, object], state: str) -> None:
 def test_whether_it_can_be_merged() -> None:
     """That is not known at first, and means nothing once it is closed."""
     assert reply_of(pull(), PrChecks(), 1).mergeable is None
-    assert reply_of(pull(mergeable=False, mergeable_state="dirty"), PrChecks(), 1).mergeable is False
+    assert (
+        reply_of(pull(mergeable=False, mergeable_state="dirty"), PrChecks(), 1).mergeable is False
+    )
     assert reply_of(pull(mergeable=True, state="closed"), PrChecks(), 1).mergeable is None
 
 
@@ -89,7 +91,12 @@ def test_the_sum_of_checks() -> None:
 def test_what_errors_say() -> None:
     """The two refusals that mean something of their own are known in every documented form."""
     exists = {"code": "custom", "message": "A pull request already exists for acme:work."}
-    for errors in ([exists], [{"code": "already_exists"}], "A pull request already exists", [1, exists]):
+    for errors in (
+        [exists],
+        [{"code": "already_exists"}],
+        "A pull request already exists",
+        [1, exists],
+    ):
         assert says_exists(errors)
     for errors in ([], None, "no", [{"code": "custom"}], [[]]):
         assert not says_exists(errors)

@@ -1,6 +1,7 @@
 """Pull requests as operations: real git, a real bare remote, and a forge of this machine."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,15 +216,17 @@ async def test_nothing_to_pull(work: Work) -> None:
 @pytest.mark.asyncio
 async def test_once_the_worktree_is_gone(work: Work) -> None:
     """The branch alone is enough; without it there is nothing to open a pull request from."""
-    work.stored.sample.git("worktree", "remove", "--force", str(work.worktree.path))
-    head = work.stored.sample.git("rev-parse", work.branch)
+    await work.stored.change(phase=AttemptPhase.RUNNING)
+    user = work.stored.sample
+    user.git("worktree", "remove", "-f", "-f", str(work.worktree.path))
+    head = user.git("rev-parse", work.branch)
     assert (await work.create()).head == head
+    user.git("branch", "-D", work.branch)
+    assert (await refused(work.create(key="2"))).code is ErrorCode.WORKTREE_GONE
 
 
 @pytest.mark.asyncio
-async def test_who_the_node_is(
-    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_the_node_is(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong token, no way to one, and an origin elsewhere are told apart, before any push."""
     set_secret(work.access.secrets_file, "github_token", "wrong-token")
     assert (await refused(work.create())).code is ErrorCode.NOT_LOGGED_IN
@@ -231,7 +234,7 @@ async def test_who_the_node_is(
     work.restart()
     git_alone = tmp_path / "git-alone"
     git_alone.mkdir()
-    (git_alone / "git").symlink_to("/usr/bin/git")
+    (git_alone / "git").symlink_to(shutil.which("git") or "")
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(git_alone))
         assert (await refused(work.create())).code is ErrorCode.CLI_MISSING
@@ -292,7 +295,7 @@ async def cut_short(work: Work) -> None:
 
 @pytest.mark.asyncio
 async def test_settled_after_it_was_made(work: Work) -> None:
-    """Cut short right after: it is found by its branch, kept, and answered as it would have been."""
+    """Cut short right after: it is found by its branch, kept, and answered as before."""
     await cut_short(work)
     settled = await work.settle()
     assert (settled.number, settled.head) == (1, work.sample.head)
