@@ -75,6 +75,7 @@ class ErrorCode(enum.StrEnum):
     AUTH = "auth"
     NO_FORGE = "no_forge"
     FORGE_FAILED = "forge_failed"
+    FORGE_LIMIT = "forge_limit"
 
 
 class Meaning(NamedTuple):
@@ -145,6 +146,7 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.AUTH: Meaning(None, 409, False),
     ErrorCode.NO_FORGE: Meaning(None, 409, False),
     ErrorCode.FORGE_FAILED: Meaning(None, 502, True),
+    ErrorCode.FORGE_LIMIT: Meaning(None, 429, True),
 }
 
 #: A link closed with one of these is not tried again soon: only a person can mend it.

@@ -150,7 +150,8 @@ class SlowedDown(ForgeError):
     def __init__(self, host: str, retry_after_s: float | None) -> None:
         when = "later" if retry_after_s is None else f"in {retry_after_s:.0f} s"
         super().__init__(
-            ErrorCode.SLOW_DOWN,
+            # Not SLOW_DOWN, which says that nothing was done: the branch may be pushed by now.
+            ErrorCode.FORGE_LIMIT,
             f"{host} takes no more requests with this token for now",
             hint=f"Try again {when}.",
             host=host,

@@ -78,6 +78,8 @@ SENTENCES: Final[dict[ErrorCode, str]] = {
     _C.NO_REMOTE: "The repository has no remote to push to.",
     _C.AUTH: "The remote or the forge does not let the node's user do this.",
     _C.NO_FORGE: "The repository's remote is on no forge that the node knows.",
+    _C.FORGE_LIMIT: "The forge takes no more requests with the node's token for now; `details` may"
+    " say for how long.",
     _C.FORGE_FAILED: "The forge did not answer, or not with anything that can be used.",
 }
 

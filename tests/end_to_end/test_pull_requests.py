@@ -148,7 +148,7 @@ def test_errors_come_through(
     forge.fail("POST", "/pulls", answers(403, "Resource not accessible by integration"))
     assert refused()["code"] == "auth"
     forge.fail("POST", "/pulls", answers(403, "Slow down", **{"Retry-After": "3600"}))
-    assert refused()["code"] == "slow_down"
+    assert refused()["code"] == "forge_limit"
     url = forge.open(hive.attempt(attempt)["branch"])["html_url"]
     assert refused()["details"] == {"url": url, "number": 1}
     assert hive.json("attempt", "attach-pr", attempt)["url"] == url

@@ -138,9 +138,9 @@ REFUSALS = [
     (lambda _: invalid({"field": "base", "code": "invalid"}), ErrorCode.TARGET_MISSING),
     (lambda _: reply({"message": "Validation Failed", "errors": ["odd"]}, 422), ErrorCode.INVALID),
     (lambda _: reply({"message": "Spam"}, 422), ErrorCode.INVALID),
-    (used_up(3600), ErrorCode.SLOW_DOWN),
-    (limited(3600), ErrorCode.SLOW_DOWN),
-    (answers(429, "Too many", **{"Retry-After": "3600"}), ErrorCode.SLOW_DOWN),
+    (used_up(3600), ErrorCode.FORGE_LIMIT),
+    (limited(3600), ErrorCode.FORGE_LIMIT),
+    (answers(429, "Too many", **{"Retry-After": "3600"}), ErrorCode.FORGE_LIMIT),
 ]
 
 
@@ -202,7 +202,7 @@ async def test_no_wait_beyond_the_deadline(forge: FakeForge, github: Github) -> 
     """A wait that would end after the deadline is not begun; a silent forge is left at it."""
     forge.fail("GET", "/pulls", limited(20))
     limit = await refused(github(5).pulls_from(BRANCH))
-    assert (limit.code, limit.details["retry_after_s"]) == (ErrorCode.SLOW_DOWN, 20.0)
+    assert (limit.code, limit.details["retry_after_s"]) == (ErrorCode.FORGE_LIMIT, 20.0)
     forge.fail("GET", "/pulls", *[silence] * 4)
     assert (await refused(github(0.5).pulls_from(BRANCH))).code is ErrorCode.FORGE_FAILED
 
