@@ -306,7 +306,7 @@ class OperationProxy:
             reply = await self._call(intent, target, msgspec.msgpack.encode(request))
         except SkepError as error:
             if error.code is ErrorCode.UNKNOWN_OUTCOME:
-                unknown = _unknown(intent.key, error.message)
+                unknown = _unknown(intent.key, error.message, error)
                 await self._settle(intent.key, status="unknown", error=unknown.body())
                 raise unknown from error
             if again and error.code in _NOT_HEARD:
@@ -395,14 +395,19 @@ def settled_reply(
     return None
 
 
-def _unknown(key: str, why: str) -> OperationError:
-    return OperationError(
+def _unknown(key: str, why: str, said: SkepError | None = None) -> OperationError:
+    unknown = OperationError(
         ErrorCode.UNKNOWN_OUTCOME,
         why,
         hint=f"Look it up: GET /api/v1/operations/{key}, or hive operations show {key}."
         " The same request with the same key is safe.",
         key=key,
     )
+    if said is not None and said.details.keys() - {"key"}:
+        # The node has looked itself, and knows better where to look on.
+        unknown.hint = said.hint
+        unknown.details = {**said.details, "key": key}
+    return unknown
 
 
 def _in_progress(key: str) -> OperationError:

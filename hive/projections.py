@@ -191,6 +191,7 @@ def _of_attempt(body: entities.Attempt) -> Values:
         "created_at_ms": body.created_at_ms,
         "ended_at_ms": body.ended_at_ms,
         "merges": _text(msgspec.to_builtins(body.merges)),
+        "pr": None if body.pr is None else _text(msgspec.to_builtins(body.pr)),
     }
 
 

@@ -21,6 +21,7 @@ from node_agent.changes import Changes
 from node_agent.config import NodeConfig
 from node_agent.data_folder import DataFolderLock, socket_to_serve
 from node_agent.executors import EXECUTORS
+from node_agent.forge.credentials import ForgeAccess
 from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.membership import Membership
@@ -85,6 +86,7 @@ class Agent:
                 runner=self._runner,
                 git_identity=config.git_identity,
                 node_name=lambda: name_of(config, self._record),
+                forge=ForgeAccess.of(config),
             ),
             stores.ledger,
             node_id=identity.node_id,

@@ -12,6 +12,7 @@ from node_agent.api.routes import answer, writes
 from node_agent.changes import Changes
 from node_agent.config import NodeConfig
 from node_agent.data_folder import DataFolderLock
+from node_agent.forge.credentials import ForgeAccess
 from node_agent.identity import NODE_FILE, NodeRecord, open_identity, read_record
 from node_agent.local_node import LocalNode
 from node_agent.operations.dispatcher import OperationDispatcher
@@ -76,7 +77,13 @@ def _node(config: NodeConfig, stores: Stores) -> LocalNode:
         journal=stores.journal,
         chunks=stores.chunks,
         dispatcher=OperationDispatcher(
-            functions_of(stores, changes, worktrees_dir=config.worktrees_dir, runner=None),
+            functions_of(
+                stores,
+                changes,
+                worktrees_dir=config.worktrees_dir,
+                runner=None,
+                forge=ForgeAccess.of(config),
+            ),
             stores.ledger,
             node_id=record.node_id,
         ),

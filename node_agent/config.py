@@ -6,9 +6,11 @@ Owns the only reads of the environment on this side. Must not open stores or spe
 import os
 import socket
 import tomllib
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +24,9 @@ CONFIG_FILE: Final = "config.toml"
 SLOTS_DEFAULT: Final = 2
 #: Tests of crashes name a point in the program here; see `node_agent.failpoints`.
 _FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+#: Settings that are lists.
+_LISTS: Final = frozenset({"labels", "refuse", "github_hosts"})
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -93,6 +98,25 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     log_json: Annotated[
         bool, Meta(description="Write the agent's own log as one JSON object per line.")
     ] = False
+    github_url: Annotated[
+        str,
+        Meta(description="The GitHub that pull requests go to, as its remotes name it."),
+    ] = "https://github.com"
+    github_api_url: Annotated[
+        str,
+        Meta(
+            description="Its REST API. Empty: `https://api.github.com`, or of another host"
+            " `https://HOST/api/v3`."
+        ),
+    ] = ""
+    github_hosts: Annotated[
+        list[str],
+        Meta(description="Other hosts by which remotes mean that GitHub, such as an ssh alias."),
+    ] = []
+    github_token_secret: Annotated[
+        str,
+        Meta(description="The secret (`node-agent secrets set`) that holds the token for GitHub."),
+    ] = "github_token"  # noqa: S105  a name, by which the value is looked up
     failpoint: Annotated[
         str | None, Meta(description="For tests of crashes only (SKEP_FAILPOINT).")
     ] = None
@@ -129,6 +153,15 @@ def default_data_dir() -> Path:
 def process_environment() -> dict[str, str]:
     """Return a copy of this process's environment, for the executions it starts."""
     return dict(os.environ)
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that this process's environment names for an address, as git's is."""
+    parts = urlsplit(url)
+    host = parts.hostname
+    if host is None or host in _THIS_MACHINE or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def host_name() -> str:
@@ -185,7 +218,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not text or field.encode_name == "data_dir":
             continue
         # A list is written with commas, as in PATH-like variables of other tools.
-        value: Any = text.split(",") if field.encode_name in {"labels", "refuse"} else text
+        value: Any = text.split(",") if field.encode_name in _LISTS else text
         settings.update(_checked({field.encode_name: value}, variable))
     return settings
 
@@ -215,7 +248,25 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             where=where,
             hint="Use debug, info, warning or error.",
         )
+    for name in ("github_url", "github_api_url"):
+        _check_url(name, getattr(config, name), where)
     return {name: getattr(config, name) for name in values}
+
+
+def _check_url(name: str, url: str, where: str) -> None:
+    """Refuse an address to which a token would go unencrypted."""
+    try:
+        parts = urlsplit(url)
+        local = parts.hostname in _THIS_MACHINE
+    except ValueError:
+        parts, local = urlsplit(""), False
+    known = parts.scheme == "https" or (parts.scheme == "http" and local)
+    if url and not (known and parts.hostname and "@" not in parts.netloc):
+        raise ConfigError(
+            f"{name} cannot be used ({where})",
+            where=where,
+            hint="Write https://HOST, with no user name; plain http is for this machine only.",
+        )
 
 
 def _decode_path(kind: type, value: Any) -> Any:

@@ -57,6 +57,14 @@ class MergeFact(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int = 0
 
 
+class PullRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt's pull request, as last seen. `state`: open, draft, closed or merged."""
+
+    url: str
+    number: int
+    state: str
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a task on one node.
 
@@ -90,6 +98,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     merges: list[MergeFact] = []
     created_at_ms: int = 0
     ended_at_ms: int | None = None
+    pr: PullRequest | None = None
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,13 @@ class ErrorCode(enum.StrEnum):
     INVALID_NAME = "invalid_name"
     OPEN_PR = "open_pr"
     NOTHING_TO_STASH = "nothing_to_stash"
+    # of pull requests
+    CLI_MISSING = "cli_missing"
+    NOT_LOGGED_IN = "not_logged_in"
+    TARGET_MISSING = "target_missing"
+    NO_FORGE = "no_forge"
+    FORGE_FAILED = "forge_failed"
+    FORGE_LIMIT = "forge_limit"
 
 
 class Meaning(NamedTuple):
@@ -156,6 +163,12 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.INVALID_NAME: Meaning(None, 422, False),
     ErrorCode.OPEN_PR: Meaning(None, 409, False),
     ErrorCode.NOTHING_TO_STASH: Meaning(None, 409, False),
+    ErrorCode.CLI_MISSING: Meaning(None, 409, False),
+    ErrorCode.NOT_LOGGED_IN: Meaning(None, 409, False),
+    ErrorCode.TARGET_MISSING: Meaning(None, 409, False),
+    ErrorCode.NO_FORGE: Meaning(None, 409, False),
+    ErrorCode.FORGE_FAILED: Meaning(None, 502, True),
+    ErrorCode.FORGE_LIMIT: Meaning(None, 429, True),
 }
 
 #: A link closed with one of these is not tried again soon: only a person can mend it.

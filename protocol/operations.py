@@ -40,8 +40,16 @@ from protocol.branch_requests import (
     StashRequest,
     TargetBranchRequest,
 )
+from protocol.entities import PullRequest
 from protocol.errors import ErrorCode
 from protocol.operation_values import Request, StreamHead
+from protocol.pull_requests import (
+    AttachPrRequest,
+    CreatePrReply,
+    CreatePrRequest,
+    PrReply,
+    PrRequest,
+)
 from protocol.turn_requests import (
     DropTurnsRequest,
     FollowUpRequest,
@@ -98,6 +106,15 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _E = ErrorCode
+#: What may go wrong between a node and the forge that has its repository.
+_FORGE: Final = (
+    _E.NO_FORGE,
+    _E.CLI_MISSING,
+    _E.NOT_LOGGED_IN,
+    _E.AUTH,
+    _E.FORGE_FAILED,
+    _E.FORGE_LIMIT,
+)
 _ROWS: Final = (
     Operation(
         name="start",
@@ -497,6 +514,50 @@ _ROWS: Final = (
         command="log",
         summary="Entries of an execution's log, straight from its node",
         errors=(_E.NOT_FOUND, _E.GONE),
+    ),
+    Operation(
+        name="create_pr",
+        request=CreatePrRequest,
+        reply=CreatePrReply,
+        changing=True,
+        role=Role.MAINTAINER,
+        method="POST",
+        path="pr",
+        command="pr",
+        summary="Open a pull request from the attempt's branch, pushing it where need be",
+        errors=(
+            *_FORGE,
+            _E.TARGET_MISSING,
+            _E.EXISTS,
+            _E.FORCE_PUSH_REQUIRED,
+            _E.EXPECTED_HEAD_MOVED,
+            _E.GIT_FAILED,
+        ),
+        deadline_s=90.0,
+    ),
+    Operation(
+        name="attach_pr",
+        request=AttachPrRequest,
+        reply=PullRequest,
+        changing=True,
+        role=Role.MAINTAINER,
+        method="POST",
+        path="pr/attach",
+        command="attach-pr",
+        summary="Name the pull request that belongs to the attempt",
+        errors=(*_FORGE, _E.NOT_FOUND),
+    ),
+    Operation(
+        name="pr",
+        request=PrRequest,
+        reply=PrReply,
+        changing=False,
+        role=Role.VIEWER,
+        method="GET",
+        path="pr",
+        command="pr-state",
+        summary="How the attempt's pull request stands: state, checks, whether it can be merged",
+        errors=(*_FORGE, _E.NOT_FOUND),
     ),
 )
 

@@ -1,11 +1,11 @@
 """Requests and replies of operations that read what an attempt did: branch, diff, files, log."""
 
 import base64
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from protocol.entities import MergeFact
+from protocol.entities import MergeFact, PullRequest
 from protocol.operation_values import Request
 
 
@@ -37,8 +37,8 @@ class BranchStatusReply(msgspec.Struct, frozen=True, kw_only=True):
     remote_head: str | None = None
     stashes: int = 0
     merges: list[MergeFact] = []
-    pr: dict[str, Any] | None = None
     source: str = "worktree"
+    pr: PullRequest | None = None
 
 
 class DiffRequest(Request, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from protocol.entities import MergeFact
+from protocol.entities import MergeFact, PullRequest
 from protocol.errors import ErrorBody
 from protocol.log_entries import Entry, EntryGap
 
@@ -272,6 +272,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     ended_at_ms: int | None
     merges: list[MergeFact]
+    pr: PullRequest | None = None
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):

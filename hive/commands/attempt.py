@@ -217,6 +217,7 @@ def _render_status(reply: dict[str, Any]) -> Iterable[Any]:
             ("conflicts", "\n".join(reply["conflicts"])),
             ("half done", (reply.get("in_progress") or "").replace("_", " ")),
             ("merged", "\n".join(_merge_line(merge) for merge in reply.get("merges", []))),
+            ("pull request", attempts.pull_request_line(reply.get("pr"))),
             ("read from", reply["source"]),
         ]
     )
@@ -393,6 +394,23 @@ def _render_execution(execution: dict[str, Any]) -> Iterable[Any]:
     )
 
 
+def _render_pull_request(reply: dict[str, Any]) -> Iterable[Any]:
+    checks = reply["checks"]
+    counts = ", ".join(f"{checks[name]} {name}" for name in ("passed", "failed", "pending"))
+    yield facts(
+        [
+            ("pull request", attempts.pull_request_line(reply)),
+            ("title", reply["title"]),
+            ("from", reply["branch"]),
+            ("into", reply["target_branch"]),
+            ("head", reply["head"]),
+            ("mergeable", {True: "yes", False: "no"}.get(reply["mergeable"], "not known yet")),
+            ("checks", f"{checks['state']} ({counts})"),
+            ("failed", ", ".join(checks["failures"])),
+        ]
+    )
+
+
 _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "stop": attempts.render_one,
     "hold": attempts.render_one,
@@ -418,6 +436,7 @@ _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "stash": _render_stash,
     "stash_pop": _render_stash,
     "list_files": _render_files,
+    "pr": _render_pull_request,
 }
 
 for _row in OPERATIONS.values():

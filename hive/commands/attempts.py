@@ -159,6 +159,7 @@ def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
             ("worktree", attempt.get("worktree")),
             ("kept until", _held(attempt)),
             ("saved work", attempt.get("saved_ref")),
+            ("pull request", pull_request_line(attempt.get("pr"))),
             ("held here", _synced(attempt)),
             ("superseded by", attempt.get("superseded_by")),
             ("forgotten", when(attempt.get("forgotten_at_ms"))),
@@ -189,6 +190,11 @@ def render_one(attempt: dict[str, Any]) -> Iterable[Any]:
 def _held(attempt: dict[str, Any]) -> str | None:
     until_ms = attempt.get("hold_until_ms")
     return "released" if until_ms and until_ms >= _NO_END_MS else when(until_ms)
+
+
+def pull_request_line(pr: dict[str, Any] | None) -> str:
+    """Return an attempt's pull request on one line; nothing where it has none."""
+    return "" if pr is None else f"#{pr['number']} {pr['state']} {pr['url']}"
 
 
 def _line_of(execution: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from hive.store.backend import Lacking, Row, Transaction
 from hive.store.executions import ExecutionRow, of_attempt
 from hive.store.sync import lacking_of
-from protocol.entities import MergeFact
+from protocol.entities import MergeFact, PullRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptOutcome, AttemptPhase, SyncPolicy
 
@@ -78,6 +78,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     ended_at_ms: int | None
     merges: list[MergeFact]
+    pr: PullRequest | None
     superseded: bool
     sync_state: str
     synced_through_ms: int
@@ -170,16 +171,19 @@ async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
         "execution_ids",
         "executions",
         "merges",
+        "pr",
         "superseded",
         "synced_through_ms",
         "sync_policy",
     }
+    pr = row["pr"]
     values = {name: row[name] for name in AttemptRow.__struct_fields__ if name not in taken}
     return AttemptRow(
         **values,
         execution_ids=json.loads(row["executions"]),
         executions=executions,
         merges=msgspec.json.decode(row["merges"], type=list[MergeFact]),
+        pr=None if pr is None else msgspec.json.decode(pr, type=PullRequest),
         superseded=bool(row["superseded"]),
         synced_through_ms=max(heard),
         sync_policy=row["sync_policy"] or "full",

@@ -68,6 +68,7 @@ _FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
         "created_at_ms",
         "ended_at_ms",
         "merges",
+        "pr",
         "project_id",
     ),
 }

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from node_agent.commands.attempts import show_attempt
+from node_agent.commands.attempts import pull_request_line, show_attempt
 from node_agent.commands.invocation import (
     Invocation,
     coloured,
@@ -26,6 +26,8 @@ from protocol.work_requests import file_reply
 
 #: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`.
 _ELSEWHERE: Final = frozenset({"start", "log"})
+#: Fields that have to be given and would not be understood without their name.
+_FLAGGED: Final = frozenset({"title"})
 _TYPES: Final = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
 
@@ -105,6 +107,8 @@ def _parameter(field: msgspec.structs.FieldInfo) -> Callable[[Any], Any]:
     flag = f"--{name.replace('_', '-')}"
     if "list[" in str(field.type) and field.type != list[str]:
         return click.option(flag, name, callback=_as_json, required=field.required, metavar="JSON")
+    if field.required and name in _FLAGGED:
+        return click.option(flag, name, required=True)
     if field.required:
         return click.argument(name)
     if field.type == list[str]:
@@ -189,6 +193,7 @@ def _show_branch(invocation: Invocation, answer: dict[str, Any]) -> None:
             ("Conflicts", "\n".join(f"[red]{plain(name)}[/]" for name in answer["conflicts"])),
             ("Half done", f"[yellow]{half_done}[/]" if half_done else ""),
             ("Merged", "\n".join(merges)),
+            ("Pull request", pull_request_line(answer["pr"])),
             ("Read from", plain(answer["source"])),
         ]
     )
@@ -312,6 +317,23 @@ def _show_execution(invocation: Invocation, one: dict[str, Any]) -> None:
     )
 
 
+def _show_pull_request(invocation: Invocation, answer: dict[str, Any]) -> None:
+    checks = answer["checks"]
+    counts = ", ".join(f"{checks[name]} {name}" for name in ("passed", "failed", "pending"))
+    invocation.facts(
+        [
+            ("Pull request", pull_request_line(answer)),
+            ("Title", plain(answer["title"])),
+            ("From", plain(answer["branch"])),
+            ("Into", plain(answer["target_branch"])),
+            ("Head", plain(answer["head"])),
+            ("Mergeable", {True: "yes", False: "no"}.get(answer["mergeable"], "not known yet")),
+            ("Checks", f"{plain(checks['state'])} ({counts})"),
+            ("Failed", "\n".join(f"[red]{plain(name)}[/]" for name in checks["failures"])),
+        ]
+    )
+
+
 def _show_any(invocation: Invocation, answer: Any) -> None:
     invocation.facts([(name, plain(value)) for name, value in answer.items()])
 
@@ -341,6 +363,7 @@ _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
         "abort_conflicts": _show_branch,
         "target_branch": _show_branch,
         "list_files": _show_files,
+        "pr": _show_pull_request,
     }.get(name, _show_any)
     for name in OPERATIONS
 }

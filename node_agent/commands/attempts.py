@@ -101,6 +101,7 @@ def show_attempt(invocation: Invocation, one: dict[str, Any]) -> None:
             ("Branch", plain(one["branch"])),
             ("Target", plain(one["target_branch"])),
             ("Head", plain(one["head_commit"])),
+            ("Pull request", pull_request_line(one["pr"])),
             ("Worktree", plain(one["worktree"])),
             ("Kept until", _kept_until(one["hold_until_ms"])),
             ("Saved work", plain(one["saved_ref"])),
@@ -119,6 +120,11 @@ def show_attempt(invocation: Invocation, one: dict[str, Any]) -> None:
 
 def _kept_until(until_ms: int | None) -> str:
     return "released" if until_ms and until_ms >= _NO_END_MS else moment(until_ms)
+
+
+def pull_request_line(pr: dict[str, Any] | None) -> str:
+    """Return an attempt's pull request on one line; nothing where it has none."""
+    return "" if pr is None else f"#{pr['number']} {plain(pr['state'])} {plain(pr['url'])}"
 
 
 def _execution(one: dict[str, Any]) -> list[str]:

@@ -195,3 +195,15 @@ class NothingToStash(GitError):
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.NOTHING_TO_STASH, message, hint="Ignored files stay out of it.")
+
+
+class OpenPullRequest(GitError):
+    """The branch is what an open pull request is of, by its name."""
+
+    def __init__(self, branch: str, url: str) -> None:
+        super().__init__(
+            ErrorCode.OPEN_PR,
+            f"{shown(branch)} has an open pull request, which goes by its name",
+            hint="Close or merge the pull request first, and look at it with pr-state.",
+            url=shown(url),
+        )

@@ -46,7 +46,8 @@ def redacted(text: str) -> str:
 
 def shown(text: str) -> str:
     """Return `text` as an error may carry it: of bounded length, and encodable."""
-    text = redacted(text).encode("utf-8", "backslashreplace").decode()
+    # Cut first: looking for credentials in one long word takes the square of its length.
+    text = redacted(text[:STDERR_TAIL_BYTES_MAX]).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}..."
 
 

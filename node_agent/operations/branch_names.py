@@ -5,11 +5,12 @@ to its end. Must not know who asks.
 """
 
 import asyncio
+from typing import Final
 
 import msgspec
 
 from node_agent.failpoints import failpoint
-from node_agent.git.branch_errors import RebaseInProgress
+from node_agent.git.branch_errors import OpenPullRequest, RebaseInProgress
 from node_agent.git.branch_rename import check_new_name, rename_branch
 from node_agent.git.errors import BranchMissing, InvalidInput
 from node_agent.git.refs import branch_ref, check_ref_name
@@ -25,6 +26,9 @@ from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
 from protocol.branch_requests import RenameBranchReply, RenameBranchRequest, TargetBranchRequest
 from protocol.work_requests import BranchStatusReply
+
+#: A renamed branch would leave such a pull request without its commits.
+_OPEN: Final = frozenset({"open", "draft"})
 
 
 class BranchNames:
@@ -87,6 +91,8 @@ class BranchNames:
             await check_new_name(repository, before, request.branch)
             if request.branch == before:
                 return _renamed(plan)
+            if (pr := place.attempt.pr) is not None and pr.state in _OPEN:
+                raise OpenPullRequest(before, pr.url)
             await _check_finished(place)
             await intend(asking, plan)
             return await self._rename(place, plan)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node_agent.changes import Changes
+from node_agent.forge.credentials import ForgeAccess
 from node_agent.operations.attempts import AttemptOperations, Runner
 from node_agent.operations.branch_changes import BranchChanges
 from node_agent.operations.branch_names import BranchNames
@@ -14,6 +15,7 @@ from node_agent.operations.branch_reading import BranchReading
 from node_agent.operations.dispatcher import OperationFunction
 from node_agent.operations.keeping import KeepingOperations
 from node_agent.operations.log import LogReading
+from node_agent.operations.pull_requests import PullRequests
 from node_agent.operations.scripts import ScriptOperations, ScriptStarter
 from node_agent.operations.stashes import Stashes
 from node_agent.operations.turns import TurnOperations, TurnReading, TurnRunner
@@ -45,6 +47,7 @@ def functions_of(
     *,
     worktrees_dir: Path,
     runner: WholeRunner | None,
+    forge: ForgeAccess,
     git_identity: str | None = None,
     node_name: Callable[[], str] = str,
 ) -> Mapping[str, OperationFunction]:
@@ -52,6 +55,7 @@ def functions_of(
     logs = LogReading(stores.database, stores.chunks, changes)
     work = WorkReading(stores.database, worktrees_dir)
     branches = BranchReading(work)
+    pulls = PullRequests(stores.database, worktrees_dir, forge, writes=runner is not None)
     functions = {
         "log": OperationFunction(logs.run),
         "branch_status": OperationFunction(work.branch_status),
@@ -61,12 +65,15 @@ def functions_of(
         "turns": OperationFunction(TurnReading(stores.database).turns),
         "commits": OperationFunction(branches.commits),
         "compare": OperationFunction(branches.compare),
+        "pr": OperationFunction(pulls.state),
     }
     if runner is not None:
         attempts = AttemptOperations(stores.database, runner)
         functions |= {
             "start": OperationFunction(attempts.start, keeps_key=True),
             "stop": OperationFunction(attempts.stop, settle=attempts.settle_stop),
+            "create_pr": OperationFunction(pulls.create, settle=pulls.settle_create),
+            "attach_pr": OperationFunction(pulls.attach, keeps_key=True),
         }
         turns = TurnOperations(stores.database, worktrees_dir, runner)
         scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)

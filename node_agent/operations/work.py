@@ -154,7 +154,7 @@ async def status_of(attempt: Attempt, source: Source) -> BranchStatusReply:
         source, target_branch=attempt.target_branch, base_commit=attempt.base_commit or None
     )
     depth = await stash_depth(source.repository, attempt.id)
-    return msgspec.structs.replace(found, merges=attempt.merges, stashes=depth)
+    return msgspec.structs.replace(found, merges=attempt.merges, stashes=depth, pr=attempt.pr)
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

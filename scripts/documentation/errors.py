@@ -84,6 +84,16 @@ SENTENCES: Final[dict[ErrorCode, str]] = {
     _C.RUNNING: "Something runs in the attempt's worktree that leaves no room for this.",
     _C.HELD: "Someone asked for the attempt's worktree to be kept.",
     _C.GONE: "What was asked for is no longer kept.",
+    _C.CLI_MISSING: "The node has no token for the forge, and no `gh` program to ask for one.",
+    _C.NOT_LOGGED_IN: "The forge does not accept the node's token, or `gh` is not logged in.",
+    _C.TARGET_MISSING: "The remote has no such branch to pull into.",
+    _C.FORCE_PUSH_REQUIRED: "The remote's branch has commits that the attempt's has not.",
+    _C.NO_REMOTE: "The repository has no remote to push to.",
+    _C.AUTH: "The remote or the forge does not let the node's user do this.",
+    _C.NO_FORGE: "The repository's remote is on no forge that the node knows.",
+    _C.FORGE_LIMIT: "The forge takes no more requests with the node's token for now; `details` may"
+    " say for how long.",
+    _C.FORGE_FAILED: "The forge did not answer, or not with anything that can be used.",
 }
 
 

@@ -12,13 +12,14 @@ import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
-from protocol.errors import SkepError
+from protocol.errors import ErrorCode, SkepError
 from protocol.log_chunks import GapChunk, LogChunk, open_chunk
 from tests.end_to_end.installation import Installation, make_repository
 from tests.end_to_end.node_program import NodeProgram
 from tests.end_to_end.printing import STDERR, STDOUT, PrintingAttempt
 from tests.end_to_end.stored_needs import is_open, store_need
 from tests.end_to_end.waiting import until
+from tests.node_agent.forge.fake_forge import FakeForge, connect, make_bare, serving
 
 _UNACKNOWLEDGED = """
 SELECT 1 FROM epoch WHERE mark_seen < last
@@ -207,6 +208,55 @@ class StopAnAttemptLater(Story):
         shown = hive.wait_ended(self.attempt.printing.id)
         assert shown["outcome"] == "stopped", shown
         assert len(self.attempt.printing.pids) == 1
+
+
+class OpenAPullRequest(Story):
+    """Something at a server that is not ours: it may be there though nobody here knows it yet."""
+
+    def prepare(self) -> None:
+        sweep = self.sweep
+        folder = sweep.new_folder()
+        self.closing = contextlib.ExitStack()
+        self.forge = self.closing.enter_context(serving(FakeForge(make_bare(folder / "bare.git"))))
+        repository = make_repository(folder / f"pulled-{uuid.uuid4().hex[:8]}")
+        connect(self.forge, repository)
+        sweep.node.call("secrets", "set", "github_token", stdin=self.forge.token)
+        sweep.node.environment.update(self.forge.settings)
+        named = {"path": str(repository), "name": repository.name}
+        sweep.node.client.send("POST", "checkouts", named)
+        project = sweep.wait_project(repository.name, "node1")["id"]
+        work = "sh -c 'echo done > work.txt; git add work.txt; git commit -qm work'"
+        self.attempt = sweep.run(project, work, sweep.node)
+        sweep.hive.wait_ended(self.attempt)
+        self.key = uuid.uuid4().hex
+
+    def act(self) -> None:
+        self._ask()
+
+    def check(self) -> None:
+        with self.closing:
+            made = until(self._surely, "there is a pull request")
+            assert [pull["html_url"] for pull in self.forge.pulls] == [made["url"]]
+            until(
+                lambda: self.sweep.hive.attempt(self.attempt)["pr"],
+                "the attempt has it",
+                holds=lambda pr: pr == {"url": made["url"], "number": 1, "state": "open"},
+            )
+
+    def _surely(self) -> Any:
+        try:
+            return self._ask()
+        except SkepError as error:
+            if error.code == ErrorCode.CANCELLED or "host" in error.details:
+                # The node says that it is not there, or cannot know: a person asks anew.
+                self.key = uuid.uuid4().hex
+            elif not error.meaning.retryable:
+                raise
+            return None
+
+    def _ask(self) -> Any:
+        path = f"attempts/{self.attempt}/pr"
+        return self.sweep.hive.client.post(path, {"title": "Pull it"}, key=self.key)
 
 
 class AddACheckout(Story):

@@ -21,6 +21,7 @@ from tests.end_to_end.crash_stories import (
     DamagedOp,
     Fork,
     OpenALazyLog,
+    OpenAPullRequest,
     PruneOps,
     PurgeLogs,
     RestoreTheDisk,
@@ -75,6 +76,7 @@ REACHED_BY: dict[type[Story], str] = {
         node.rename.renamed node.stash.stored node.stash.put_back node.rebase.in_place
         node.abort.done
     """,
+    OpenAPullRequest: "node.pull_request.asked node.pull_request.made",
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

@@ -150,6 +150,32 @@ async def test_an_unknown_outcome_is_recorded_and_the_same_key_asks_the_same_nod
 
 
 @pytest.mark.asyncio
+async def test_what_a_node_knows_of_the_unknown_is_passed_on(proxy, nodes):
+    """A node that looked what became of it says where to look on, and the hive repeats it."""
+    nodes.error = OperationError(
+        ErrorCode.UNKNOWN_OUTCOME, "nobody knows", hint="Look there.", host="github.com"
+    )
+    with pytest.raises(OperationError) as caught:
+        await proxy.change(intent(), TARGET, StopRequest())
+    assert caught.value.code is ErrorCode.UNKNOWN_OUTCOME
+    assert caught.value.hint == "Look there."
+    assert caught.value.details == {"host": "github.com", "key": "k"}
+
+
+@pytest.mark.asyncio
+async def test_a_failure_that_the_node_reported_is_asked_of_it(proxy, nodes, records):
+    """Where its op said that it failed there, the words are that node's, whoever is asked now."""
+    await proxy.change(intent(), TARGET, StopRequest())
+    failed = {"status": "failed", "reply": None, "error": None}
+    records.rows["k"] = msgspec.structs.replace(records.rows["k"], **failed)
+    nodes.error = OperationError(ErrorCode.CONFLICT, "its own words")
+    with pytest.raises(OperationError) as caught:
+        await proxy.change(intent(), Target(node_id="n2"), StopRequest())
+    assert caught.value.message == "its own words"
+    assert [call[0] for call in nodes.calls] == ["n1", "n1"]
+
+
+@pytest.mark.asyncio
 async def test_a_refusal_is_stored(proxy, nodes):
     """The node's own error is the result, and stays it."""
     nodes.error = OperationError(ErrorCode.NO_CHECKOUT, "no checkout here", node="n1")

@@ -31,11 +31,13 @@ def test_lists_and_paths_from_the_environment(tmp_path: Path) -> None:
     """Lists are written with commas, and the crash tests' variable has its own name."""
     environment = {
         "SKEP_NODE_LABELS": "gpu,fast",
+        "SKEP_NODE_GITHUB_HOSTS": "work,home",
         "SKEP_NODE_RUNTIME_DIR": "/run/skep",
         "SKEP_FAILPOINT": "node.x:kill9",
     }
     settings = config.load(tmp_path, environment=environment)
     assert settings.labels == ["gpu", "fast"]
+    assert settings.github_hosts == ["work", "home"]
     assert settings.runtime_dir == Path("/run/skep")
     assert settings.failpoint == "node.x:kill9"
 
@@ -81,3 +83,36 @@ def test_process_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     copy = config.process_environment()
     copy["SKEP_TEST_VALUE"] = "2"
     assert config.process_environment()["SKEP_TEST_VALUE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("github_url", "http://git.example.org"),
+        ("github_url", "git.example.org"),
+        ("github_url", "https://"),
+        ("github_url", "https://me:secret@git.example.org"),
+        ("github_url", "https://[git"),
+        ("github_api_url", "http://10.0.0.1/api/v3"),
+        ("github_api_url", "ftp://git.example.org"),
+    ],
+)
+def test_a_token_goes_nowhere_unencrypted(tmp_path: Path, name: str, url: str) -> None:
+    """An address of a forge is https; plain http is for this very machine, and not repeated."""
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(tmp_path, environment={f"SKEP_NODE_{name.upper()}": url})
+    assert (caught.value.where, "secret" in str(caught.value)) == (
+        f"SKEP_NODE_{name.upper()}",
+        False,
+    )
+    for good in ("https://git.example.org:8443", "http://127.0.0.1:80", "http://[::1]:80"):
+        config.load(tmp_path, environment={f"SKEP_NODE_{name.upper()}": good})
+
+
+def test_proxies_are_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is for its scheme, for no host it leaves out, and never for us."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "git.example.org")
+    assert config.proxy_of("https://api.github.com/x") == "http://proxy.example:3128"
+    for url in ("https://git.example.org/x", "https://localhost/x", "https://127.0.0.1:8/x", "x"):
+        assert config.proxy_of(url) is None

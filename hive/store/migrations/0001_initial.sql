@@ -213,8 +213,9 @@ CREATE TABLE attempt (
     saved_ref TEXT,
     created_at_ms INTEGER NOT NULL,
     ended_at_ms INTEGER,
-    -- JSON, as the node told it.
+    -- JSON, as the node told them.
     merges TEXT NOT NULL,
+    pr TEXT,
     superseded INTEGER NOT NULL,
     sync_state TEXT NOT NULL,
     gone_reason TEXT,

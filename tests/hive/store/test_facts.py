@@ -336,15 +336,17 @@ async def test_an_operation_a_node_carried_out_settles_the_hives_record(hive: Op
     )
     rows = {row["key"]: row for row in await hive.rows("SELECT * FROM operation")}
     assert (rows["key-1"]["status"], rows["key-1"]["head_after"]) == ("done", "abc")
+    # Why it was unknown is no answer to what became of it.
+    assert rows["key-1"]["error"] is None
     # Another node's operation is not this one's to settle.
-    assert rows["key-2"]["status"] == "unknown"
+    assert (rows["key-2"]["status"], rows["key-2"]["error"]) == ("unknown", "{}")
     assert (await hive.happened())[-1] == "operation_failed"
 
 
 async def _record_unknown(tx, key, node_id):
     await tx.execute(
-        "INSERT INTO operation (key, body_hash, operation, node_id, actor, status, sent_at_ms) "
-        "VALUES (:key, '', 'stop', :node_id, 'ann', 'unknown', 1)",
+        "INSERT INTO operation (key, body_hash, operation, node_id, actor, status, error,"
+        " sent_at_ms) VALUES (:key, '', 'stop', :node_id, 'ann', 'unknown', '{}', 1)",
         {"key": key, "node_id": node_id},
     )
 

@@ -32,6 +32,7 @@ def node(stored: StoredNode) -> LocalNode:  # noqa: F811  a fixture by its name
         stored.changes,
         worktrees_dir=stored.worktrees_dir,
         runner=RecordingRunner(stored.attempt),
+        forge=stored.forge,
     )
     stored.stores.journal.listen(lambda _: stored.changes.changed(JOURNAL))
     return LocalNode(

@@ -43,6 +43,7 @@ class Branching:
             stored.changes,
             worktrees_dir=stored.worktrees_dir,
             runner=RecordingRunner(stored.attempt),
+            forge=stored.forge,
             node_name=lambda: "laptop",
         )
         self.dispatcher = self.new_dispatcher()

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from node_agent.changes import Changes
 from node_agent.config import NodeConfig
+from node_agent.forge.credentials import ForgeAccess
 from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
 from node_agent.store import attempts, checkouts
 from node_agent.store.transaction import Transaction
@@ -36,6 +37,11 @@ class StoredNode:
     sample: Sample
     worktrees_dir: Path
     changes: Changes = field(default_factory=Changes)
+
+    @property
+    def forge(self) -> ForgeAccess:
+        """GitHub's own, with no token for it."""
+        return ForgeAccess.of(NodeConfig(data_dir=self.worktrees_dir.parent))
 
     def asking(self, name: str, request: Request | None = None, **more: Any) -> Asking:
         """Ask an operation about the attempt."""

@@ -4,11 +4,13 @@ import msgspec
 import pytest
 
 from node_agent.git.worktrees import find_worktree
+from node_agent.store import pull_requests
 from protocol.branch_requests import (
     RenameBranchReply,
     RenameBranchRequest,
     TargetBranchRequest,
 )
+from protocol.entities import PullRequest
 from protocol.errors import ErrorCode
 from tests.node_agent.operations.branching import Branching
 from tests.node_agent.operations.conftest import StoredNode
@@ -51,6 +53,24 @@ async def test_another_name(stored: StoredNode) -> None:
     assert (await at.attempt()).branch == "feature/door"
     status = await at.ask("branch_status")
     assert (status.branch, status.source) == ("feature/door", "worktree")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("state", "stays"), [("open", True), ("draft", True), ("closed", False)])
+async def test_a_name_that_a_pull_request_goes_by(
+    stored: StoredNode, state: str, stays: bool
+) -> None:
+    """A branch keeps its name while its pull request is open, and no longer."""
+    at = await Branching.make(stored)
+    old = at.branch
+    pr = PullRequest(url="https://forge.invalid/pull/7", number=7, state=state)
+    await stored.stores.database.write(pull_requests.keep, stored.attempt.id, pr, 0)
+    if stays:
+        refused = await at.refused("rename_branch", RenameBranchRequest(branch="door"))
+        assert (refused.code, refused.details["url"]) == (ErrorCode.OPEN_PR, pr.url)
+    else:
+        await at.ask("rename_branch", RenameBranchRequest(branch="door"))
+    assert at.at(old) == (at.first if stays else "")
 
 
 @pytest.mark.asyncio

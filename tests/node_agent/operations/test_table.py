@@ -13,11 +13,19 @@ async def test_every_operation_has_its_function(stored: StoredNode) -> None:
     """Each row of the protocol's table is carried out here; alone, those that read are."""
     runner = RecordingRunner(stored.attempt)
     all_of_them = functions_of(
-        stored.stores, stored.changes, worktrees_dir=stored.worktrees_dir, runner=runner
+        stored.stores,
+        stored.changes,
+        worktrees_dir=stored.worktrees_dir,
+        runner=runner,
+        forge=stored.forge,
     )
     assert set(all_of_them) == set(OPERATIONS)
     reading = functions_of(
-        stored.stores, stored.changes, worktrees_dir=stored.worktrees_dir, runner=None
+        stored.stores,
+        stored.changes,
+        worktrees_dir=stored.worktrees_dir,
+        runner=None,
+        forge=stored.forge,
     )
     assert set(reading) == {name for name, row in OPERATIONS.items() if not row.changing}
     for name, function in all_of_them.items():
