@@ -24,6 +24,7 @@ from hive.api.middleware import TokenCache, errors, guard, safe_headers
 from hive.api.routes import add_routes
 from hive.backfill import Backfill
 from hive.config import HiveConfig, check_exposure
+from hive.direct_access import DirectAccess
 from hive.failure_limit import FailureLimit
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
@@ -89,14 +90,13 @@ class Hive:
             policy=IngestPolicy(nodes_may_create_projects=config.nodes_may_create_projects),
         )
         self.feed = LiveFeed(config.viewer_events_max)
-        self.registry = NodeRegistry(
-            Signer(
-                hive_id=row.hive_id,
-                key_id=signing.key_id,
-                key=signing.key,
-                generation=lambda: self.generation,
-            )
+        signer = Signer(
+            hive_id=row.hive_id,
+            key_id=signing.key_id,
+            key=signing.key,
+            generation=lambda: self.generation,
         )
+        self.registry = NodeRegistry(signer)
         self.backfill = Backfill(
             self.store,
             self.registry,
@@ -134,6 +134,7 @@ class Hive:
             registry=self.registry,
             backfill=self.backfill,
             proxy=self.proxy,
+            direct=DirectAccess(signer),
             tokens=TokenCache(self._authenticate, config.token_cached_s),
             enrol_failures=FailureLimit(config.enrol_failures_per_minute_max),
             url=config.url,

@@ -22,6 +22,7 @@ CONFIG_FILE: Final = "config.toml"
 SLOTS_DEFAULT: Final = 2
 #: Tests of crashes name a point in the program here; see `node_agent.failpoints`.
 _FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
+_LISTS: Final = frozenset({"labels", "refuse", "direct_urls", "direct_origins"})
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -82,6 +83,40 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
     ] = 5.0
+    direct_listen: Annotated[
+        str,
+        Meta(
+            description="`HOST:PORT` at which clients with a token of the hive may read this node's"
+            " attempts straight. Empty: nowhere."
+        ),
+    ] = ""
+    direct_urls: Annotated[
+        list[str],
+        Meta(
+            description="Addresses the hive tells clients for that, as `https://HOST[:PORT]`."
+            " Unset: as `direct_listen` has it."
+        ),
+    ] = []
+    direct_tls_cert: Annotated[
+        Path | None, Meta(description="Certificate, with its chain, for `direct_listen`.")
+    ] = None
+    direct_tls_key: Annotated[
+        Path | None, Meta(description="Key of that certificate, without a passphrase.")
+    ] = None
+    direct_trusted_network: Annotated[
+        bool,
+        Meta(
+            description="Serve `direct_listen` without TLS beyond this machine: whoever is on that"
+            " network reads tokens, diffs and files."
+        ),
+    ] = False
+    direct_origins: Annotated[
+        list[str],
+        Meta(
+            description="Pages that may call `direct_listen`, as `https://HOST[:PORT]`; the joined"
+            " hive's own always may."
+        ),
+    ] = []
     runtime_dir: Annotated[
         Path | None,
         Meta(description="Where the local socket goes when the data folder's path is too long."),
@@ -184,7 +219,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not text or field.encode_name == "data_dir":
             continue
         # A list is written with commas, as in PATH-like variables of other tools.
-        value: Any = text.split(",") if field.encode_name in {"labels", "refuse"} else text
+        value: Any = text.split(",") if field.encode_name in _LISTS else text
         settings.update(_checked({field.encode_name: value}, variable))
     return settings
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from hive.api.middleware import TokenCache
 from hive.backfill import Backfill
 from hive.config import HiveConfig
+from hive.direct_access import DirectAccess
 from hive.failure_limit import FailureLimit
 from hive.live_feed import LiveFeed
 from hive.node_registry import NodeRegistry
@@ -43,6 +44,7 @@ class HiveContext:
     registry: NodeRegistry
     backfill: Backfill
     proxy: OperationProxy
+    direct: DirectAccess
     tokens: TokenCache
     enrol_failures: FailureLimit
     #: The address to tell others; known once the port is.

@@ -19,8 +19,8 @@ from hive.commands.terminal import Terminal, facts, print_json, size, table
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
-#: Not below an attempt, and so not here: `hive tasks run` starts one.
-_ELSEWHERE: Final = frozenset({"start"})
+#: Not below an attempt, and so not here: `hive tasks run` starts one. And `diff --follow`.
+_ELSEWHERE: Final = frozenset({"start", "follow_diff"})
 
 
 @click.group()
@@ -46,6 +46,10 @@ def _sub_command(operation: Operation) -> click.Command:
         function = _option(operation, field)(function)
     if "path" in fields and operation.name != "diff":
         function = click.argument("path_argument", metavar="[PATH]", required=False)(function)
+    if operation.name == "diff":
+        function = click.option(
+            "-f", "--follow", is_flag=True, help="Go on as it changes; with --json a line each."
+        )(function)
     if operation.changing:
         function = click.option(
             "--idempotency-key",
@@ -78,7 +82,11 @@ def _call(
 ) -> None:
     key = given.pop("key", None)
     head = given.pop("expected_head", None)
+    follow = given.pop("follow", False)
     fields = given_only(**given)
+    if follow:
+        _follow_diff(hive, terminal, attempt, fields)
+        return
     if operation.name == "log":
         _print_log(hive, terminal, attempt, fields)
         return
@@ -105,6 +113,17 @@ def _call(
             timeout_s=wait_s,
         )
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
+
+
+def _follow_diff(
+    hive: HiveClient, terminal: Terminal, attempt: str, fields: dict[str, Any]
+) -> None:
+    from hive.commands.live_diff import follow_diff
+
+    if fields.pop("stat", None):
+        raise click.UsageError("--stat is not for --follow.")
+    shown = hive.get(f"attempts/{path_of(attempt)}")
+    follow_diff(hive, terminal, shown["id"], fields, _render_diff)
 
 
 def _print_file(terminal: Terminal, path: str, pieces: Iterable[bytes]) -> None:

@@ -16,8 +16,8 @@ def _operation_route(operation: Operation) -> Route[LocalNode]:
     path = operation.path.replace("{path}", "{path:rest}")
     if not path.startswith(("tasks/", "executions/", "requests/")):
         path = f"attempts/{{attempt_id}}/{path}"
-    # What changes something needs the agent, which is to carry it on.
-    alone = not operation.changing
+    # What changes something needs the agent, which is to carry it on; so does what never ends.
+    alone = not (operation.changing or operation.live)
     return Route(operation.method, path, handler_of(operation), alone=alone)
 
 

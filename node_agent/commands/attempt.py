@@ -16,8 +16,9 @@ from node_agent.commands.invocation import Invocation, new_key, node_command, pl
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
-#: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`.
-_ELSEWHERE: Final = frozenset({"start", "log"})
+#: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`; what is
+#: followed is `diff --follow`.
+_ELSEWHERE: Final = frozenset({"start", "log", "follow_diff"})
 _TYPES: Final = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from node_agent.changes import Changes
 from node_agent.operations.attempts import AttemptOperations, Runner
 from node_agent.operations.dispatcher import OperationFunction
+from node_agent.operations.follow import DiffFollowing
 from node_agent.operations.log import LogReading
 from node_agent.operations.work import WorkReading
 from node_agent.store.contract import ChunkStore
@@ -37,6 +38,8 @@ def functions_of(
         "read_file": OperationFunction(work.read_file),
     }
     if runner is not None:
+        # Nobody else lives long enough for it.
+        functions["follow_diff"] = OperationFunction(DiffFollowing(work).run)
         attempts = AttemptOperations(stores.database, runner)
         functions |= {
             "start": OperationFunction(attempts.start, keeps_key=True),
