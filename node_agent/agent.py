@@ -22,6 +22,7 @@ from node_agent.changes import Changes
 from node_agent.config import NodeConfig
 from node_agent.data_folder import DataFolderLock, socket_to_serve
 from node_agent.direct_exposure import direct_exposure
+from node_agent.elsewhere import Elsewhere
 from node_agent.executors import EXECUTORS
 from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
 from node_agent.local_node import JOURNAL, LocalNode
@@ -117,6 +118,8 @@ class Agent:
             safe_moved=self._upkeep.safe_moved,
         )
 
+        self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""
         stores = self._stores
@@ -132,6 +135,7 @@ class Agent:
             await self._dispatcher.settle_unsettled()
             closing.push_async_callback(self._dispatcher.close, within_s=self._config.drain_s)
             path = socket_to_serve(self._config)
+            closing.push_async_callback(self._elsewhere.close)
             api = LocalApi(path, self._answer)
             await api.start()
             closing.push_async_callback(api.close)
@@ -238,6 +242,7 @@ class Agent:
             link=self._membership.view,
             marks=self._membership.marks,
             enrolment_changed=self._enrolment_changed,
+            elsewhere=self._elsewhere,
         )
 
 

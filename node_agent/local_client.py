@@ -8,7 +8,7 @@ import http.client
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -23,6 +23,7 @@ _STARTING_S_MAX: Final = 10.0
 _RETRY_S: Final = 0.1
 _ANSWER_S_MAX: Final = 130.0
 _PIECE_BYTES: Final = 64 * 1024
+_WAY_HEADER: Final = "Skep-Way"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -51,8 +52,10 @@ class _ErrorReply(msgspec.Struct, frozen=True):
 class LocalClient:
     """Asks the node of one data folder, whether its agent runs or not."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, told: Callable[[str], None] = lambda _: None) -> None:
         self._config = config
+        #: Hears which way an answer of another node came: `direct` or `relay`.
+        self._told = told
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """Return the JSON of a GET."""
@@ -90,7 +93,7 @@ class LocalClient:
                     time.sleep(_RETRY_S)
                     continue
                 return
-            yield from _ask_agent(connection, method, target, body, key)
+            yield from _ask_agent(connection, method, target, body, key, self._told)
             return
 
     def running(self) -> bool:
@@ -116,7 +119,12 @@ class LocalClient:
 
 
 def _ask_agent(
-    connection: _UnixConnection, method: str, target: str, body: bytes, key: str | None
+    connection: _UnixConnection,
+    method: str,
+    target: str,
+    body: bytes,
+    key: str | None,
+    told: Callable[[str], None],
 ) -> Iterator[bytes]:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if key:
@@ -126,6 +134,8 @@ def _ask_agent(
         reply = connection.getresponse()
         if reply.status >= 400:
             _raise_answered(reply.status, reply.read(1024 * 1024))
+        if way := reply.getheader(_WAY_HEADER):
+            told(way)
         while piece := reply.read1(_PIECE_BYTES):
             yield piece
         if reply.length:

@@ -19,8 +19,8 @@ from hive.commands.terminal import Terminal, facts, print_json, size, table
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
-#: Not below an attempt, and so not here: `hive tasks run` starts one. And `diff --follow`.
-_ELSEWHERE: Final = frozenset({"start", "follow_diff"})
+#: Not below an attempt, and so not here: `hive tasks run` starts one.
+_ELSEWHERE: Final = frozenset({"start"})
 
 
 @click.group()
@@ -84,7 +84,7 @@ def _call(
     head = given.pop("expected_head", None)
     follow = given.pop("follow", False)
     fields = given_only(**given)
-    if follow:
+    if follow or operation.live:
         _follow_diff(hive, terminal, attempt, fields)
         return
     if operation.name == "log":

@@ -16,9 +16,8 @@ from node_agent.commands.invocation import Invocation, new_key, node_command, pl
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
-#: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`; what is
-#: followed is `diff --follow`.
-_ELSEWHERE: Final = frozenset({"start", "log", "follow_diff"})
+#: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`.
+_ELSEWHERE: Final = frozenset({"start", "log"})
 _TYPES: Final = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
 
@@ -101,8 +100,28 @@ def _show_diff(invocation: Invocation, pieces: Any) -> None:
         sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()
         return
-    diff = msgspec.json.decode(b"".join(pieces))
-    for file in diff["files"]:
+    _draw_files(invocation, msgspec.json.decode(b"".join(pieces))["files"])
+
+
+def _show_updates(invocation: Invocation, pieces: Any) -> None:
+    """Draw each update as it comes; with --json a line each."""
+    waiting = b""
+    for piece in pieces:
+        *lines, waiting = (waiting + piece).split(b"\n")
+        for line in filter(None, lines):
+            if invocation.as_json:
+                sys.stdout.buffer.write(line + b"\n")
+                sys.stdout.buffer.flush()
+                continue
+            update = msgspec.json.decode(line)
+            if update["whole"] or update["changed"]:
+                _draw_files(invocation, update["changed"])
+            for path in update["removed"]:
+                invocation.say(f"{plain(path)} [dim]unchanged again[/]")
+
+
+def _draw_files(invocation: Invocation, files: list[dict[str, Any]]) -> None:
+    for file in files:
         old = f"{plain(file['old_path'])} → " if file.get("old_path") else ""
         counts = f"[green]+{file['additions'] or 0}[/] [red]-{file['deletions'] or 0}[/]"
         if file["binary"]:
@@ -112,7 +131,7 @@ def _show_diff(invocation: Invocation, pieces: Any) -> None:
             invocation.say(_patch_line(line))
         if file.get("too_large"):
             invocation.say("[dim]  the patch is too large to show[/]")
-    if not diff["files"]:
+    if not files:
         invocation.say("[dim]No changes.[/]")
 
 
@@ -174,7 +193,10 @@ def _show_any(invocation: Invocation, answer: Any) -> None:
     invocation.facts([(name, plain(value)) for name, value in answer.items()])
 
 
-_STREAMED: Final[dict[str, Callable[[Invocation, Any], None]]] = {"diff": _show_diff}
+_STREAMED: Final[dict[str, Callable[[Invocation, Any], None]]] = {
+    "diff": _show_diff,
+    "follow_diff": _show_updates,
+}
 _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
     name: {
         "stop": show_attempt,
