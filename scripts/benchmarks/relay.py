@@ -34,6 +34,12 @@ for number in range({lines}):
     print("line", number, flush=True)
 time.sleep(3600)
 """
+#: Hardly to be compressed, so that it fills the link.
+_NOISE = """
+import os, sys
+for _ in range({lines}):
+    sys.stdout.write(os.urandom(50).hex() + "\\n")
+"""
 
 Way = tuple[str, str]
 
@@ -81,7 +87,7 @@ async def _rounds(
     stack: Stack, attempt: dict[str, Any], nginx: str | None, rounds: int, *, quick: bool
 ) -> Results:
     results: Results = {}
-    info = _info(stack, attempt["id"])
+    info = await _info(stack, attempt["id"])
     ways: dict[str, Way] = {
         "relay": (stack.url, stack.token),
         "direct": (info["direct_urls"][0], info["token"]),
@@ -164,6 +170,7 @@ def _over_a_slow_link(folder: Path, rounds: int, *, quick: bool) -> list[figures
         attempt = _running_attempt(stack, folder)
         _fill(Path(attempt["worktree"]), (4 if quick else 50) * MIB)
         measured = [asyncio.run(_while_a_diff_passes(stack, attempt)) for _ in range(rounds)]
+        logs = [_while_logs_pass(stack, attempt, quick=quick) for _ in range(rounds)]
     finally:
         stack.stop()
         link.close()
@@ -182,9 +189,19 @@ def _over_a_slow_link(folder: Path, rounds: int, *, quick: bool) -> list[figures
         ),
         figures.Figure(
             name="diff p99",
-            what="the same while a diff passes",
+            what="the same, p99, while a diff passes",
             values=[sorted(busy)[int(len(busy) * 0.99)] for _, busy in measured],
             unit="ms",
+            gate_max=150,
+            aim=80,
+        ),
+        figures.Figure(
+            name="G16",
+            what="the same, p99, while logs saturate the link",
+            values=[sorted(busy)[int(len(busy) * 0.99)] for busy in logs],
+            unit="ms",
+            gate_max=150,
+            aim=80,
         ),
     ]
 
@@ -212,6 +229,29 @@ async def _while_a_diff_passes(
         flush=True,
     )
     return idle, busy
+
+
+def _while_logs_pass(stack: Stack, attempt: dict[str, Any], *, quick: bool) -> list[float]:
+    """Return the times of an operation while another attempt prints more than the link carries."""
+    program = stack.folder / "noise.py"
+    program.write_text(_NOISE.format(lines=50_000 if quick else 150_000))
+    execution = attempt["executions"][-1]["id"]
+    asked = f"executions/{execution}/log?limit=1&source=node"
+    started = time.monotonic()
+    stack.run_attempt("noise", f"{sys.executable} {program}")
+    busy: list[float] = []
+    while True:
+        busy += asyncio.run(_one_by_one((stack.url, stack.token), asked, 10))
+        chunks = stack.node("status")["outbox"]["chunks"]
+        if time.monotonic() - started > 3.0 and not chunks:
+            break
+    print(
+        f"{len(busy)} operations in {time.monotonic() - started:.0f} s of logs:"
+        f" p50 {statistics.median(busy):.0f} ms, max {max(busy):.0f} ms",
+        file=sys.stderr,
+        flush=True,
+    )
+    return busy
 
 
 # --- asking ---------------------------------------------------------------------------------------
@@ -299,12 +339,10 @@ def _fill(worktree: Path, size: int) -> None:
         (worktree / f"{number:03}.txt").write_text(f"{number}\n" + line * (_FILE_BYTES // 102))
 
 
-def _info(stack: Stack, attempt_id: str) -> dict[str, Any]:
-    async def ask() -> dict[str, Any]:
-        async with _session((stack.url, stack.token), 1) as session:
-            path = f"attempts/{attempt_id}/stream-connection-info"
-            async with session.get(path) as reply:
-                info: dict[str, Any] = await reply.json()
-                return info
-
-    return asyncio.run(ask())
+async def _info(stack: Stack, attempt_id: str) -> dict[str, Any]:
+    async with (
+        _session((stack.url, stack.token), 1) as session,
+        session.get(f"attempts/{attempt_id}/stream-connection-info") as reply,
+    ):
+        info: dict[str, Any] = await reply.json()
+        return info
