@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from protocol import entities, limits
-from protocol.operations import StopRequest
+from protocol.attempt_requests import StopRequest
 from protocol.ops import OpKind
 from protocol.states import AttemptPhase
 from protocol.stream_tokens import StreamToken, check_stream_token

@@ -20,8 +20,9 @@ from node_agent.local_node import LocalNode
 from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.operations.table import functions_of
 from protocol import limits, tokens
+from protocol.attempt_requests import StopRequest
 from protocol.log_chunks import STDOUT, Segment
-from protocol.operations import OPERATIONS, StopRequest
+from protocol.operations import OPERATIONS
 from protocol.stream_tokens import StreamToken, mint_stream_token
 from tests.end_to_end.hive_program import free_port
 from tests.node_agent.operations.conftest import EXECUTION, StoredNode
