@@ -139,8 +139,9 @@ class Ways:
         if error.code in _OF_THE_REQUEST:
             return
         self.close()
-        # A token the node does not take may be of a hive that was started anew: ask once more.
-        if error.code is not ErrorCode.UNAUTHENTICATED:
+        # A token that ended, or is of a hive that was started anew, says nothing against the way.
+        ended = time.time() > self._expires_s - _TOKEN_LEFT_S_MIN
+        if not ended and error.code is not ErrorCode.UNAUTHENTICATED:
             self._retry_s = time.monotonic() + RETRY_S
         self._tell("relay")
 

@@ -261,7 +261,7 @@ class _Caller:
         call = Call(
             call_id="direct",
             operation=operation.name,
-            attempt_id=asked.path["attempt_id"],
+            attempt_id=asked.path.get("attempt_id", ""),
             body=msgspec.msgpack.encode(request),
             capability=self._bearer,
             time_left_ms=int(operation.deadline_s * 1000),
@@ -317,7 +317,7 @@ def _route(operation: Operation) -> Route[_Caller]:
     async def handle(caller: _Caller, asked: ApiRequest) -> ApiReply:
         if operation.changing:
             answer: bytes | Streamed = await caller.change(operation, asked)
-            attempt_id = asked.path["attempt_id"]
+            attempt_id = asked.path.get("attempt_id", "")
         else:
             token = caller.read(operation.role, asked.path.get("attempt_id"))
             attempt_id = token.attempt_id

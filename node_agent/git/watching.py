@@ -28,7 +28,7 @@ STEP_MS: Final = 100
 #: ... or after this, where something changes all the time.
 DEBOUNCE_MS: Final = 500
 #: Git holds `index.lock` while it switches branches; a lock older than this was left behind.
-LOCK_AGE_S_MAX: Final = 30.0
+LOCK_AGE_S_MAX: Final = 10.0
 #: More folders than this are looked at from time to time instead of watched.
 FOLDERS_MAX: Final = 20_000
 #: How often that is, where folders cannot be watched.

@@ -335,6 +335,35 @@ def test_a_token_of_another_generation(
     assert fresh.get(f"attempts/{attempt}/diff")["files"] == []
 
 
+def test_addresses_at_which_nobody_answers(
+    installation: Installation, repository: Path, viewer: Viewer
+) -> None:
+    """A node that cannot be reached straight is read through the hive; one that is away is not."""
+    node = installation.new_node("node1")
+    node.environment["SKEP_NODE_DIRECT_LISTEN"] = f"127.0.0.1:{free_port()}"
+    nobody = f"http://127.0.0.1:{free_port()},http://192.0.2.1:8701"
+    node.environment["SKEP_NODE_DIRECT_URLS"] = nobody
+    node.json("join", installation.hive.url, installation.join_token(), "--name", "node1")
+    node.json("checkout", "add", str(repository))
+    node.start()
+    installation.wait_project("project", "node1")
+    attempt = installation.run("project", "true", node)
+    installation.hive.wait_ended(attempt)
+    told: list[str] = []
+    ways = viewer.ways(attempt, told)
+    assert viewer.info(attempt)["direct_urls"] == nobody.split(",")
+    assert ways.get(f"attempts/{attempt}/diff")["files"] == []
+    assert told == ["relay"]
+    node.kill()
+    installation.hive.wait_node("node1", "offline")
+    told.clear()
+    ways = viewer.ways(attempt, told)
+    with pytest.raises(SkepError) as away:
+        ways.get(f"attempts/{attempt}/diff")
+    assert away.value.code is ErrorCode.NODE_OFFLINE
+    assert told == ["offline"]
+
+
 def lines_of(process: subprocess.Popen[Any]) -> Iterator[dict[str, Any]]:
     """The JSON lines a command prints, as they come."""
     assert process.stdout is not None
