@@ -1,7 +1,8 @@
 """The Unix socket that serves the node's API to the people of this machine.
 
 Owns who may speak: the user who runs the agent, and root, by the kernel's word; never a web page.
-Nothing is ever served on TCP.
+It is never served on TCP:
+`direct` is, and answers others.
 """
 
 import asyncio
