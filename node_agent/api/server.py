@@ -1,8 +1,7 @@
 """The Unix socket that serves the node's API to the people of this machine.
 
 Owns who may speak: the user who runs the agent, and root, by the kernel's word; never a web page.
-It is never served on TCP:
-`direct` is, and answers others.
+Never served on TCP: `direct` is, and answers others.
 """
 
 import asyncio
