@@ -6,9 +6,11 @@ an operation takes while a diff saturates that link.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -76,7 +78,7 @@ def _beside_nginx(folder: Path, rounds: int, *, quick: bool) -> list[figures.Fig
                 print("nginx cannot be had here: G13 to G15 are skipped", file=sys.stderr)
             results = asyncio.run(_rounds(stack, attempt, nginx, rounds, quick=quick))
     finally:
-        stack.stop()
+        _end(stack)
     return _figures(results)
 
 
@@ -172,7 +174,7 @@ def _over_a_slow_link(folder: Path, rounds: int, *, quick: bool) -> list[figures
         measured = [asyncio.run(_while_a_diff_passes(stack, attempt)) for _ in range(rounds)]
         logs = [_while_logs_pass(stack, attempt, quick=quick) for _ in range(rounds)]
     finally:
-        stack.stop()
+        _end(stack)
         link.close()
     return [
         figures.Figure(
@@ -330,6 +332,15 @@ def _running_attempt(stack: Stack, folder: Path) -> dict[str, Any]:
             return shown
         time.sleep(0.1)
     raise TimeoutError(f"the attempt does not run; see the logs in {folder}")
+
+
+def _end(stack: Stack) -> None:
+    """Stop the stack, and first what its node runs: programs outlive their agent."""
+    with contextlib.suppress(subprocess.CalledProcessError, KeyError):
+        for attempt in stack.node("attempts", "--status", "running")["items"]:
+            stack.node("attempt", "stop", attempt["id"])
+            stack.node("attempts", "wait", attempt["id"])
+    stack.stop()
 
 
 def _fill(worktree: Path, size: int) -> None:
