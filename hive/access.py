@@ -73,6 +73,8 @@ ROUTES: Final[dict[str, Requirement]] = {
     "GET /api/v1/attempts": _V,
     "GET /api/v1/attempts/{attempt}": _V,
     "GET /api/v1/attempts/{attempt}/stream-connection-info": _V,
+    # The handler itself asks for the operation's own role.
+    "POST /api/v1/attempts/{attempt}/direct-calls": _V,
     "POST /api/v1/attempts/{attempt}/backfill": _V,
     "GET /api/v1/executions": _V,
     "GET /api/v1/executions/{execution}": _V,

@@ -48,7 +48,9 @@ class HiveAwayError(SkepError):
 class HiveClient:
     """Speaks to one hive as one user. Not for several threads at a time."""
 
-    def __init__(self, url: str, token: str, ca: str | None = None) -> None:
+    def __init__(
+        self, url: str, token: str, ca: str | None = None, *, connect_s: float = _CONNECT_S_MAX
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise SkepError(
@@ -62,6 +64,8 @@ class HiveClient:
         self._port = parts.port
         self._path = parts.path.rstrip("/")
         self._token = token
+        self._connect_s = connect_s
+        self.ca = ca
         self._tls = _tls_context(ca) if parts.scheme == "https" else None
         self._kept: http.client.HTTPConnection | None = None
 
@@ -195,10 +199,10 @@ class HiveClient:
         connection: http.client.HTTPConnection
         if self._tls is not None:
             connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=_CONNECT_S_MAX, context=self._tls
+                self._host, self._port, timeout=self._connect_s, context=self._tls
             )
         else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_S_MAX)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._connect_s)
         try:
             connection.connect()
         except ssl.SSLCertVerificationError as error:

@@ -15,6 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import limits, tokens
+from protocol.credit import PartWindow
 from protocol.errors import ErrorCode, OperationError, operation_error
 from protocol.messages import (
     Call,
@@ -32,7 +33,7 @@ from protocol.operation_values import StreamHead
 from protocol.operations import OPERATIONS, Role
 
 #: Parts of one stream that may wait for their reader: the credit covers them all.
-_PARTS_WAITING_MAX = limits.PART_WINDOW_BYTES // 1024
+_PARTS_WAITING_MAX = limits.PART_WINDOW_BYTES_MAX // 1024
 
 
 class Connection(Protocol):
@@ -87,8 +88,8 @@ class NodeStream:
         self._registry = registry
         self._node_id = node_id
         self._pending = pending
-        self._taken = 0
-        self._told = limits.PART_WINDOW_BYTES
+        live = registry.state(node_id)
+        self._window = PartWindow(None if live is None else live.round_trip_ms)
         self._ended = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -102,10 +103,8 @@ class NodeStream:
                     raise operation_error(piece.error)
                 return
             yield piece.data
-            self._taken += len(piece.data)
-            total = self._taken + limits.PART_WINDOW_BYTES
-            if total - self._told >= limits.PART_WINDOW_BYTES // 2:
-                self._told = total
+            total = self._window.take(len(piece.data), time.monotonic())
+            if total is not None:
                 await self._registry.send(self._node_id, PartCredit(call_id=call_id, total=total))
 
     async def aclose(self) -> None:

@@ -245,6 +245,33 @@ class OperationProxy:
         task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(task)
 
+    async def record(self, intent: Intent, target: Target) -> None:
+        """Record a changing call that leaves by another way; its node tells what becomes of it.
+
+        Raises OperationError where the key is under way, another request's, or done.
+        """
+        if intent.key in self._under_way:
+            raise _in_progress(intent.key)
+        recorded = await self._records.begin(
+            key=intent.key,
+            body_hash=intent.body_hash,
+            operation=intent.operation,
+            target=target,
+            actor=intent.principal.name,
+            expected_head=intent.expected_head,
+        )
+        if recorded is None:
+            return
+        told = recorded.status == "failed" and recorded.error is None
+        if recorded.status == "done" or told or settled_reply(recorded, intent) is not None:
+            raise OperationError(
+                ErrorCode.CONFLICT,
+                "the request with this key is done",
+                hint=f"What it was answered: GET /api/v1/operations/{intent.key}.",
+                key=intent.key,
+            )
+        await self._records.send_again(intent.key, target.node_id)
+
     def _landed(self, key: str, task: asyncio.Task[bytes]) -> None:
         del self._under_way[key]
         if not task.cancelled():

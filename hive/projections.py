@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from protocol import entities
+from protocol.direct_urls import usable_direct_urls
 from protocol.ops import OpKind, decode_body
 from protocol.states import (
     TASK_AFTER,
@@ -146,6 +147,7 @@ def _of_node(body: entities.NodeState) -> Values:
         "version": body.version,
         "cores": body.cores,
         "memory_bytes": body.memory_bytes,
+        "direct_urls": _text(usable_direct_urls(body.direct_urls)),
     }
 
 

@@ -25,6 +25,7 @@ from hive.api.routes import add_routes
 from hive.backfill import Backfill
 from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
+from hive.direct_access import DirectAccess
 from hive.failure_limit import FailureLimit
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
@@ -90,14 +91,13 @@ class Hive:
             policy=IngestPolicy(nodes_may_create_projects=config.nodes_may_create_projects),
         )
         self.feed = LiveFeed(config.viewer_events_max)
-        self.registry = NodeRegistry(
-            Signer(
-                hive_id=row.hive_id,
-                key_id=signing.key_id,
-                key=signing.key,
-                generation=lambda: self.generation,
-            )
+        signer = Signer(
+            hive_id=row.hive_id,
+            key_id=signing.key_id,
+            key=signing.key,
+            generation=lambda: self.generation,
         )
+        self.registry = NodeRegistry(signer)
         self.backfill = Backfill(
             self.store,
             self.registry,
@@ -137,6 +137,7 @@ class Hive:
             backfill=self.backfill,
             proxy=self.proxy,
             deferred=self.deferred,
+            direct=DirectAccess(signer),
             tokens=TokenCache(self._authenticate, config.token_cached_s),
             enrol_failures=FailureLimit(config.enrol_failures_per_minute_max),
             url=config.url,

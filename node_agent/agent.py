@@ -13,6 +13,7 @@ from typing import Any
 
 from node_agent import config as node_config
 from node_agent import failpoints, own_log
+from node_agent.api.direct import DirectListener
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.routes import answer
 from node_agent.api.server import LocalApi
@@ -20,6 +21,8 @@ from node_agent.attempt_runner import AttemptRunner
 from node_agent.changes import Changes
 from node_agent.config import NodeConfig
 from node_agent.data_folder import DataFolderLock, socket_to_serve
+from node_agent.direct_exposure import direct_exposure
+from node_agent.elsewhere import Elsewhere
 from node_agent.executors import EXECUTORS
 from node_agent.forge.credentials import ForgeAccess
 from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
@@ -123,6 +126,8 @@ class Agent:
             safe_moved=self._upkeep.safe_moved,
         )
 
+        self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""
         stores = self._stores
@@ -138,9 +143,11 @@ class Agent:
             await self._dispatcher.settle_unsettled()
             closing.push_async_callback(self._dispatcher.close, within_s=self._config.drain_s)
             path = socket_to_serve(self._config)
+            closing.push_async_callback(self._elsewhere.close)
             api = LocalApi(path, self._answer)
             await api.start()
             closing.push_async_callback(api.close)
+            await self._open_direct(closing)
             # Whoever joined before the socket was there could not tell us.
             await self._enrolment_changed()
             name = name_of(self._config, self._record)
@@ -214,8 +221,25 @@ class Agent:
             self._stores.chunks.listen(lambda grew: changes.changed(grew.execution_id)),
         ]
 
+    async def _open_direct(self, closing: contextlib.AsyncExitStack) -> None:
+        """Serve direct connections, where the operator wants that."""
+        exposure = direct_exposure(self._config)
+        if exposure is None:
+            return
+        listener = DirectListener(
+            exposure,
+            node=self._local_node,
+            word=self._membership.hive,
+            origins=self._membership.page_origins,
+        )
+        await listener.start()
+        closing.push_async_callback(listener.close)
+
     async def _answer(self, method: str, path: str, asked: ApiRequest) -> ApiReply:
-        node = LocalNode(
+        return await answer(self._local_node(), method, path, asked)
+
+    def _local_node(self) -> LocalNode:
+        return LocalNode(
             config=self._config,
             record=lambda: self._record,
             name=name_of(self._config, self._record),
@@ -229,8 +253,8 @@ class Agent:
             link=self._membership.view,
             marks=self._membership.marks,
             enrolment_changed=self._enrolment_changed,
+            elsewhere=self._elsewhere,
         )
-        return await answer(node, method, path, asked)
 
 
 def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunContext:

@@ -16,6 +16,8 @@ _NOT_UTF_8: Final = "surrogates not allowed"
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "join": ("node_agent.commands.join:join", "Join a hive with a join token."),
     "leave": ("node_agent.commands.join:leave", "Leave the hive; the data stays."),
+    "login": ("node_agent.commands.login:login", "Sign in, to see other nodes' attempts here."),
+    "logout": ("node_agent.commands.login:logout", "Forget who signed in."),
     "run": ("node_agent.commands.run:run", "Run the node agent."),
     "status": ("node_agent.commands.status:status", "How this node stands."),
     "checkout": ("node_agent.commands.checkout:checkout", "Repositories this node works on."),

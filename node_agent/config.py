@@ -26,7 +26,7 @@ SLOTS_DEFAULT: Final = 2
 _FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
 _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Settings that are lists.
-_LISTS: Final = frozenset({"labels", "refuse", "github_hosts"})
+_LISTS: Final = frozenset({"labels", "refuse", "github_hosts", "direct_urls", "direct_origins"})
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -88,6 +88,40 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
     ] = 5.0
+    direct_listen: Annotated[
+        str,
+        Meta(
+            description="`HOST:PORT` at which clients with a token of the hive may read this node's"
+            " attempts straight. Empty: nowhere."
+        ),
+    ] = ""
+    direct_urls: Annotated[
+        list[str],
+        Meta(
+            description="Addresses the hive tells clients for that, as `https://HOST[:PORT]`."
+            " Unset: as `direct_listen` has it."
+        ),
+    ] = []
+    direct_tls_cert: Annotated[
+        Path | None, Meta(description="Certificate, with its chain, for `direct_listen`.")
+    ] = None
+    direct_tls_key: Annotated[
+        Path | None, Meta(description="Key of that certificate, without a passphrase.")
+    ] = None
+    direct_trusted_network: Annotated[
+        bool,
+        Meta(
+            description="Serve `direct_listen` without TLS beyond this machine: whoever is on that"
+            " network reads tokens, diffs and files."
+        ),
+    ] = False
+    direct_origins: Annotated[
+        list[str],
+        Meta(
+            description="Pages that may call `direct_listen`, as `https://HOST[:PORT]`; the joined"
+            " hive's own always may."
+        ),
+    ] = []
     runtime_dir: Annotated[
         Path | None,
         Meta(description="Where the local socket goes when the data folder's path is too long."),

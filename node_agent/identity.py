@@ -58,6 +58,14 @@ class HiveIdentity:
     keys: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, kw_only=True)
+class HiveWord:
+    """What a token of the hive is judged by that did not come over the link: also its clock."""
+
+    hive: HiveIdentity
+    now_s: float
+
+
 @dataclass(frozen=True)
 class NodeIdentity:
     """This node, in this process. `instance` is drawn anew at each start."""

@@ -117,7 +117,7 @@ class _PartWindow:
     """How many bytes of one streamed reply may be on their way."""
 
     def __init__(self) -> None:
-        self.total = limits.PART_WINDOW_BYTES
+        self.total = limits.PART_WINDOW_BYTES_FIRST
         self.sent = 0
         self._granted = asyncio.Event()
 

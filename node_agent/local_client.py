@@ -8,7 +8,7 @@ import http.client
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -23,6 +23,7 @@ _STARTING_S_MAX: Final = 10.0
 _RETRY_S: Final = 0.1
 _ANSWER_S_MAX: Final = 130.0
 _PIECE_BYTES: Final = 64 * 1024
+_WAY_HEADER: Final = "Skep-Way"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -51,8 +52,10 @@ class _ErrorReply(msgspec.Struct, frozen=True):
 class LocalClient:
     """Asks the node of one data folder, whether its agent runs or not."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, told: Callable[[str], None] = lambda _: None) -> None:
         self._config = config
+        #: Hears which way an answer of another node came: `direct` or `relay`.
+        self._told = told
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """Return the JSON of a GET."""
@@ -104,7 +107,7 @@ class LocalClient:
                     continue
                 return
             headers = _headers(key, expected_head)
-            yield from _ask_agent(connection, method, target, body, headers)
+            yield from _ask_agent(connection, method, target, body, headers, self._told)
             return
 
     def running(self) -> bool:
@@ -139,7 +142,12 @@ def _headers(key: str | None, expected_head: str | None) -> dict[str, str]:
 
 
 def _ask_agent(
-    connection: _UnixConnection, method: str, target: str, body: bytes, headers: dict[str, str]
+    connection: _UnixConnection,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: dict[str, str],
+    told: Callable[[str], None],
 ) -> Iterator[bytes]:
     key = headers.get("Idempotency-Key")
     try:
@@ -147,6 +155,8 @@ def _ask_agent(
         reply = connection.getresponse()
         if reply.status >= 400:
             _raise_answered(reply.status, reply.read(1024 * 1024))
+        if way := reply.getheader(_WAY_HEADER):
+            told(way)
         while piece := reply.read1(_PIECE_BYTES):
             yield piece
         if reply.length:

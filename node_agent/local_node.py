@@ -9,6 +9,7 @@ from typing import Final
 
 from node_agent.changes import Changes
 from node_agent.config import NodeConfig
+from node_agent.elsewhere import Elsewhere
 from node_agent.identity import NodeRecord
 from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.store.contract import ChunkStore, JournalStore
@@ -37,6 +38,8 @@ class LocalNode:
     #: How far the hive is with each epoch, where someone knows better than the store.
     marks: Callable[[], Awaitable[dict[int, int]]] | None = None
     enrolment_changed: Callable[[], Awaitable[None]] | None = None
+    #: Where attempts of other nodes are asked for.
+    elsewhere: Elsewhere | None = None
 
     async def hive_marks(self) -> dict[int, int]:
         """Return how far the hive is with each epoch."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from node_agent.changes import Changes
 from node_agent.config import NodeConfig
-from node_agent.identity import Enrolment, NodeIdentity, NodeRecord, read_record
+from node_agent.identity import Enrolment, HiveWord, NodeIdentity, NodeRecord, read_record
 from node_agent.join import tls_context
 from node_agent.link_calls import Dispatcher
 from node_agent.link_session import Sources
@@ -105,6 +105,16 @@ class Membership:
             hint="" if state.connected else state.hint,
             next_dial_ms=None if state.connected else state.next_dial_ms,
         )
+
+    def hive(self) -> HiveWord | None:
+        """Return what the joined hive's tokens are judged by; None where there is none."""
+        uplink = self._uplink
+        return None if uplink is None else HiveWord(hive=uplink.hive, now_s=uplink.hive_now_s())
+
+    def page_origins(self) -> set[str]:
+        """Return the pages that may call this node's own listener."""
+        joined = [] if self.enrolment is None else [self.enrolment.url]
+        return {*self._config.direct_origins, *joined}
 
     async def marks(self) -> dict[int, int]:
         """Return how far the hive is with each epoch, as of its last word."""

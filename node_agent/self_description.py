@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from node_agent.config import SLOTS_DEFAULT, NodeConfig, host_name
+from node_agent.direct_exposure import direct_exposure
 from node_agent.identity import NodeRecord
 from protocol.entities import NodeState
 
@@ -33,6 +34,7 @@ def version() -> str:
 
 def node_state(config: NodeConfig, record: NodeRecord, executors: Sequence[str]) -> NodeState:
     """Return what the hive is told of this node."""
+    direct = direct_exposure(config)
     return NodeState(
         id=record.node_id,
         name=name_of(config, record),
@@ -44,4 +46,5 @@ def node_state(config: NodeConfig, record: NodeRecord, executors: Sequence[str])
         labels=list(config.labels),
         cores=os.cpu_count() or 0,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        direct_urls=[] if direct is None else direct.urls,
     )

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from node_agent.identity import NodeIdentity
+from node_agent.identity import HiveIdentity, NodeIdentity
 from node_agent.link_session import Hooks, LinkSession, Sources
 from node_agent.reconnect import Backoff
 from node_agent.refused_ops import RefusedOps
@@ -108,6 +108,19 @@ class Uplink:
         self._hurry = asyncio.Event()
         self._forks: list[Fork] = []
         self._detached: set[asyncio.Task[None]] = set()
+        self._keys = dict(dial.keys)
+        self._clock_ahead_ms = 0
+
+    # --- asked by the rest of the agent -------------------------------------------------------
+
+    @property
+    def hive(self) -> HiveIdentity:
+        """What the hive's tokens are judged by, as of its last word."""
+        return HiveIdentity(self._dial.hive_id, self.state.generation, self._keys)
+
+    def hive_now_s(self) -> float:
+        """Return the hive's clock, as it was when the last link began."""
+        return (_now_ms() + self._clock_ahead_ms) / 1000
 
     # --- told by the rest of the agent --------------------------------------------------------
 
@@ -246,6 +259,8 @@ class Uplink:
     # --- events of the link -------------------------------------------------------------------
 
     def _accepted(self, welcome: Welcome) -> None:
+        self._keys.update(welcome.keys)
+        self._clock_ahead_ms = welcome.hive_time_ms - _now_ms()
         self.state = UplinkState(
             connected=True,
             since_ms=_now_ms(),

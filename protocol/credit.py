@@ -1,4 +1,4 @@
-"""Flow control of logs and fetched history: how many bytes a node may send, and why that many.
+"""Flow control of logs, fetched history and streamed replies: how many bytes may be on their way.
 
 A credit is a running total for one link: all bytes received and settled, plus a window. The node
 may begin a chunk while any credit is left, so a chunk larger than what is left never starves.
@@ -90,3 +90,37 @@ class CreditGranted:
         """Return the total for a welcome or a heartbeat's reply."""
         self.told = max(self.told, self.total)
         return self.told
+
+
+class PartWindow:
+    """The hive's side of one streamed reply: what its reader took, and what may come.
+
+    A control frame of the node waits behind what is on its way. So no more of a reply is, than the
+    link carries in `PART_DELAY_MS` beyond its own round trip.
+    """
+
+    def __init__(self, round_trip_ms: float | None = None) -> None:
+        within_ms = min(round_trip_ms or 0.0, limits.CONTROL_ROUND_TRIP_MS_MAX)
+        self._within_s = (within_ms + limits.PART_DELAY_MS) / 1000
+        self.window = limits.PART_WINDOW_BYTES_FIRST
+        self.told = self.window
+        self.taken = 0
+        self._measured: tuple[float, int] | None = None
+
+    def take(self, nbytes: int, now_s: float) -> int | None:
+        """Account for bytes the reader took; return the total the node may send, where worth it."""
+        self.taken += nbytes
+        if self.taken + self.window - self.told < self.window // 2:
+            return None
+        if self._measured is not None:
+            self._fit(now_s - self._measured[0], self.taken - self._measured[1])
+        self._measured = (now_s, self.taken)
+        # After a shrinking less is granted, never taken back.
+        self.told = max(self.told, self.taken + self.window)
+        return self.told
+
+    def _fit(self, passed_s: float, nbytes: int) -> None:
+        carried = nbytes * self._within_s / passed_s if passed_s > 0 else float("inf")
+        self.window = int(
+            min(limits.PART_WINDOW_BYTES_MAX, max(limits.PART_WINDOW_BYTES_FIRST, carried))
+        )

@@ -24,6 +24,8 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     labels: list[str] = []
     cores: int = 0
     memory_bytes: int = 0
+    #: Where clients may reach this node straight, without the hive between.
+    direct_urls: list[str] = []
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True):

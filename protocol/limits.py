@@ -66,8 +66,11 @@ CREDIT_WINDOW_BYTES_MAX: Final = 256 * KIB
 CREDIT_WINDOW_BYTES_FAST_MAX: Final = 1 * MIB
 CONTROL_ROUND_TRIP_MS_MAX: Final = 150
 FAST_ROUND_TRIP_MS_MAX: Final = 30
-#: Bytes of a streamed reply that may be on their way to a reader that has not taken them.
-PART_WINDOW_BYTES: Final = 256 * KIB
+#: Bytes of a streamed reply that may be on their way to a reader that has not taken them: first,
+#: and on a link that carries them within `PART_DELAY_MS`; what a control frame may wait behind.
+PART_WINDOW_BYTES_FIRST: Final = 64 * KIB
+PART_WINDOW_BYTES_MAX: Final = 256 * KIB
+PART_DELAY_MS: Final = 60
 
 # --- time ---------------------------------------------------------------------------------------
 #: A link that says nothing for this long is asked.

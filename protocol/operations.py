@@ -63,6 +63,7 @@ from protocol.work_requests import (
     BranchStatusReply,
     BranchStatusRequest,
     DiffRequest,
+    FollowDiffRequest,
     ListFilesReply,
     ListFilesRequest,
     LogRequest,
@@ -99,6 +100,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float = 30.0
     #: It changes git, and is refused where the head is not `expected_head`, if that is given.
     takes_head: bool = False
+    #: The streamed reply has no end of its own: each piece of it goes at once.
+    live: bool = False
 
     @property
     def streamed(self) -> bool:
@@ -296,6 +299,20 @@ _ROWS: Final = (
         summary="What the attempt changed",
         errors=(_E.TOO_LARGE, _E.GIT_FAILED),
         deadline_s=120.0,
+    ),
+    Operation(
+        name="follow_diff",
+        request=FollowDiffRequest,
+        reply=StreamHead,
+        changing=False,
+        role=Role.VIEWER,
+        method="GET",
+        path="diff/stream",
+        command="follow-diff",
+        summary="What the attempt changed, then each change as it happens",
+        errors=(_E.TOO_LARGE, _E.GIT_FAILED, _E.SLOW_DOWN),
+        deadline_s=120.0,
+        live=True,
     ),
     Operation(
         name="commits",

@@ -107,9 +107,7 @@ def mint_capability(capability: Capability, *, key: Ed25519PrivateKey, key_id: s
         "bh": capability.body_hash,
         "gen": capability.generation,
     }
-    return jwt.encode(
-        claims, key, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": _CAPABILITY_TYPE}
-    )
+    return signed_token(claims, kind=_CAPABILITY_TYPE, key=key, key_id=key_id)
 
 
 def check_capability(
@@ -129,7 +127,9 @@ def check_capability(
     `now_s` is the hive's clock as the node reckons it from `welcome`. The caller keeps the `jti`s
     of unexpired capabilities and refuses a second use.
     """
-    claims = _verified_claims(token, keys, hive_id, node_id)
+    claims = verified_claims(
+        token, keys, hive_id, node_id, kind=_CAPABILITY_TYPE, what="capability"
+    )
     try:
         capability = msgspec.convert(
             {
@@ -149,30 +149,41 @@ def check_capability(
             Capability,
         )
     except KeyError as missing:
-        raise _refused(f"the capability lacks {missing}") from missing
+        raise refused(f"the capability lacks {missing}") from missing
     except msgspec.ValidationError as error:
-        raise _refused("a claim of the capability is not what it should be") from error
+        raise refused("a claim of the capability is not what it should be") from error
     if capability.expires_at_s + limits.TOKEN_LEEWAY_S < now_s:
-        raise _refused("the capability has expired")
+        raise refused("the capability has expired")
     if capability.issued_at_s - limits.TOKEN_LEEWAY_S > now_s:
-        raise _refused("the capability is not valid yet")
+        raise refused("the capability is not valid yet")
     if capability.generation != generation:
-        raise _refused("the capability is of another generation of the hive")
+        raise refused("the capability is of another generation of the hive")
     if capability.operation != operation or capability.attempt_id != attempt_id:
-        raise _refused("the capability is for another operation")
+        raise refused("the capability is for another operation")
     if capability.body_hash != body_hash(body):
-        raise _refused("the capability is for another body")
+        raise refused("the capability is for another body")
     return capability
 
 
-def _verified_claims(
-    token: str, keys: Mapping[str, bytes], hive_id: str, node_id: str
+def signed_token(
+    claims: Mapping[str, Any], *, kind: str, key: Ed25519PrivateKey, key_id: str
+) -> str:
+    """Sign claims as a JWT of one kind, which keeps it from passing for another."""
+    return jwt.encode(dict(claims), key, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": kind})
+
+
+def verified_claims(
+    token: str, keys: Mapping[str, bytes], hive_id: str, node_id: str, *, kind: str, what: str
 ) -> dict[str, Any]:
+    """Return the claims of a token of this kind, by this hive, for this node. Times are not judged.
+
+    Raises RemoteProtocolError; `what` is what people call the token.
+    """
     try:
         header = jwt.get_unverified_header(token)
         public_key = keys[header["kid"]]
-        if header.get("typ") != _CAPABILITY_TYPE:
-            raise _refused("the token is not a capability")
+        if header.get("typ") != kind:
+            raise refused(f"the token is not a {what}")
         claims: dict[str, Any] = jwt.decode(
             token,
             Ed25519PublicKey.from_public_bytes(public_key),
@@ -187,10 +198,11 @@ def _verified_claims(
                 "require": ["iss", "aud", "sub", "jti", "iat", "exp"],
             },
         )
-    except (jwt.InvalidTokenError, KeyError, ValueError) as error:
-        raise _refused("the capability does not verify") from error
+    except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
+        raise refused(f"the {what} does not verify") from error
     return claims
 
 
-def _refused(reason: str) -> RemoteProtocolError:
+def refused(reason: str) -> RemoteProtocolError:
+    """Return the error of a token that allows nothing."""
     return RemoteProtocolError(ErrorCode.FORBIDDEN, reason)

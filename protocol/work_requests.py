@@ -50,6 +50,56 @@ class DiffRequest(Request, frozen=True):
     stat: bool = False
 
 
+class FollowDiffRequest(Request, frozen=True):
+    """The attempt's changes, and then each change of them, as newline-delimited JSON.
+
+    With the `cursor` of the last update a client has, nothing is told again that it has: see
+    `DiffUpdate`.
+    """
+
+    against: str = "target"
+    context: int = 3
+    path: str | None = None
+    cursor: str | None = None
+
+
+class FileDiff(msgspec.Struct, frozen=True, kw_only=True):
+    """One changed file.
+
+    `kind` is added, modified, deleted, renamed, copied, type_changed or mode. Counts are 0 for a
+    binary file. `patch` is None where only counts were asked for, and where it is `too_large`.
+    Modes are git's, such as 100644, 120000 for a link, 160000 for a submodule, 000000 for none.
+    """
+
+    path: str
+    old_path: str | None
+    kind: str
+    additions: int
+    deletions: int
+    binary: bool
+    patch: str | None
+    too_large: bool
+    old_mode: str
+    new_mode: str
+
+
+class DiffUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `follow_diff`. A client that has the update before it applies it to that.
+
+    `whole`: what came before is to be forgotten, `changed` is all there is. `cursor` names the
+    state after it, and stands last: an update that broke off is none. An empty line is a sign of
+    life.
+    """
+
+    base: str
+    head: str | None
+    source: str
+    whole: bool
+    changed: list[FileDiff]
+    removed: list[str]
+    cursor: str
+
+
 class ListFilesRequest(Request, frozen=True):
     """One page of a folder of the worktree; `path` is relative, empty for the top."""
 

@@ -38,6 +38,7 @@ LINES_MAX = 600
 PROTOCOL_EXTRAS = {
     "protocol.log_chunks": {"zstandard"},
     "protocol.tokens": {"cryptography", "jwt"},
+    "protocol.stream_tokens": {"cryptography"},
 }
 # Clocks, randomness, files, sockets, processes, loops and logs belong to the shells around it.
 IMPURE = (

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from hive.api import replies
-from hive.api.context import CONTEXT, HiveContext, url_of
+from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import query_of
 from hive.api.middleware import json_response
 from hive.api.paging import PageQuery, pack, unpack
@@ -278,37 +278,3 @@ async def backfill(request: web.Request) -> web.Response:
     attempt_id = await attempt_id_of(context, request.match_info["attempt"])
     await context.backfill.fetch(attempt_id)
     return json_response(await shown_attempt(context, attempt_id), status=202)
-
-
-async def connection_info(request: web.Request) -> web.Response:
-    """Tell where an attempt's streams are to be had: at the hive's relay."""
-    context = request.app[CONTEXT]
-    attempt_id = await attempt_id_of(context, request.match_info["attempt"])
-    return json_response(await _connection(request, attempt_id))
-
-
-async def task_connection_info(request: web.Request) -> web.Response:
-    """Tell where the streams of a task's newest attempt are to be had."""
-    context = request.app[CONTEXT]
-    task_id = await context.database.read(resolve, "task", request.match_info["task"])
-    newest = await context.database.read(attempts.newest_attempt, task_id)
-    if newest is None:
-        raise OperationError(
-            ErrorCode.NOT_FOUND, "the task has no attempt yet", hint="hive tasks run starts one."
-        )
-    return json_response(await _connection(request, newest.id))
-
-
-async def _connection(request: web.Request, attempt_id: str) -> replies.StreamConnection:
-    shown = await shown_attempt(request.app[CONTEXT], attempt_id)
-    # Nodes serve nobody but the hive's link yet: every stream goes through the relay, by the
-    # caller's own token.
-    return replies.StreamConnection(
-        attempt_id=attempt_id,
-        node_id=shown.node_id,
-        direct_urls=[],
-        relay_url=f"{url_of(request)}/api/v1/attempts/{attempt_id}",
-        token=None,
-        expires_at_ms=None,
-        reachable=shown.reachable,
-    )

@@ -14,6 +14,7 @@ from hive.api.middleware import TokenCache
 from hive.backfill import Backfill
 from hive.config import HiveConfig
 from hive.deferred_operations import DeferredOperations
+from hive.direct_access import DirectAccess
 from hive.failure_limit import FailureLimit
 from hive.live_feed import LiveFeed
 from hive.node_registry import NodeRegistry
@@ -45,6 +46,7 @@ class HiveContext:
     backfill: Backfill
     proxy: OperationProxy
     deferred: DeferredOperations
+    direct: DirectAccess
     tokens: TokenCache
     enrol_failures: FailureLimit
     #: The address to tell others; known once the port is.

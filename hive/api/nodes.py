@@ -81,6 +81,7 @@ def node_reply(context: HiveContext, row: NodeRow) -> replies.Node:
         arch=row.arch,
         cores=row.cores,
         memory_bytes=row.memory_bytes,
+        direct_urls=row.direct_urls,
         joined_at_ms=row.joined_at_ms,
         online_since_ms=live.since_ms if live is not None else None,
         round_trip_ms=live.round_trip_ms if live is not None else None,

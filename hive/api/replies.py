@@ -94,6 +94,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     arch: str
     cores: int
     memory_bytes: int
+    direct_urls: list[str]
     joined_at_ms: int
     online_since_ms: int | None = None
     round_trip_ms: float | None = None
@@ -290,15 +291,30 @@ class LogPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an attempt's streams are to be had."""
+    """Where an attempt's streams are to be had: below each of the addresses, by the same paths.
+
+    `direct_urls` take `token`, which only reads, until it expires; `relay_url` takes the caller's
+    own.
+    """
 
     attempt_id: str
     node_id: str
     direct_urls: list[str]
     relay_url: str
-    token: str | None
-    expires_at_ms: int | None
+    token: str
+    expires_at_ms: int
     reachable: bool
+
+
+class DirectCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What one changing call takes at a node's own address: this token and this key, once."""
+
+    attempt_id: str
+    node_id: str
+    direct_urls: list[str]
+    token: str
+    expires_at_ms: int
+    idempotency_key: str
 
 
 # --- the hive's own records -----------------------------------------------------------------------

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from hive.api import (
     attempts,
+    direct,
     enrol,
     events,
     executions,
@@ -69,9 +70,18 @@ def _own_routes() -> list[Route]:
         Route(
             "GET",
             f"{_V1}/attempts/{{attempt}}/stream-connection-info",
-            attempts.connection_info,
+            direct.connection_info,
             "Where its streams are to be had",
             reply=r.StreamConnection,
+        ),
+        Route(
+            "POST",
+            f"{_V1}/attempts/{{attempt}}/direct-calls",
+            direct.direct_call,
+            "Have one changing call go straight to the node",
+            body=direct.DirectCall,
+            reply=r.DirectCall,
+            status=201,
         ),
         Route(
             "POST",
@@ -290,7 +300,7 @@ def _catalog_routes() -> list[Route]:
         Route(
             "GET",
             f"{task}/stream-connection-info",
-            attempts.task_connection_info,
+            direct.task_connection_info,
             "Where the streams of its newest attempt are to be had",
             reply=r.StreamConnection,
         ),

@@ -63,6 +63,10 @@ def _sub_command(operation: Operation) -> click.Command:
         function = click.argument(name, metavar=name.upper())(function)
     if "path" in fields and operation.name not in {"diff", "compare"}:
         function = click.argument("path_argument", metavar="[PATH]", required=False)(function)
+    if operation.name == "diff":
+        function = click.option(
+            "-f", "--follow", is_flag=True, help="Go on as it changes; with --json a line each."
+        )(function)
     if operation.changing:
         function = click.option(
             "--idempotency-key",
@@ -126,7 +130,11 @@ def _call(
     key = given.pop("key", None)
     head = given.pop("expected_head", None)
     asked_when, expires_in = given.pop("when", None), given.pop("expires_in", None)
+    follow = given.pop("follow", False)
     fields = {name: value for name, value in given_only(**given).items() if value != ()}
+    if follow or operation.live:
+        _follow_diff(hive, terminal, attempt, fields)
+        return
     if operation.name == "log":
         _print_log(hive, terminal, attempt, fields)
         return
@@ -165,6 +173,17 @@ def _call(
             terminal.show(reply, operations.render_one)
             return
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
+
+
+def _follow_diff(
+    hive: HiveClient, terminal: Terminal, attempt: str, fields: dict[str, Any]
+) -> None:
+    from hive.commands.live_diff import follow_diff
+
+    if fields.pop("stat", None):
+        raise click.UsageError("--stat is not for --follow.")
+    shown = hive.get(f"attempts/{path_of(attempt)}")
+    follow_diff(hive, terminal, shown["id"], fields, _render_diff)
 
 
 def _print_file(terminal: Terminal, path: str, pieces: Iterable[bytes]) -> None:

@@ -104,6 +104,7 @@ def logs(
 ) -> None:
     """Print what an attempt printed."""
     from hive.commands.following import LogReader, Printer
+    from hive.ways import Ways
 
     shown = hive.get(f"attempts/{path_of(attempt)}")
     reader = LogReader(
@@ -113,6 +114,7 @@ def logs(
         after=after,
         execution=execution,
         grep=grep,
+        ways=Ways(hive, shown["id"], lambda way: terminal.note(f"[{way}]")) if follow else None,
     )
     reader.run(follow=follow)
 

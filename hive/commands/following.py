@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from hive.client import HiveClient, path_of
+from hive.ways import Ways
 from protocol.errors import ErrorCode, SkepError
 
 PAGE_ENTRIES: Final = 5000
@@ -104,9 +105,13 @@ class LogReader:
         after: int = 0,
         execution: str | None = None,
         grep: str | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self._hive = hive
+        #: Where pages are followed: straight from the node where that can be reached.
+        self._ways = ways
         self._attempt_id = attempt_id
+        self._path = f"attempts/{path_of(attempt_id)}"
         self._printer = printer
         self._after = after
         self._wanted = execution
@@ -151,6 +156,13 @@ class LogReader:
     def _wakes(self) -> Iterator[None]:
         """Yield when there may be something new; raises HiveAwayError where the stream breaks."""
         looked = 0.0
+        version = None
+        while self._ways is not None and self._ways.is_direct():
+            yield
+            if not self._is_read_at_node():
+                # Nothing is printed just now: the node says when the attempt is another.
+                shown = self._ways.get_direct(self._path, version=version, wait_ms=_NODE_WAIT_MS)
+                version = shown and shown["version"]
         for event in self._hive.events(f"attempt:{self._attempt_id}"):
             # The first sign of life: the stream is open, so nothing from here on is missed.
             if event is not None or time.monotonic() - looked > _LOOK_AGAIN_S:
@@ -158,7 +170,7 @@ class LogReader:
                 looked = time.monotonic()
 
     def _look(self) -> None:
-        attempt = self._hive.get(f"attempts/{path_of(self._attempt_id)}")
+        attempt = (self._ways or self._hive).get(self._path)
         self._attempt = attempt
         self._ended = attempt["phase"] == "ended"
         for execution in attempt["executions"]:
@@ -277,7 +289,7 @@ class LogReader:
     def _page(
         self, log: _Log, after: int, limit: int, *, wait_ms: int | None = None
     ) -> dict[str, Any]:
-        page: dict[str, Any] = self._hive.get(
+        page: dict[str, Any] = (self._ways or self._hive).get(
             f"executions/{path_of(log.execution['id'])}/log",
             after=after,
             limit=limit,

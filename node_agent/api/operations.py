@@ -22,7 +22,7 @@ def handler_of(operation: Operation) -> Handler:
     """Return the handler of an operation's route."""
 
     async def handle(node: LocalNode, asked: ApiRequest) -> ApiReply:
-        request = _request(operation, asked)
+        request = request_of(operation, asked)
         named = asked.path.get("attempt_id")
         asking = Asking(
             operation=operation,
@@ -40,12 +40,13 @@ def handler_of(operation: Operation) -> Handler:
                 media_type=answer.head.media_type,
                 headers=answer.head.headers,
             )
-        return await _whole(node, operation, answer)
+        return await whole_answer(node, operation, answer)
 
     return handle
 
 
-async def _whole(node: LocalNode, operation: Operation, answer: bytes) -> ApiReply:
+async def whole_answer(node: LocalNode, operation: Operation, answer: bytes) -> ApiReply:
+    """Return an operation's reply, of msgpack, as the API shows it."""
     reply = msgspec.msgpack.decode(answer, type=operation.reply)
     if isinstance(reply, AttemptReply):
         # As it stands by now, with its executions.
@@ -55,7 +56,7 @@ async def _whole(node: LocalNode, operation: Operation, answer: bytes) -> ApiRep
     return reply_json(reply)
 
 
-def _request(operation: Operation, asked: ApiRequest) -> Request:
+def request_of(operation: Operation, asked: ApiRequest) -> Request:
     """Return the request: fields of the path, and of the body or the query."""
     fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
     named: dict[str, Any] = {name: text for name, text in asked.path.items() if name in fields}

@@ -1,13 +1,16 @@
 """The node's API on one screen. Paths below `/api/v1/`; see `docs` for their bodies."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from node_agent.api import attempts, checkouts, status
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
-from node_agent.api.router import Route, find_route
+from node_agent.api.router import PREFIX, Route, find_route
 from node_agent.local_node import LocalNode
+from node_agent.store import attempts as stored
+from node_agent.store.errors import NotStored
 from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS, Operation
 
@@ -16,8 +19,8 @@ def _operation_route(operation: Operation) -> Route[LocalNode]:
     path = operation.path.replace("{path}", "{path:rest}")
     if not path.startswith(("tasks/", "executions/", "requests/")):
         path = f"attempts/{{attempt_id}}/{path}"
-    # What changes something needs the agent, which is to carry it on.
-    alone = not operation.changing
+    # What changes something needs the agent, which is to carry it on; so does what never ends.
+    alone = not (operation.changing or operation.live)
     return Route(operation.method, path, handler_of(operation), alone=alone)
 
 
@@ -40,16 +43,43 @@ async def answer(node: LocalNode, method: str, path: str, asked: ApiRequest) -> 
     """Answer a request of the node's operator. Raises SkepError."""
     route, names = find_route(ROUTES, method, path)
     if not route.alone and not node.running:
-        raise OperationError(
-            ErrorCode.NODE_OFFLINE,
-            "the node agent is not running",
-            hint=f"Start it with: node-agent run --data {node.config.data_dir}",
-        )
+        raise _not_running(node)
     query = dict(asked.query)
     if not node.running:
         # With no agent nothing changes, and whoever waits would keep one from starting.
         query.pop("wait_ms", None)
+    if await _is_elsewhere(node, route, names, query):
+        if node.elsewhere is None:
+            raise _not_running(node)
+        return await node.elsewhere.ask(method, path.removeprefix(PREFIX), asked)
     return await route.handler(node, replace(asked, path=names, query=query))
+
+
+def _not_running(node: LocalNode) -> OperationError:
+    return OperationError(
+        ErrorCode.NODE_OFFLINE,
+        "the node agent is not running",
+        hint=f"Start it with: node-agent run --data {node.config.data_dir}",
+    )
+
+
+async def _is_elsewhere(
+    node: LocalNode, route: Route[LocalNode], names: Mapping[str, str], query: dict[str, str]
+) -> bool:
+    """Whether this is of another node, and someone is signed in who may ask about it."""
+    if route.handler is attempts.list_attempts:
+        return query.pop("all", "") not in {"", "0"}
+    if node.elsewhere is None or not node.elsewhere.signed_in():
+        return False
+    if "execution_id" in names:
+        return await node.database.read(stored.find_execution, names["execution_id"]) is None
+    if "attempt_id" not in names:
+        return False
+    try:
+        await node.database.read(stored.resolve, names["attempt_id"])
+    except NotStored:
+        return True
+    return False
 
 
 def writes(method: str, path: str) -> bool:

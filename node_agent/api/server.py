@@ -1,7 +1,7 @@
 """The Unix socket that serves the node's API to the people of this machine.
 
 Owns who may speak: the user who runs the agent, and root, by the kernel's word; never a web page.
-Nothing is ever served on TCP.
+Never served on TCP: `direct` is, and answers others.
 """
 
 import asyncio
@@ -94,19 +94,24 @@ class LocalApi:
                 )
             )
         failpoint("node.api.before_reply")
-        if reply.pieces is None:
-            return web.Response(
-                status=reply.status,
-                body=reply.body,
-                content_type=reply.media_type.partition(";")[0],
-                headers=reply.headers,
-            )
-        return await _stream(request, reply)
+        return await send_reply(request, reply)
 
 
 async def _some_rounds() -> None:
     for _ in range(_CLOSING_ROUNDS):
         await asyncio.sleep(0)
+
+
+async def send_reply(request: web.Request, reply: ApiReply) -> web.StreamResponse:
+    """Send a reply, whole or as it comes."""
+    if reply.pieces is None:
+        return web.Response(
+            status=reply.status,
+            body=reply.body,
+            content_type=reply.media_type.partition(";")[0],
+            headers=reply.headers,
+        )
+    return await _stream(request, reply)
 
 
 async def _stream(request: web.Request, reply: ApiReply) -> web.StreamResponse:

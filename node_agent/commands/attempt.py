@@ -150,7 +150,28 @@ def _show_diff(invocation: Invocation, pieces: Any) -> None:
     diff = msgspec.json.decode(b"".join(pieces))
     for one in diff.get("commits", []):
         invocation.say(f"[yellow]{one['id'][:12]}[/] {plain(one['subject'])}")
-    for file in diff["files"]:
+    _draw_files(invocation, diff["files"])
+
+
+def _show_updates(invocation: Invocation, pieces: Any) -> None:
+    """Draw each update as it comes; with --json a line each."""
+    waiting = b""
+    for piece in pieces:
+        *lines, waiting = (waiting + piece).split(b"\n")
+        for line in filter(None, lines):
+            if invocation.as_json:
+                sys.stdout.buffer.write(line + b"\n")
+                sys.stdout.buffer.flush()
+                continue
+            update = msgspec.json.decode(line)
+            if update["whole"] or update["changed"]:
+                _draw_files(invocation, update["changed"])
+            for path in update["removed"]:
+                invocation.say(f"{plain(path)} [dim]unchanged again[/]")
+
+
+def _draw_files(invocation: Invocation, files: list[dict[str, Any]]) -> None:
+    for file in files:
         old = f"{plain(file['old_path'])} → " if file.get("old_path") else ""
         counts = f"[green]+{file['additions'] or 0}[/] [red]-{file['deletions'] or 0}[/]"
         if file["binary"]:
@@ -160,7 +181,7 @@ def _show_diff(invocation: Invocation, pieces: Any) -> None:
             invocation.say(_patch_line(line))
         if file.get("too_large"):
             invocation.say("[dim]  the patch is too large to show[/]")
-    if not diff["files"]:
+    if not files:
         invocation.say("[dim]No changes.[/]")
 
 
@@ -341,6 +362,7 @@ def _show_any(invocation: Invocation, answer: Any) -> None:
 _STREAMED: Final[dict[str, Callable[[Invocation, Any], None]]] = {
     "diff": _show_diff,
     "compare": _show_diff,
+    "follow_diff": _show_updates,
 }
 _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
     name: {

@@ -27,20 +27,28 @@ _NO_END_MS: Final = 253_402_300_799_000
 @click.option("--status", help="Only attempts in this phase or with this outcome.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @click.option("--after", help="Go on behind a list's `next`.")
+@click.option("--all", "everywhere", is_flag=True, help="Also those of other nodes; see login.")
 @click.pass_context
 @node_command
 def attempts(
-    invocation: Invocation, ctx: click.Context, status: str | None, limit: int, after: str | None
+    invocation: Invocation,
+    ctx: click.Context,
+    status: str | None,
+    limit: int,
+    after: str | None,
+    everywhere: bool,
 ) -> None:
-    """Attempts of this node, newest first."""
+    """Attempts of this node, newest first; with --all, of all nodes of the hive."""
     if ctx.invoked_subcommand is not None:
         return
     query = {"status": status, "limit": limit, "cursor": after}
+    if everywhere:
+        query["all"] = "1"
     answer = invocation.client.get("attempts", query)
 
     def show(page: dict[str, Any]) -> None:
         invocation.table(
-            ["Attempt", "Task", "Project", "Status", "Branch", "Begun"],
+            ["Attempt", "Task", "Node" if everywhere else "Project", "Status", "Branch", "Begun"],
             [_row(one) for one in page["items"]],
             empty="No attempts. Start one: node-agent start --project P --title T --command C",
         )
@@ -95,7 +103,8 @@ def show_attempt(invocation: Invocation, one: dict[str, Any]) -> None:
         [
             ("Attempt", f"[bold]{one['id'][-8:]}[/] [dim]{plain(one['id'])}[/]"),
             ("Task", plain(one["task_title"])),
-            ("Project", plain(one["project_name"])),
+            ("Project", plain(one.get("project_name"))),
+            ("Node", plain(one.get("node_name"))),
             ("Status", status + (f" [dim]({plain(one['reason'])})[/]" if one["reason"] else "")),
             ("Executor", plain(one["executor"])),
             ("Branch", plain(one["branch"])),
@@ -143,7 +152,7 @@ def _row(one: dict[str, Any]) -> list[str]:
     return [
         f"[bold]{one['id'][-8:]}[/]",
         plain(one["task_title"]),
-        plain(one["project_name"]),
+        plain(one.get("node_name") or one.get("project_name")),
         coloured(one["outcome"] or one["phase"]),
         plain(one["branch"]),
         ago(one["created_at_ms"]),

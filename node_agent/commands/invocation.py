@@ -44,6 +44,7 @@ class Invocation:
         self._data_dir = data_dir
         self.as_json = as_json
         self._config: NodeConfig | None = None
+        self._way = ""
 
     @property
     def config(self) -> "NodeConfig":
@@ -68,7 +69,14 @@ class Invocation:
         """The node itself, its agent running or not."""
         from node_agent.local_client import LocalClient
 
-        return LocalClient(self.config)
+        return LocalClient(self.config, self._tell_way)
+
+    def _tell_way(self, way: str) -> None:
+        """Say to people which way the answers of another node come, where that changed."""
+        if way != self._way and not self.as_json:
+            sys.stdout.flush()
+            click.secho(f"[{way}]", err=True, dim=True)
+        self._way = way
 
     @functools.cached_property
     def console(self) -> "Console":

@@ -21,6 +21,7 @@ from node_agent.git.sources import Source
 from node_agent.git.temporary_index import temporary_index
 from node_agent.git.untracked import untracked_paths
 from node_agent.git.worktrees import Worktree
+from protocol.work_requests import FileDiff
 
 #: Of one file's patch; what is longer is stated as too large, and its counts still stand.
 PATCH_BYTES_MAX: Final = 1024 * 1024
@@ -59,26 +60,6 @@ class DiffHead(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
-class FileDiff(msgspec.Struct, frozen=True, kw_only=True):
-    """One changed file.
-
-    `kind` is added, modified, deleted, renamed, copied, type_changed or mode. Counts are 0 for a
-    binary file. `patch` is None where only counts were asked for, and where it is `too_large`.
-    Modes are git's, such as 100644, 120000 for a link, 160000 for a submodule, 000000 for none.
-    """
-
-    path: str
-    old_path: str | None
-    kind: str
-    additions: int
-    deletions: int
-    binary: bool
-    patch: str | None
-    too_large: bool
-    old_mode: str
-    new_mode: str
-
-
 async def diff_pieces(
     source: Source,
     *,
@@ -93,11 +74,10 @@ async def diff_pieces(
     `base` is a commit (see `diff_base`). `path` keeps one file, or a folder's. At most one file's
     patch is held at a time. Close the iterator to stop early.
     """
-    if not 0 <= context <= CONTEXT_LINES_MAX:
-        raise InvalidInput("context", str(context), f"Use 0 to {CONTEXT_LINES_MAX} lines.")
-    within = _wanted_path(path)
+    check_context(context)
+    within = wanted_path(path)
     yield DiffHead(base=base, head=source.head, source=source.kind)
-    async with _comparison(source, base) as comparison:
+    async with comparison_of(source, base) as comparison:
         paths: Sequence[bytes] = ()
         if within is not None:
             files = await comparison.files()
@@ -108,8 +88,14 @@ async def diff_pieces(
         pieces = comparison.run(options, paths, patch_bytes_max)
         async with contextlib.aclosing(pieces):
             async for file in pieces:
-                if within is None or _is_within(file, within):
+                if within is None or is_within(file.file, within):
                     yield await comparison.described(file)
+
+
+def check_context(context: int) -> None:
+    """Raise InvalidInput for a number of context lines that git would not take."""
+    if not 0 <= context <= CONTEXT_LINES_MAX:
+        raise InvalidInput("context", str(context), f"Use 0 to {CONTEXT_LINES_MAX} lines.")
 
 
 async def whole_diff(source: Source, *, base: str, **options: Any) -> dict[str, Any]:
@@ -134,8 +120,8 @@ class _Patched:
     too_large: bool = False
 
 
-class _Comparison:
-    """One git command that compares, and the environment it runs in."""
+class Comparison:
+    """One git command that compares, and the environment it runs in. Made by `comparison_of`."""
 
     def __init__(self, source: Source, command: Sequence[str], env: dict[str, str]) -> None:
         self._source = source
@@ -169,6 +155,22 @@ class _Comparison:
             async for piece in pieces:
                 reader.feed(piece)
         return reader.files
+
+    async def patches_of(
+        self, files: Sequence[ChangedFile], *, context: int
+    ) -> AsyncGenerator[FileDiff, None]:
+        """The given ones of the changed files with their patches, as far as they still are."""
+        if not files:
+            return
+        wanted = {file.path for file in files}
+        names = {name for file in files for name in (file.path, file.old_path) if name is not None}
+        # Of very many, git reads all there are rather than a command line without end.
+        paths = sorted(names) if len(names) <= _PATHSPECS_MAX else []
+        pieces = self.run(("--patch", f"--unified={context}"), paths, PATCH_BYTES_MAX)
+        async with contextlib.aclosing(pieces):
+            async for one in pieces:
+                if one.file.path in wanted:
+                    yield await self.described(one)
 
     async def run(
         self, options: Sequence[str], paths: Sequence[bytes], patch_bytes_max: int
@@ -227,13 +229,14 @@ class _Comparison:
 
 
 @contextlib.asynccontextmanager
-async def _comparison(source: Source, base: str) -> AsyncIterator[_Comparison]:
+async def comparison_of(source: Source, base: str) -> AsyncIterator[Comparison]:
+    """Prepare to compare the work at `source`, as it is now, with the commit `base`."""
     if source.worktree is None or source.kind != "worktree":
-        yield _Comparison(source, ("diff-tree", base, source.commit or base), {})
+        yield Comparison(source, ("diff-tree", base, source.commit or base), {})
         return
     async with temporary_index(source.worktree, keep_objects=False) as env:
         await _note_new_files(source.worktree, env)
-        yield _Comparison(source, ("diff-index", base), env)
+        yield Comparison(source, ("diff-index", base), env)
 
 
 async def _note_new_files(worktree: Worktree, env: dict[str, str]) -> None:
@@ -311,7 +314,8 @@ def _only_mode(file: ChangedFile, patch: bytes | None) -> bool:
     )
 
 
-def _wanted_path(path: str | None) -> bytes | None:
+def wanted_path(path: str | None) -> bytes | None:
+    """Return the path a caller wants to see, from its text; None for all. Raises InvalidInput."""
     if path is None:
         return None
     try:
@@ -320,8 +324,9 @@ def _wanted_path(path: str | None) -> bytes | None:
         raise InvalidInput("path", path, "Give a path as the diff itself names it.") from error
 
 
-def _is_within(patched: _Patched, within: bytes) -> bool:
-    return any(_is_at(name, within) for name in (patched.file.path, patched.file.old_path))
+def is_within(file: ChangedFile, within: bytes) -> bool:
+    """Whether a changed file is, or was, at a path or below it."""
+    return any(_is_at(name, within) for name in (file.path, file.old_path))
 
 
 def _is_at(name: bytes | None, within: bytes) -> bool:

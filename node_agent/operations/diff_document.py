@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from node_agent.git.diff import DiffHead, FileDiff
+from node_agent.git.diff import DiffHead
+from protocol.work_requests import FileDiff
 
 _ENCODER = msgspec.json.Encoder()
 

@@ -132,7 +132,8 @@ class OperationDispatcher:
         lives_s = capability.expires_at_s - now_s + limits.TOKEN_LEEWAY_S
         ends_s = started_s + max(lives_s, operation.deadline_s)
         yield Opened(call_id=call.call_id, body=msgspec.msgpack.encode(answer.head))
-        async with contextlib.aclosing(_frames(call.call_id, answer, ends_s)) as frames:
+        parts = cut(answer.pieces) if operation.live else recut(answer.pieces)
+        async with contextlib.aclosing(_frames(call.call_id, answer, parts, ends_s)) as frames:
             async for frame in frames:
                 yield frame
 
@@ -169,6 +170,23 @@ class OperationDispatcher:
                 project_id=capability.project_id,
             ),
         )
+
+    async def read(self, asking: Asking) -> bytes | Streamed:
+        """Answer someone who came with the hive's word, but not by its link; only reads.
+
+        Raises OperationError, also where this node's owner refuses it.
+        """
+        operation = asking.operation
+        if operation.changing:
+            raise OperationError(
+                ErrorCode.FORBIDDEN, f"{operation.name} needs a capability for this one call"
+            )
+        check_refusals(operation, asking.request, self._refused)
+        try:
+            async with asyncio.timeout(operation.deadline_s):
+                return await self.perform(asking)
+        except TimeoutError as error:
+            raise _late(asking) from error
 
     # --- for all ------------------------------------------------------------------------------
 
@@ -377,12 +395,18 @@ async def recut(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(waiting)
 
 
+async def cut(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield each piece at once, in several parts where it is larger than the wire takes."""
+    async for piece in pieces:
+        for start in range(0, len(piece), limits.PART_BYTES_MAX):
+            yield piece[start : start + limits.PART_BYTES_MAX]
+
+
 async def _frames(
-    call_id: str, answer: Streamed, ends_s: float
+    call_id: str, answer: Streamed, parts: AsyncIterator[bytes], ends_s: float
 ) -> AsyncGenerator[Part | End, None]:
     error: ErrorBody | None = None
     n = 0
-    parts = recut(answer.pieces)
     try:
         while True:
             async with asyncio.timeout(max(0.0, ends_s - time.monotonic())):

@@ -30,13 +30,17 @@ _READ_BYTES_MAX: Final = 4 * limits.MIB
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of a log as the API shows it. `closed`: nothing follows what is there by now."""
+    """A page of a log as the API shows it, the hive's too.
+
+    `closed`: nothing follows what is there by now.
+    """
 
     entries: list[Entry]
     gaps: list[EntryGap]
     next: int
     closed: bool
     more: bool
+    source: str = "node"
 
 
 class LogReading:

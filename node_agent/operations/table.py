@@ -13,6 +13,7 @@ from node_agent.operations.branch_place import BranchPlaces
 from node_agent.operations.branch_push import BranchPush
 from node_agent.operations.branch_reading import BranchReading
 from node_agent.operations.dispatcher import OperationFunction
+from node_agent.operations.follow import DiffFollowing
 from node_agent.operations.keeping import KeepingOperations
 from node_agent.operations.log import LogReading
 from node_agent.operations.pull_requests import PullRequests
@@ -68,6 +69,8 @@ def functions_of(
         "pr": OperationFunction(pulls.state),
     }
     if runner is not None:
+        # Nobody else lives long enough for it.
+        functions["follow_diff"] = OperationFunction(DiffFollowing(work).run)
         attempts = AttemptOperations(stores.database, runner)
         functions |= {
             "start": OperationFunction(attempts.start, keeps_key=True),

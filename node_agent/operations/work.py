@@ -61,12 +61,7 @@ class WorkReading:
         """Answer what the attempt changed."""
         request = asking.request
         assert isinstance(request, DiffRequest)  # noqa: S101  the table's own pairing
-        if request.against not in _AGAINST:
-            raise OperationError(
-                ErrorCode.INVALID,
-                f"a diff is against target or base, not {request.against[:40]!r}",
-                field="against",
-            )
+        check_against(request.against)
         attempt, source = await self.source(asking)
         base = await diff_base(
             source,
@@ -155,6 +150,16 @@ async def status_of(attempt: Attempt, source: Source) -> BranchStatusReply:
     )
     depth = await stash_depth(source.repository, attempt.id)
     return msgspec.structs.replace(found, merges=attempt.merges, stashes=depth, pr=attempt.pr)
+
+
+def check_against(against: str) -> None:
+    """Raise OperationError for what a diff cannot be against."""
+    if against not in _AGAINST:
+        raise OperationError(
+            ErrorCode.INVALID,
+            f"a diff is against target or base, not {against[:40]!r}",
+            field="against",
+        )
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("link", "latency")
+NAMES = ("link", "latency", "relay")
 
 
 def main() -> int:

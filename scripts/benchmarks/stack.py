@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _START_S_MAX = 30.0
 class Stack:
     """The running pair. `hive` and `node` run one command of theirs and return its JSON."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, direct_listen: str = "") -> None:
         self.folder = folder
         self.hive_data = folder / "hive"
         self.node_data = folder / "node"
@@ -29,16 +29,23 @@ class Stack:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
         }
+        if direct_listen:
+            self._environment["SKEP_NODE_DIRECT_LISTEN"] = direct_listen
         self._processes: list[subprocess.Popen[bytes]] = []
         self.node_id = ""
+        self.url = ""
+        self.token = ""
+        #: What the node dials, where that is not the hive itself.
+        self.between: Callable[[str], str] = lambda url: url
 
     def start(self) -> None:
         """Start both, enrol the node, give it a repository."""
         founded = self.hive("init", "--data", str(self.hive_data))
-        url = self._serve()
-        self._environment |= {"SKEP_HIVE_URL": url, "SKEP_TOKEN": founded["admin_token"]}
+        self.url = url = self._serve()
+        self.token = founded["admin_token"]
+        self._environment |= {"SKEP_HIVE_URL": url, "SKEP_TOKEN": self.token}
         token = self.hive("nodes", "join-token")["join_token"]
-        self.node_id = self.node("join", url, token, "--slots", "4")["node_id"]
+        self.node_id = self.node("join", self.between(url), token, "--slots", "4")["node_id"]
         self._spawn("node-agent", "run", "--data", str(self.node_data))
         self._make_repository()
         self._until(lambda: self.node("status")["hive"]["connected"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.certificates import Authority, Certificate
+from tests.end_to_end.hive_program import free_port
 from tests.end_to_end.installation import Installation, make_repository
 from tests.end_to_end.printing import PrintingAttempt
 
@@ -131,3 +132,32 @@ def test_tls_where_there_is_none(installation: Installation, tmp_path: Path) -> 
         error = hive.refused("serve", "--data", str(hive.data_dir), *flags)
         assert error["code"] == "invalid", error
         assert error["hint"]
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["own authority", "another authority"])
+def test_a_node_that_listens_with_tls(
+    installation: Installation, tmp_path: Path, *, fits: bool
+) -> None:
+    """A node's certificate counts by the hive's authority; with another one the relay is taken."""
+    authority = Authority(tmp_path / "ca")
+    hive = installation.hive
+    serve(installation, authority.issue("hive"), authority)
+    signer = authority if fits else Authority(tmp_path / "other", "Other CA")
+    certificate = signer.issue("node", addresses=("127.0.0.1",))
+    node = installation.new_node()
+    node.environment |= {
+        "SKEP_NODE_DIRECT_LISTEN": f"127.0.0.1:{free_port()}",
+        "SKEP_NODE_DIRECT_TLS_CERT": str(certificate.cert),
+        "SKEP_NODE_DIRECT_TLS_KEY": str(certificate.key),
+    }
+    node.json(
+        "join", hive.url, installation.join_token(), "--name", "node1", "--ca", str(authority.file)
+    )
+    node.json("checkout", "add", str(make_repository(tmp_path / "project")))
+    node.start()
+    installation.wait_project("project", "node1")
+    attempt = installation.run("project", "echo hello", node)
+    hive.wait_ended(attempt)
+    followed = hive.call("attempts", "logs", attempt, "-f")
+    assert followed.stdout == "hello\n"
+    assert f"[{'direct' if fits else 'relay'}]" in followed.stderr

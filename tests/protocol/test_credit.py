@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import limits
-from protocol.credit import CreditGranted, CreditSpent, cost
+from protocol.credit import CreditGranted, CreditSpent, PartWindow, cost
 from protocol.errors import RemoteProtocolError
 from protocol.log_chunks import GapChunk
 from protocol.messages import Credit, Fetched, Records
@@ -105,3 +105,55 @@ def test_a_node_that_keeps_the_rule_never_breaks_it(steps: list[tuple[int, int]]
             granted.settle(granted.received - granted.settled)
             spent.granted(granted.repeat())
             assert spent.left > 0
+
+
+def carried(window: PartWindow, bytes_per_s: float, seconds: float) -> None:
+    """Have a reader take parts as fast as a link brings them."""
+    now_s = 100.0
+    while now_s < 100.0 + seconds:
+        now_s += limits.PART_BYTES_MAX / bytes_per_s
+        window.take(limits.PART_BYTES_MAX, now_s)
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "round_trip_ms", "at_least", "at_most"),
+    [
+        pytest.param(
+            100e6, 1, limits.PART_WINDOW_BYTES_MAX, limits.PART_WINDOW_BYTES_MAX, id="lan"
+        ),
+        pytest.param(1.25e6, 5, 64 * 1024, 96 * 1024, id="10 Mbit/s"),
+        pytest.param(50e3, 5, 64 * 1024, 64 * 1024, id="slow"),
+        pytest.param(1.25e6, 100, 160 * 1024, 256 * 1024, id="far"),
+        pytest.param(1.25e6, None, 64 * 1024, 96 * 1024, id="not measured yet"),
+    ],
+)
+def test_a_streams_window_is_what_the_link_carries(
+    bytes_per_s: float, round_trip_ms: float | None, at_least: int, at_most: int
+) -> None:
+    """Large on a fast link, small on a slow one, and no smaller than it began."""
+    window = PartWindow(round_trip_ms)
+    carried(window, bytes_per_s, 10.0)
+    assert at_least <= window.window <= at_most
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, limits.PART_BYTES_MAX), st.floats(0, 10, allow_nan=False)),
+        max_size=200,
+    )
+)
+def test_a_stream_never_waits_for_ever(steps: list[tuple[int, float]]) -> None:
+    """Whatever the link does, one who has sent all it may is granted more once that is taken."""
+    window = PartWindow(5)
+    total, sent, now_s = window.told, 0, 0.0
+    for nbytes, passed_s in steps:
+        now_s += passed_s
+        if sent + nbytes > total:
+            # It waits; the reader takes what is on its way, in one piece.
+            granted = window.take(sent - window.taken, now_s)
+            assert granted is not None
+            assert granted >= total
+            total = granted
+        sent += nbytes
+        assert sent <= total
+        assert total <= window.taken + limits.PART_WINDOW_BYTES_MAX * 2

@@ -42,6 +42,7 @@ CREATE TABLE node (
     version TEXT NOT NULL,
     cores INTEGER NOT NULL,
     memory_bytes INTEGER NOT NULL,
+    direct_urls TEXT NOT NULL,
     newest_epoch INTEGER,
     newest_rank INTEGER NOT NULL,
     newest_seq INTEGER NOT NULL,

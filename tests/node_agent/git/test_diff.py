@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from node_agent.git.diff import DiffHead, FileDiff, diff_pieces, whole_diff
+from node_agent.git.diff import DiffHead, diff_pieces, whole_diff
 from node_agent.git.errors import GitFailed, InvalidInput, WorktreeGone
 from node_agent.git.path_text import to_text
 from node_agent.git.saved_work import save_work
 from node_agent.git.sources import Source, find_source
 from node_agent.git.untracked import note_copied
 from node_agent.git.worktree_removal import remove_worktree
+from protocol.work_requests import FileDiff
 from tests.node_agent.git.attempts import commit, make_worktree, write
 from tests.node_agent.git.repositories import ATTEMPT, Sample, git
 

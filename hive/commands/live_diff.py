@@ -1,0 +1,107 @@
+"""`hive attempt diff A --follow`: an attempt's changes as they happen, by whichever way works.
+
+Owns the cursor of the last whole update, from which a broken stream is gone on with. Must not apply
+updates to each other: it shows each as it comes.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import click
+import msgspec
+
+from hive.client import HiveClient, path_of
+from hive.commands.terminal import Terminal
+from hive.ways import Ways
+from protocol.errors import ErrorCode, SkepError
+
+#: The node sends a sign of life every 10 s.
+_SILENT_S_MAX: Final = 30.0
+_RETRY_S_MIN: Final = 0.2
+_RETRY_S_MAX: Final = 5.0
+#: Waited for a hive or node that is away before giving up.
+_AWAY_S_MAX: Final = 15 * 60.0
+#: Of one update: beyond it no reader is meant.
+_UPDATE_BYTES_MAX: Final = 256 * 1024 * 1024
+_PASSING: Final = frozenset(
+    {
+        ErrorCode.HIVE_OFFLINE,
+        ErrorCode.NODE_OFFLINE,
+        ErrorCode.NODE_FAILED,
+        ErrorCode.DRAINING,
+        ErrorCode.SLOW_DOWN,
+        ErrorCode.DEADLINE_PASSED,
+        ErrorCode.INTERNAL,
+    }
+)
+
+
+def follow_diff(
+    hive: HiveClient,
+    terminal: Terminal,
+    attempt_id: str,
+    asked: dict[str, Any],
+    render: Callable[[Any], Iterable[Any]],
+) -> None:
+    """Show the diff and each change of it, until nobody works on the attempt any more."""
+    ways = Ways(hive, attempt_id, lambda way: terminal.note(f"[{way}]"))
+    path = f"attempts/{path_of(attempt_id)}/diff/stream"
+    cursor: str | None = None
+    away_since: float | None = None
+    retry_s = _RETRY_S_MIN
+    while True:
+        try:
+            for line in _lines(ways.pieces(path, timeout_s=_SILENT_S_MAX, cursor=cursor, **asked)):
+                away_since, retry_s = None, _RETRY_S_MIN
+                if line:
+                    update = msgspec.json.decode(line)
+                    if cursor != update["cursor"]:
+                        _show(terminal, line, update, render)
+                    cursor = update["cursor"]
+        except SkepError as error:
+            if error.code not in _PASSING:
+                raise
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > _AWAY_S_MAX:
+                raise
+            hive.close()
+            time.sleep(retry_s)
+            retry_s = min(retry_s * 2, _RETRY_S_MAX)
+        else:
+            return
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield whole lines; what is left of one that broke off is none."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if b"\n" in piece:
+            *lines, rest = bytes(waiting).split(b"\n")
+            waiting = bytearray(rest)
+            yield from lines
+        if len(waiting) > _UPDATE_BYTES_MAX:
+            raise SkepError(
+                ErrorCode.TOO_LARGE,
+                "the diff is too large to follow",
+                hint="Follow a part of it with --path.",
+            )
+
+
+def _show(
+    terminal: Terminal,
+    line: bytes,
+    update: dict[str, Any],
+    render: Callable[[Any], Iterable[Any]],
+) -> None:
+    if terminal.as_json:
+        sys.stdout.write(line.decode() + "\n")
+        sys.stdout.flush()
+        return
+    if update["changed"] or update["whole"]:
+        terminal.show({"files": update["changed"]}, render)
+    for path in update["removed"]:
+        click.echo(f"{path}  unchanged again")
+    sys.stdout.flush()
