@@ -114,7 +114,11 @@ async def listening(
     """Have the node listen on a port of its own."""
     runner = RecordingRunner(stored.attempt)
     functions = functions_of(
-        stored.stores, stored.changes, worktrees_dir=stored.worktrees_dir, runner=runner
+        stored.stores,
+        stored.changes,
+        worktrees_dir=stored.worktrees_dir,
+        runner=runner,
+        forge=stored.forge,
     )
     config = NodeConfig(
         data_dir=stored.worktrees_dir.parent, direct_listen=f"127.0.0.1:{free_port()}"
