@@ -19,8 +19,9 @@ from protocol.errors import SkepError
 from tests.end_to_end.programs import Program
 from tests.end_to_end.waiting import until
 
-#: In the environment of everything the node starts, so that nothing outlives the test.
-_MARK = "SKEP_TEST_MARK"
+#: In the environment of everything the node starts, so that nothing outlives the test. Not one of
+#: SKEP_..., which programs of attempts are not given.
+_MARK = "NODE_TEST_MARK"
 
 
 class NodeProgram(Program):
