@@ -4,12 +4,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from node_agent.git.command import stream_git
 from node_agent.git.path_text import to_text
-from node_agent.git.records import records
 from node_agent.git.refs import branch_ref
 from node_agent.git.sources import Source
 from node_agent.git.targets import merge_base, target_commit
+from node_agent.git.uncommitted import CONFLICTING, UNTRACKED, uncommitted
 from node_agent.git.unfinished import unfinished
 from node_agent.git.untracked import copied_paths
 from node_agent.git.worktrees import Worktree
@@ -90,26 +89,12 @@ async def _changes(worktree: Worktree) -> _Changes:
     """Count what is uncommitted, holding none of it but the conflicts' names."""
     changes = _Changes()
     copied = copied_paths(worktree)
-    worktree.check_there()
-    async with stream_git(
-        worktree.path,
-        "status",
-        "--porcelain=v2",
-        "-z",
-        "--untracked-files=all",
-        # A submodule with changes of its own would have git run in it, by its own settings.
-        "--ignore-submodules=dirty",
-        # So that each record is one path.
-        "--no-renames",
-        env=worktree.environment,
-    ) as pieces:
-        async for record in records(pieces):
-            kind = record[:2]
-            if kind == b"? ":
-                changes.untracked += record[2:] not in copied
-            elif kind in {b"1 ", b"u "}:
+    async with uncommitted(worktree) as found:
+        async for kind, path in found:
+            if kind == UNTRACKED:
+                changes.untracked += path not in copied
+            else:
                 changes.dirty += 1
-            if kind == b"u " and len(changes.conflicts) < CONFLICTS_MAX:
-                # u XY sub m1 m2 m3 mW h1 h2 h3 path
-                changes.conflicts.append(to_text(record.split(b" ", 10)[10]))
+            if kind == CONFLICTING and len(changes.conflicts) < CONFLICTS_MAX:
+                changes.conflicts.append(to_text(path))
     return changes

@@ -2,18 +2,15 @@
 
 from typing import Final
 
-from node_agent.git.command import stream_git
 from node_agent.git.errors import UnsavedChanges
 from node_agent.git.path_text import to_text
-from node_agent.git.records import records
 from node_agent.git.saved_work import branch_has_head
+from node_agent.git.uncommitted import uncommitted
 from node_agent.git.untracked import copied_paths
 from node_agent.git.worktrees import Worktree
 
 #: Paths that a refusal names; there are rarely more than a screen of them.
 _NAMED_MAX: Final = 100
-#: How many words of a record of `git status` stand before the path.
-_WORDS_BEFORE_PATH: Final = {b"1 ": 8, b"u ": 10}
 
 
 async def check_nothing_unsaved(worktree: Worktree) -> None:
@@ -24,21 +21,9 @@ async def check_nothing_unsaved(worktree: Worktree) -> None:
     copied = copied_paths(worktree)
     named: list[str] = []
     count = 0
-    worktree.check_there()
-    async with stream_git(
-        worktree.path,
-        "status",
-        "--porcelain=v2",
-        "-z",
-        "--untracked-files=all",
-        "--ignore-submodules=dirty",
-        # So that each record is one path.
-        "--no-renames",
-        env=worktree.environment,
-    ) as pieces:
-        async for record in records(pieces):
-            path = _path_of(record)
-            if path is None or path in copied:
+    async with uncommitted(worktree) as found:
+        async for _, path in found:
+            if path in copied:
                 continue
             count += 1
             if len(named) < _NAMED_MAX:
@@ -46,11 +31,3 @@ async def check_nothing_unsaved(worktree: Worktree) -> None:
     off_branch = not await branch_has_head(worktree)
     if count or off_branch:
         raise UnsavedChanges(str(worktree.path), named, count, off_branch=off_branch)
-
-
-def _path_of(record: bytes) -> bytes | None:
-    kind = record[:2]
-    if kind == b"? ":
-        return record[2:]
-    words = _WORDS_BEFORE_PATH.get(kind)
-    return None if words is None else record.split(b" ", words)[words]
