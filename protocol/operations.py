@@ -547,6 +547,8 @@ _ROWS: Final = (
             _E.TARGET_MISSING,
             _E.EXISTS,
             _E.FORCE_PUSH_REQUIRED,
+            _E.PUSH_REJECTED,
+            _E.NO_REMOTE,
             _E.EXPECTED_HEAD_MOVED,
             _E.GIT_FAILED,
         ),

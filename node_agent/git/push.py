@@ -18,7 +18,7 @@ from node_agent.git.command import LONG_TIMEOUT_S
 from node_agent.git.errors import GitFailed, redacted
 from node_agent.git.repository import Repository
 
-_DEFAULT_REMOTE: Final = "origin"
+DEFAULT_REMOTE: Final = "origin"
 _LOOK_TIMEOUT_S: Final = 60.0
 #: Words of ssh's, of git's over HTTP, and of common servers (LC_ALL=C).
 _REFUSALS: Final = (
@@ -64,8 +64,13 @@ async def remote_of(repository: Repository, branch: str) -> Remote:
         await repository.setting(f"branch.{branch}.pushRemote")
         or await repository.setting("remote.pushDefault")
         or await repository.setting(f"branch.{branch}.remote")
-        or _DEFAULT_REMOTE
+        or DEFAULT_REMOTE
     )
+    return await named_remote(repository, name)
+
+
+async def named_remote(repository: Repository, name: str = DEFAULT_REMOTE) -> Remote:
+    """Return a remote by its name. Raises NoRemote."""
     if name.startswith("-") or name == ".":
         raise NoRemote(str(repository.path), name)
     found = await repository.git("remote", "get-url", "--push", "--", name, exit_codes=(0, 2, 128))
@@ -109,7 +114,9 @@ async def check_push(
         raise ForcePushRequired(plan.ref, plan.before)
 
 
-async def push(repository: Repository, remote: Remote, plan: PushPlan) -> None:
+async def push(
+    repository: Repository, remote: Remote, plan: PushPlan, *, timeout_s: float = LONG_TIMEOUT_S
+) -> None:
     """Push. Raises ForcePushRequired, ExpectedHeadMoved, PushRejected, RemoteRefusesUser."""
     lease = [f"--force-with-lease={plan.ref}:{plan.before or ''}"] if plan.force else []
     try:
@@ -126,7 +133,7 @@ async def push(repository: Repository, remote: Remote, plan: PushPlan) -> None:
             "--",
             remote.name,
             f"{plan.after}:{plan.ref}",
-            timeout_s=LONG_TIMEOUT_S,
+            timeout_s=timeout_s,
             exit_codes=(0, 1),
         )
     except GitFailed as error:

@@ -82,8 +82,8 @@ async def test_refused_by_the_remote(sample: Sample) -> None:
     repository = await open_repository(sample.path)
     with pytest.raises(OperationError) as caught:
         await push_branch(repository, BRANCH, sample.head)
-    assert caught.value.code is ErrorCode.GIT_FAILED
-    assert "pre-receive hook declined" in caught.value.message
+    assert caught.value.code is ErrorCode.PUSH_REJECTED
+    assert "no pushes on Fridays" in caught.value.details["stderr"]
     sample.git("remote", "set-url", "origin", "/nonesuch/x.git")
     with pytest.raises(OperationError) as caught:
         await push_branch(repository, BRANCH, sample.head)
