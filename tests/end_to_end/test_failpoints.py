@@ -198,8 +198,9 @@ def _meet_death(sweep: Sweep, armed: Program, story: Story) -> None:
 def _act(sweep: Sweep, armed: Program, story: Story) -> None:
     """Act; again where that went wrong and nobody has died of it: the node was not linked yet."""
     for _ in range(_ACTS_MAX):
-        _wait_linked(sweep, armed)
         with contextlib.suppress(SkepError, OSError, AssertionError):
+            # The hive may die of its point while it is asked how the node stands.
+            _wait_linked(sweep, armed)
             story.act()
             return
         with contextlib.suppress(NotInTimeError):
