@@ -45,8 +45,6 @@ _STORE_FULL_RETRY_S: Final = 2.0
 _CONNECTS_PER_MINUTE_MAX: Final = 30
 #: How often the control round trip is measured while log bytes arrive.
 _MEASURE_INTERVAL_S: Final = 1.0
-#: ... and how soon again while a fast link's window still grows.
-_MEASURE_AGAIN_S: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +155,6 @@ class _Link:
         self._log_bytes_came = False
         #: What `on_caught_up` is given, until it was.
         self._logs_coming: Collection[str] | None = None
-        self._window_grows = False
         self._closing = False
 
     # --- life ---------------------------------------------------------------------------------
@@ -354,12 +351,7 @@ class _Link:
         if sent_at is None or self.live is None:
             return
         self.live.round_trip_ms = (time.monotonic() - sent_at) * 1000
-        window = self.machine.credit.window
-        grant = self.machine.round_trip(self.live.round_trip_ms)
-        fast = self.live.round_trip_ms <= limits.FAST_ROUND_TRIP_MS_MAX
-        self._window_grows = fast and self.machine.credit.window > window
-        if grant is not None:
-            await self.send(grant)
+        self.machine.round_trip(self.live.round_trip_ms)
 
     async def _fork_seen(self, effect: hive_link.ForkSeen) -> None:
         forked = effect.forked
@@ -421,7 +413,7 @@ class _Link:
             match batch[0]:
                 case hive_link.CommitRecords(records):
                     await self.gateway.ingest.records(self.node_id, self.machine.link_no, records)
-                    grant = self.machine.settled(cost(records))
+                    grant = self.machine.settled(cost(records), time.monotonic())
                     if grant is not None:
                         await self.send(grant)
                 case hive_link.NeedAnswered(done):
@@ -453,7 +445,7 @@ class _Link:
             marks[chunk.execution_id] = outcome.mark
         failpoint("hive.link.before_log_ack")
         settled = sum(cost(chunk) for chunk in chunks)
-        for frame in self.machine.chunks_committed(list(marks.values()), settled):
+        for frame in self.machine.chunks_committed(list(marks.values()), settled, time.monotonic()):
             await self.send(frame)
         failpoint("hive.link.after_log_ack")
 
@@ -474,19 +466,14 @@ class _Link:
 
     async def _run_pings(self) -> None:
         opened_at = last_ping = time.monotonic()
-        wait_s = _MEASURE_INTERVAL_S
         while True:
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(_MEASURE_INTERVAL_S)
             now = time.monotonic()
             if now - opened_at > limits.LINK_AGE_S_MAX:
                 await self.close(ErrorCode.DRAINING)
                 return
-            wait_s = _MEASURE_INTERVAL_S
-            measure_s = _MEASURE_AGAIN_S if self._window_grows else _MEASURE_INTERVAL_S
-            if now - last_ping >= (measure_s if self._log_bytes_came else limits.PING_INTERVAL_S):
-                # By then the answer has come, over a link fast enough for another measurement.
-                wait_s = _MEASURE_AGAIN_S
-                self._log_bytes_came = self._window_grows = False
+            if self._log_bytes_came or now - last_ping >= limits.PING_INTERVAL_S:
+                self._log_bytes_came = False
                 last_ping = now
                 self._ping_no += 1
                 if len(self._pings) < 16:

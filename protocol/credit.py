@@ -42,18 +42,69 @@ class CreditSpent:
         self.sent += nbytes
 
 
+class Pace:
+    """How wide a window a link is worth: what it carries in its round trip and a little more.
+
+    Control frames wait behind what is on its way, so a window may add `WINDOW_DELAY_MS` of the
+    link's time to them, with `beyond`, the bytes that may be on their way past it. A sender that
+    has little to send shows little, and gets the narrowest.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        *,
+        narrowest: int,
+        widest: int,
+        beyond: int = 0,
+        round_trip_ms: float | None = None,
+    ) -> None:
+        self.window = first
+        self._narrowest = narrowest
+        self._widest = widest
+        self._beyond = beyond
+        self._round_trip_ms = round_trip_ms
+        self._measured: tuple[float, int] | None = None
+
+    def round_trip(self, milliseconds: float) -> None:
+        """Take in a control round trip; the shortest is the link's own, the rest is waiting."""
+        known = self._round_trip_ms
+        self._round_trip_ms = milliseconds if known is None else min(known, milliseconds)
+
+    def carried(self, total: int, now_s: float) -> None:
+        """Fit the window to what came since the last time; `total` bytes came so far."""
+        if self._measured is None:
+            self._measured = (now_s, total)
+            return
+        passed_s = now_s - self._measured[0]
+        # What waited for one commit ends at one moment: so short a time says nothing of the link.
+        if passed_s < limits.WINDOW_FIT_MS_MIN / 1000:
+            return
+        within_ms = min(self._round_trip_ms or 0.0, limits.CONTROL_ROUND_TRIP_MS_MAX)
+        within_s = (within_ms + limits.WINDOW_DELAY_MS) / 1000
+        fitting = (total - self._measured[1]) * within_s / passed_s - self._beyond
+        self.window = int(min(self._widest, max(self._narrowest, fitting)))
+        self._measured = (now_s, total)
+
+
 class CreditGranted:
     """The hive's side: what came, what is settled (stored, ignored or dropped), the window."""
 
     def __init__(self) -> None:
         self.received = 0
         self.settled = 0
-        self.window = limits.CREDIT_WINDOW_BYTES_FIRST
-        self.told = self.window
+        self.pace = Pace(
+            limits.CREDIT_WINDOW_BYTES_FIRST,
+            narrowest=limits.CREDIT_WINDOW_BYTES_MIN,
+            widest=limits.CREDIT_WINDOW_BYTES_MAX,
+            # What may begin on the last byte of the window.
+            beyond=limits.CHUNK_BLOB_BYTES_MAX,
+        )
+        self.told = self.pace.window
 
     @property
     def total(self) -> int:
-        return self.settled + self.window
+        return self.settled + self.pace.window
 
     def take(self, nbytes: int) -> None:
         """Account for bytes that arrived. Raises RemoteProtocolError where none were allowed."""
@@ -66,22 +117,13 @@ class CreditGranted:
             )
         self.received += nbytes
 
-    def settle(self, nbytes: int) -> None:
+    def settle(self, nbytes: int, now_s: float) -> None:
         self.settled += nbytes
-
-    def measure(self, round_trip_ms: float) -> None:
-        """Fit the window to the control round trip just measured."""
-        if round_trip_ms > limits.CONTROL_ROUND_TRIP_MS_MAX:
-            self.window = max(limits.CREDIT_WINDOW_BYTES_FIRST, self.window // 2)
-        elif round_trip_ms <= limits.FAST_ROUND_TRIP_MS_MAX:
-            self.window = min(limits.CREDIT_WINDOW_BYTES_FAST_MAX, self.window * 2)
-        else:
-            # A link slowed from fast to fair shrinks no further than what is fair.
-            self.window = min(limits.CREDIT_WINDOW_BYTES_MAX, self.window * 2)
+        self.pace.carried(self.settled, now_s)
 
     def next_grant(self) -> Credit | None:
         """Return a grant worth telling: one that moves by a quarter of the window or more."""
-        if self.total - self.told < self.window // 4:
+        if self.total - self.told < self.pace.window // 4:
             return None
         self.told = self.total
         return Credit(total=self.told)
@@ -93,34 +135,24 @@ class CreditGranted:
 
 
 class PartWindow:
-    """The hive's side of one streamed reply: what its reader took, and what may come.
-
-    A control frame of the node waits behind what is on its way. So no more of a reply is, than the
-    link carries in `PART_DELAY_MS` beyond its own round trip.
-    """
+    """The hive's side of one streamed reply: what its reader took, and what may come."""
 
     def __init__(self, round_trip_ms: float | None = None) -> None:
-        within_ms = min(round_trip_ms or 0.0, limits.CONTROL_ROUND_TRIP_MS_MAX)
-        self._within_s = (within_ms + limits.PART_DELAY_MS) / 1000
-        self.window = limits.PART_WINDOW_BYTES_FIRST
-        self.told = self.window
+        self.pace = Pace(
+            limits.PART_WINDOW_BYTES_FIRST,
+            narrowest=limits.PART_WINDOW_BYTES_FIRST,
+            widest=limits.PART_WINDOW_BYTES_MAX,
+            round_trip_ms=round_trip_ms,
+        )
+        self.told = self.pace.window
         self.taken = 0
-        self._measured: tuple[float, int] | None = None
 
     def take(self, nbytes: int, now_s: float) -> int | None:
         """Account for bytes the reader took; return the total the node may send, where worth it."""
         self.taken += nbytes
-        if self.taken + self.window - self.told < self.window // 2:
+        if self.taken + self.pace.window - self.told < self.pace.window // 2:
             return None
-        if self._measured is not None:
-            self._fit(now_s - self._measured[0], self.taken - self._measured[1])
-        self._measured = (now_s, self.taken)
+        self.pace.carried(self.taken, now_s)
         # After a shrinking less is granted, never taken back.
-        self.told = max(self.told, self.taken + self.window)
+        self.told = max(self.told, self.taken + self.pace.window)
         return self.told
-
-    def _fit(self, passed_s: float, nbytes: int) -> None:
-        carried = nbytes * self._within_s / passed_s if passed_s > 0 else float("inf")
-        self.window = int(
-            min(limits.PART_WINDOW_BYTES_MAX, max(limits.PART_WINDOW_BYTES_FIRST, carried))
-        )

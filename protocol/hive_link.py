@@ -361,28 +361,27 @@ class HiveLink:
         return Ack(link_no=self.link_no, generation=self.generation, epoch=epoch, seq=mark)
 
     def chunks_committed(
-        self, marks: Sequence[LogMark], settled_bytes: int
+        self, marks: Sequence[LogMark], settled_bytes: int, now_s: float
     ) -> list[LogAck | Credit]:
         """Chunks are settled and the logs stand at `marks`; return what to tell the node."""
         frames: list[LogAck | Credit] = [
             LogAck(link_no=self.link_no, generation=self.generation, marks=list(marks))
         ]
-        grant = self.settled(settled_bytes)
+        grant = self.settled(settled_bytes, now_s)
         return frames if grant is None else [*frames, grant]
 
     def agreed(self, mark: LogMark, through: int) -> LogAgreed:
         """Return the answer to a probe."""
         return LogAgreed(mark=mark, through=through)
 
-    def settled(self, nbytes: int) -> Credit | None:
+    def settled(self, nbytes: int, now_s: float) -> Credit | None:
         """Bytes that took credit are settled; return a grant where one is worth telling."""
-        self.credit.settle(nbytes)
+        self.credit.settle(nbytes, now_s)
         return self.credit.next_grant()
 
-    def round_trip(self, milliseconds: float) -> Credit | None:
-        """A control round trip was measured; return a grant where the window grew."""
-        self.credit.measure(milliseconds)
-        return self.credit.next_grant()
+    def round_trip(self, milliseconds: float) -> None:
+        """A control round trip was measured."""
+        self.credit.pace.round_trip(milliseconds)
 
     def heartbeat_reply(
         self, n: int, hive_time_ms: int, marks: Sequence[EpochMark] | None = None

@@ -49,28 +49,31 @@ CHUNK_RAW_BYTES_MAX: Final = 256 * KIB
 CHUNK_RAW_BYTES_CUT: Final = 64 * KIB
 #: ... or after this time, whichever comes first.
 CHUNK_CUT_MS: Final = 250
-#: A chunk's blob as it travels; a larger one is halved and compressed again.
-CHUNK_BLOB_BYTES_MAX: Final = 128 * KIB
+#: A chunk's blob as it travels: a quarter of the largest payload, had it not been compressible. A
+#: larger one is halved and compressed again, so that no control frame waits long behind a chunk.
+CHUNK_BLOB_BYTES_MAX: Final = 65 * KIB
 #: A line longer than this is cut where it is shown; its bytes stay whole in the log.
 LINE_SHOWN_BYTES_MAX: Final = 64 * KIB
 #: Log bytes one execution may keep; beyond it head and tail stay and the middle is a gap.
 EXECUTION_LOG_BYTES_MAX: Final = 1024 * MIB
 
 # --- credit -------------------------------------------------------------------------------------
-#: The window a link starts with.
+#: The window of logs: at first, on a slow link, and on one that carries as much within
+#: `WINDOW_DELAY_MS`. A chunk begun on its last byte is on its way too, and is allowed for.
 CREDIT_WINDOW_BYTES_FIRST: Final = 64 * KIB
-#: The window while control round trips stay under `CONTROL_ROUND_TRIP_MS_MAX`.
-CREDIT_WINDOW_BYTES_MAX: Final = 256 * KIB
-#: The window on a fast link (round trips under `FAST_ROUND_TRIP_MS_MAX`): commits, not the wire,
-#: are what the window has to cover there.
-CREDIT_WINDOW_BYTES_FAST_MAX: Final = 1 * MIB
-CONTROL_ROUND_TRIP_MS_MAX: Final = 150
-FAST_ROUND_TRIP_MS_MAX: Final = 30
+CREDIT_WINDOW_BYTES_MIN: Final = 16 * KIB
+CREDIT_WINDOW_BYTES_MAX: Final = 1 * MIB
 #: Bytes of a streamed reply that may be on their way to a reader that has not taken them: first,
-#: and on a link that carries them within `PART_DELAY_MS`; what a control frame may wait behind.
+#: and on a link that carries them within `WINDOW_DELAY_MS`.
 PART_WINDOW_BYTES_FIRST: Final = 64 * KIB
 PART_WINDOW_BYTES_MAX: Final = 256 * KIB
-PART_DELAY_MS: Final = 60
+#: A window holds what the link carries in its round trip and this: what a control frame may wait
+#: behind.
+WINDOW_DELAY_MS: Final = 60
+#: A window is fitted no more often; a round trip counts no more than `CONTROL_ROUND_TRIP_MS_MAX`,
+#: since a link that was never idle was never seen without what waits on it.
+WINDOW_FIT_MS_MIN: Final = 20
+CONTROL_ROUND_TRIP_MS_MAX: Final = 150
 
 # --- time ---------------------------------------------------------------------------------------
 #: A link that says nothing for this long is asked.

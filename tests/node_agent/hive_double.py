@@ -175,7 +175,7 @@ class HiveDouble:
                 link_no=self._links,
                 hive_time_ms=int(time.time() * 1000),
                 marks=marks,
-                credit=limits.CREDIT_WINDOW_BYTES_FAST_MAX,
+                credit=limits.CREDIT_WINDOW_BYTES_MAX,
                 keys={"k1": self.key.public_key().public_bytes_raw()},
             )
         )
@@ -197,7 +197,7 @@ class HiveDouble:
                 following = message.first_entry + message.entries
                 held = LogMark(message.execution_id, through(message) + 1, following, digest.EMPTY)
                 await self._send(LogAck(link_no=self._links, generation=GENERATION, marks=[held]))
-                total = self._sent_bytes + limits.CREDIT_WINDOW_BYTES_FAST_MAX
+                total = self._sent_bytes + limits.CREDIT_WINDOW_BYTES_MAX
                 await self._send(Credit(total=total))
             case Heartbeat():
                 self.heartbeats.append(message)
@@ -209,7 +209,7 @@ class HiveDouble:
                             EpochMark(epoch, mark, digest.EMPTY)
                             for epoch, mark in self._marks.items()
                         ],
-                        credit=self._sent_bytes + limits.CREDIT_WINDOW_BYTES_FAST_MAX,
+                        credit=self._sent_bytes + limits.CREDIT_WINDOW_BYTES_MAX,
                     )
                 )
             case Result() | Opened() | Part() | End():

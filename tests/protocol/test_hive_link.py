@@ -282,10 +282,10 @@ def test_chunks_are_committed_and_acknowledged() -> None:
     assert link.receive(m.Fetched(request_id="r", chunk=CHUNK)) == [CommitChunk(CHUNK, "r")]
     mark = m.LogMark("e-1", 4, 2, D)
     log_ack = m.LogAck(link_no=12, generation=4, marks=[mark])
-    assert link.chunks_committed([mark], 8) == [log_ack]
+    assert link.chunks_committed([mark], 8, 1.0) == [log_ack]
     quarter = limits.CREDIT_WINDOW_BYTES_FIRST // 4
     total = limits.CREDIT_WINDOW_BYTES_FIRST + 8 + quarter
-    assert link.chunks_committed([mark], quarter) == [log_ack, m.Credit(total=total)]
+    assert link.chunks_committed([mark], quarter, 1.0) == [log_ack, m.Credit(total=total)]
 
 
 @pytest.mark.parametrize(
@@ -336,8 +336,8 @@ def test_records_take_credit_until_they_are_settled() -> None:
     records = m.Records(request_id="r", records=[Record("task", "t", 1, body)])
     assert link.receive(records) == [CommitRecords(records)]
     assert link.credit.received == len(body)
-    assert link.settled(len(body) - 1) is None
-    assert link.settled(1) == m.Credit(total=limits.CREDIT_WINDOW_BYTES_FIRST + len(body))
+    assert link.settled(len(body) - 1, 1.0) is None
+    assert link.settled(1, 1.0) == m.Credit(total=limits.CREDIT_WINDOW_BYTES_FIRST + len(body))
 
 
 # --- what is handed on ----------------------------------------------------------------------------
@@ -381,16 +381,20 @@ def test_a_heartbeat_is_answered_with_marks_and_credit() -> None:
     assert link.heartbeat_reply(5, 77) == m.HeartbeatReply(
         n=5, hive_time_ms=77, marks=[MARKS[0], m.EpochMark(2, 3, b"digest")], credit=window
     )
-    link.settled(10)
+    link.settled(10, 1.0)
     stored = [m.EpochMark(n, 1, D) for n in range(10)]
     assert link.heartbeat_reply(6, 78, stored) == m.HeartbeatReply(
         n=6, hive_time_ms=78, marks=stored[-8:], credit=window + 10
     )
 
 
-def test_a_fast_round_trip_widens_the_window() -> None:
-    """A quick link is granted more at once; a slow one is not."""
-    link = live()
-    window = limits.CREDIT_WINDOW_BYTES_FIRST
-    assert link.round_trip(limits.CONTROL_ROUND_TRIP_MS_MAX + 1) is None
-    assert link.round_trip(1) == m.Credit(total=2 * window)
+def test_a_link_that_carries_much_is_granted_more() -> None:
+    """The window grows with what was settled in the time since; a far link's more than a near's."""
+    windows = []
+    for round_trip_ms in (1, 100):
+        link = live()
+        link.round_trip(round_trip_ms)
+        assert link.settled(0, 1.0) is None
+        link.settled(400_000, 1.1)
+        windows.append(link.credit.pace.window)
+    assert limits.CREDIT_WINDOW_BYTES_FIRST < windows[0] < windows[1]

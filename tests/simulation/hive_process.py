@@ -383,13 +383,14 @@ class _End:
                     raise RemoteProtocolError(ErrorCode.HOLE, "a chunk is missing")
                 if outcome.kind in {"foreign", "bad"}:
                     raise RemoteProtocolError(ErrorCode.BAD_FRAME, outcome.kind)
-                for frame in self.machine.chunks_committed([outcome.mark], cost(chunk)):
+                settled = self.machine.chunks_committed([outcome.mark], cost(chunk), self.world.now)
+                for frame in settled:
                     self._after_commit(frame)
             case hive_link.CommitRecords(records):
                 run_now(
                     store.commit_records(self.node_id, link_no, records.request_id, records.records)
                 )
-                grant = self.machine.settled(cost(records))
+                grant = self.machine.settled(cost(records), self.world.now)
                 if grant is not None:
                     self._after_commit(grant)
             case hive_link.NeedAnswered(done):

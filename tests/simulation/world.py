@@ -404,8 +404,8 @@ def small_limits() -> Iterator[None]:
         "OPS_IN_FLIGHT_BYTES_MAX": 3000,
         "RECORDS_PER_PAGE_MAX": 3,
         "CREDIT_WINDOW_BYTES_FIRST": 1500,
+        "CREDIT_WINDOW_BYTES_MIN": 700,
         "CREDIT_WINDOW_BYTES_MAX": 3000,
-        "CREDIT_WINDOW_BYTES_FAST_MAX": 4000,
         "HELLO_LOGS_PER_PAGE_MAX": 2,
     }
     before = {name: getattr(limits, name) for name in small}
