@@ -118,7 +118,7 @@ def fold(kind: str, entity_id: str, body: bytes) -> Fact | UnknownKind | Dead:
         decoded = decode_body(kind, body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Dead(f"its body does not decode: {error}")
-    if decoded is None:
+    if decoded is None or OpKind(kind) not in _FOLDS:
         return UnknownKind()
     op_kind = OpKind(kind)
     named = _entity_named(op_kind, decoded)
