@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "nodes": ("hive.commands.nodes:nodes", "The machines: list, enrol, drain, revoke."),
     "projects": ("hive.commands.projects:projects", "The repositories worked on."),
     "tasks": ("hive.commands.tasks:tasks", "The work: create, list, run."),
+    "templates": ("hive.commands.templates:templates", "Texts that tasks are made from."),
     "attempts": ("hive.commands.attempts:attempts", "The runs: list, show, follow their logs."),
     "attempt": ("hive.commands.attempt:attempt", "Act on one attempt: stop, diff, files, ..."),
     "operations": ("hive.commands.operations:operations", "What became of a command."),

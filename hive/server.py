@@ -26,9 +26,9 @@ from hive.backfill import Backfill
 from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
-from hive.failure_limit import FailureLimit
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
+from hive.minute_limit import MinuteLimit
 from hive.node_briefing import NodeBriefing
 from hive.node_gateway import HiveFacts, NodeGateway
 from hive.node_registry import NodeRegistry, Signer
@@ -121,6 +121,7 @@ class Hive:
             on_live=self._on_live,
             on_change=self._on_change,
             on_caught_up=self.backfill.caught_up,
+            connects=MinuteLimit("links", config.node_connects_per_minute_max),
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
         self.deferred = DeferredOperations(database, self.proxy, self.registry.is_online, now_ms)
@@ -139,7 +140,7 @@ class Hive:
             deferred=self.deferred,
             direct=DirectAccess(signer),
             tokens=TokenCache(self._authenticate, config.token_cached_s),
-            enrol_failures=FailureLimit(config.enrol_failures_per_minute_max),
+            enrol_failures=MinuteLimit("failures", config.enrol_failures_per_minute_max),
             url=config.url,
         )
 

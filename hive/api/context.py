@@ -15,8 +15,8 @@ from hive.backfill import Backfill
 from hive.config import HiveConfig
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
-from hive.failure_limit import FailureLimit
 from hive.live_feed import LiveFeed
+from hive.minute_limit import MinuteLimit
 from hive.node_registry import NodeRegistry
 from hive.operation_proxy import OperationProxy
 from hive.store.backend import Database
@@ -48,7 +48,7 @@ class HiveContext:
     deferred: DeferredOperations
     direct: DirectAccess
     tokens: TokenCache
-    enrol_failures: FailureLimit
+    enrol_failures: MinuteLimit
     #: The address to tell others; known once the port is.
     url: str = ""
     #: Attempts started through this process whose first op may still be on its way, with nodes.

@@ -47,6 +47,7 @@ class EditProject(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_script: Text | msgspec.UnsetType | None = msgspec.UNSET
     dev_script: Text | msgspec.UnsetType | None = msgspec.UNSET
     copy_files: list[str] | msgspec.UnsetType = msgspec.UNSET
+    variables: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     review: Literal["on", "off"] | msgspec.UnsetType = msgspec.UNSET
     archived: bool | msgspec.UnsetType = msgspec.UNSET
     version: int | None = None

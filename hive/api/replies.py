@@ -163,6 +163,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_script: str | None
     dev_script: str | None
     copy_files: list[str]
+    variables: dict[str, str]
     archived: bool
     recovered: bool
     version: int
@@ -189,6 +190,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     depends_on: list[str]
     labels: list[str]
+    variables: dict[str, Any]
     position: int
     archived: bool
     recovered: bool
@@ -197,6 +199,46 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_at_ms: int
     completed_at_ms: int | None
+
+
+class Variable(msgspec.Struct, frozen=True, kw_only=True):
+    """A variable as a task has it, and where it is set: `task`, `parent` or `project`."""
+
+    name: str
+    value: str
+    from_kind: str
+    from_id: str
+
+
+class TextWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person should look at before they go on. `code`: undefined, looks_secret."""
+
+    code: str
+    name: str
+    message: str
+
+
+class TaskPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent would be given of a task."""
+
+    title: str
+    description: str
+    prompt: str | None
+    variables: list[Variable]
+    warnings: list[TextWarning]
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True):
+    """A text to make tasks from. `project_id` null: for tasks of every project."""
+
+    id: str
+    project_id: str | None
+    name: str
+    title: str
+    text: str
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
 
 
 # --- attempts -------------------------------------------------------------------------------------

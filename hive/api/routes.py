@@ -21,7 +21,9 @@ from hive.api import (
     streams,
     system,
     tasks,
+    templates,
     tokens,
+    variables,
 )
 from hive.api.deferring import WhenQuery
 from hive.api.middleware import Handler, finishing
@@ -51,6 +53,7 @@ def _own_routes() -> list[Route]:
         Route("GET", f"{_V1}/me", system.me, "Who the caller is", reply=r.Me),
         *_node_routes(),
         *_catalog_routes(),
+        *_text_routes(),
         Route(
             "GET",
             f"{_V1}/attempts",
@@ -315,6 +318,70 @@ def _catalog_routes() -> list[Route]:
             changing=True,
             errors=_START.errors,
         ),
+    ]
+
+
+def _text_routes() -> list[Route]:
+    r = replies
+    of_task, template = f"{_V1}/tasks/{{task}}", f"{_V1}/templates/{{template}}"
+    return [
+        Route(
+            "GET",
+            f"{of_task}/preview",
+            variables.preview,
+            "Its text with its variables put in, and warnings",
+            variables.PreviewQuery,
+            reply=r.TaskPreview,
+        ),
+        Route(
+            "GET",
+            f"{of_task}/variables",
+            variables.list_,
+            "The variables that hold for it, and where each is set",
+            reply=r.Page[r.Variable],
+        ),
+        Route(
+            "PUT",
+            f"{of_task}/variables/{{name}}",
+            variables.set_,
+            "Set a variable of it",
+            body=variables.SetVariable,
+            reply=r.Page[r.Variable],
+        ),
+        Route(
+            "DELETE",
+            f"{of_task}/variables/{{name}}",
+            variables.unset,
+            "Take a variable of it away",
+            reply=r.Page[r.Variable],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/templates",
+            templates.list_,
+            "The templates, by name",
+            templates.TemplatesQuery,
+            reply=r.Page[r.Template],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/templates",
+            templates.create,
+            "Make a template",
+            body=templates.NewTemplate,
+            reply=r.Template,
+            status=201,
+        ),
+        Route("GET", template, templates.show, "One template", reply=r.Template),
+        Route(
+            "PATCH",
+            template,
+            templates.edit,
+            "Change a template",
+            body=templates.EditTemplate,
+            reply=r.Template,
+        ),
+        Route("DELETE", template, templates.delete, "Delete a template", reply=r.Deleted),
     ]
 
 

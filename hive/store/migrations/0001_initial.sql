@@ -122,6 +122,7 @@ CREATE TABLE project (
     keep_worktree TEXT NOT NULL,
     review TEXT NOT NULL,
     policies TEXT NOT NULL,
+    variables TEXT NOT NULL,
     recovered INTEGER NOT NULL,
     archived INTEGER NOT NULL,
     version INTEGER NOT NULL,
@@ -189,6 +190,19 @@ CREATE TABLE task (
 CREATE INDEX task_by_age ON task (created_at_ms, id);
 CREATE INDEX task_by_project ON task (project_id, created_at_ms, id);
 CREATE INDEX task_by_node ON task (node_id) WHERE node_id IS NOT NULL;
+
+-- Texts that tasks are made from; without a project, for all of them.
+CREATE TABLE template (
+    id TEXT PRIMARY KEY,
+    project_id TEXT,
+    name TEXT NOT NULL,
+    title TEXT NOT NULL,
+    text TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX template_by_name ON template (name, id);
 
 CREATE TABLE attempt (
     id TEXT PRIMARY KEY,
