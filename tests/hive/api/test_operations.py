@@ -172,6 +172,8 @@ async def test_a_node_that_is_away_says_since_when(running: RunningHive):
     [
         ("GET", "diff", {"context": "three"}, "context"),
         ("GET", "diff", {"colour": "red"}, "colour"),
+        ("GET", "diff", {"context": "9" * 30}, "context"),
+        ("POST", "pr/attach", {"body": {"number": 10**30}}, "number"),
         ("POST", "stop", {"deadline_s": "0"}, "deadline_s"),
         ("POST", "stop", {"deadline_s": "99999"}, "deadline_s"),
     ],
