@@ -99,7 +99,7 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
         return
     yield table(
         "",
-        ["id", "name", "status", "activity", ">slots", "executors", "version", "last seen"],
+        ["id", "name", "status", "activity", ">slots", "executors?", "version?", "last seen"],
         (
             (
                 short(node["id"]),
