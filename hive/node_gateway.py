@@ -104,6 +104,10 @@ class NodeGateway:
         task.add_done_callback(self._leaving.discard)
         return task
 
+    async def all_left(self) -> None:
+        """Wait for what links that have ended still do, before the store is closed."""
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one link until it closes."""
         if "Origin" in request.headers:
