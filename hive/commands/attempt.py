@@ -162,7 +162,7 @@ def _call(
             path,
             query={
                 "when": asked_when,
-                "expires_in_s": seconds(expires_in) if expires_in else None,
+                "expires_in_s": seconds(expires_in, "--expires-in") if expires_in else None,
                 **(fields if operation.method == "DELETE" else {}),
             },
             body=None if operation.method == "DELETE" else fields,
