@@ -121,6 +121,8 @@ async def _snapshot(worktree: Worktree) -> str:
             *DURABLE,
             "add",
             "--all",
+            # Also outside what a sparse checkout shows: what lies there is work like any other.
+            "--sparse",
             *ALL_BUT,
             stdin=all_but([*untracked.nested, *untracked.copied]),
             env=env | EXCLUDING,

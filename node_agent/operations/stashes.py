@@ -87,7 +87,10 @@ class Stashes:
             repository, attempt = place.source.repository, place.attempt
             stash = await repository.commit_of(stash_ref(attempt.id))
             if stash is None:
-                raise NothingToStash("the attempt has no stash")
+                raise NothingToStash(
+                    "the attempt has no stash",
+                    hint="What a program put aside by `git stash`, `git stash pop` brings back.",
+                )
             await check_can_stash(worktree)
             files_before, files_after = await popped_tree(repository, worktree, stash)
             plan = PopPlan(

@@ -164,6 +164,7 @@ async def test_a_node_that_is_away_says_since_when(running: RunningHive):
         assert (answer.status, answer.error["code"]) == (503, "node_offline")
         assert answer.error["details"]["last_seen_at_ms"] > 1_700_000_000_000
         assert answer.error["retryable"]
+        assert ("when=online" in answer.error["hint"]) is (method == "POST")
 
 
 @pytest.mark.asyncio
@@ -172,6 +173,8 @@ async def test_a_node_that_is_away_says_since_when(running: RunningHive):
     [
         ("GET", "diff", {"context": "three"}, "context"),
         ("GET", "diff", {"colour": "red"}, "colour"),
+        ("GET", "diff", {"context": "9" * 30}, "context"),
+        ("POST", "pr/attach", {"body": {"number": 10**30}}, "number"),
         ("POST", "stop", {"deadline_s": "0"}, "deadline_s"),
         ("POST", "stop", {"deadline_s": "99999"}, "deadline_s"),
     ],
