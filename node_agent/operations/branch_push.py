@@ -67,9 +67,6 @@ class BranchPush:
 
     async def resume_push(self, interrupted: Interrupted) -> PushReply:
         """Finish a push that a crash cut short, by what its remote says."""
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.push(interrupted.asking)
         written = planned(interrupted.plan, PushIntent)
         place = await self._places.find(any_head(interrupted.asking))
         repository = place.source.repository
