@@ -153,18 +153,32 @@ class _Link:
     async def run(self) -> None:
         """Serve the link from challenge to close."""
         try:
+            if await self._shake_hands():
+                await self._run_live()
+        finally:
+            # However it ends, also half accepted: nobody is connected by a socket that is closed.
+            self.machine.close()
+            if self.gateway.registry.detach(self.node_id, self):
+                log.info("node %s is offline", self.node_id, extra={"node_id": self.node_id})
+                with contextlib.suppress(SkepError):
+                    await self.gateway.on_change(self.node_id)
+            await self._close_socket(1000, "")
+
+    async def _shake_hands(self) -> bool:
+        """Bring the link to be live; False where it is to be closed."""
+        try:
             await self.send(self.machine.challenge())
             async with asyncio.timeout(limits.HANDSHAKE_S_MAX):
                 while self.machine.phase is not hive_link.Phase.LIVE:
                     if not await self._read_one(limits.HANDSHAKE_S_MAX):
-                        return
+                        return False
         except TimeoutError:
             await self.close(ErrorCode.BAD_FRAME)
-            return
+            return False
         except SkepError as error:
             await self._refuse(error)
-            return
-        await self._run_live()
+            return False
+        return True
 
     async def _run_live(self) -> None:
         tasks = [
@@ -186,12 +200,6 @@ class _Link:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.machine.close()
-            if self.gateway.registry.detach(self.node_id, self):
-                log.info("node %s is offline", self.node_id, extra={"node_id": self.node_id})
-                with contextlib.suppress(SkepError):
-                    await self.gateway.on_change(self.node_id)
-            await self._close_socket(1000, "")
 
     async def _run_reader(self) -> None:
         while await self._read_one(limits.LINK_SILENT_S_MAX):
