@@ -14,7 +14,7 @@ import msgspec
 
 from hive.projections import EventDraft
 from hive.store import events, nodes
-from hive.store.backend import Database, Row, Transaction
+from hive.store.backend import Database, Row, StoreFull, Transaction
 from hive.store.catalog import resolve
 from hive.store.ids import new_id
 from hive.store.nodes import NodeRow
@@ -263,9 +263,14 @@ class Revocations:
     def append(self, revocation: Revocation) -> None:
         """Write a line, on disk before this returns."""
         line = msgspec.json.encode(revocation) + b"\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, line)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                # A crash cut the last one off: this one is a line of its own all the same.
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                raise StoreFull(f"{self.path} takes no more")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
