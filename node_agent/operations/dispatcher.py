@@ -487,20 +487,21 @@ def _verdict_of(error: Exception, known: KnownKey) -> ErrorBody:
     did_nothing = asked is not None and asked.plan is None
     if did_nothing or (isinstance(error, SkepError) and error.code not in _NO_VERDICT):
         return body
-    hint = "Look at the attempt, then ask again under another key if it was not done."
-    planned = {}
-    if asked is not None and asked.plan is not None:
-        hint = (
-            "`details.planned` is what it was about to do. Look whether it is so, then ask again"
-            " under another key if it is not."
-        )
-        planned = {"planned": msgspec.msgpack.decode(asked.plan)}
+    if asked is None or asked.plan is None:
+        return OperationError(
+            ErrorCode.UNKNOWN_OUTCOME,
+            f"the node stopped in the middle of {record.operation}, and could not look what became"
+            f" of it: {body.message}",
+            hint="Look at the attempt, then ask again under another key if it was not done.",
+            error=msgspec.to_builtins(body),
+        ).body()
     return OperationError(
         ErrorCode.UNKNOWN_OUTCOME,
         f"the node stopped in the middle of {record.operation}, and what became of it could not"
         f" be told: {body.message}",
-        hint=hint,
-        **planned,
+        hint="`details.planned` is what it was about to do. Look whether it is so, then ask again"
+        " under another key if it is not.",
+        planned=msgspec.msgpack.decode(asked.plan),
         error=msgspec.to_builtins(body),
     ).body()
 
