@@ -159,27 +159,38 @@ class _Link:
         #: What `on_caught_up` is given, until it was.
         self._logs_coming: Collection[str] | None = None
         self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     # --- life ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the link from challenge to close."""
         try:
+            if await self._shake_hands():
+                await self._run_live()
+        finally:
+            # However it ends, also half accepted: nobody is connected by a socket that is closed.
+            # One that breaks cancels this task, also in here: what must be done is not lost.
+            await asyncio.shield(self.gateway.leaving(self.node_id, self._end()))
+
+    async def _shake_hands(self) -> bool:
+        """Bring the link to be live; False where it is to be closed."""
+        try:
             await self.send(self.machine.challenge())
             async with asyncio.timeout(limits.HANDSHAKE_S_MAX):
                 while self.machine.phase is not hive_link.Phase.LIVE:
                     if not await self._read_one(limits.HANDSHAKE_S_MAX):
-                        return
+                        return False
         except TimeoutError:
             await self.close(ErrorCode.BAD_FRAME)
-            return
+            return False
         except SkepError as error:
             await self._refuse(error)
-            return
-        await self._run_live()
+            return False
+        return True
 
     async def _run_live(self) -> None:
-        tasks = [
+        self._tasks = [
             asyncio.create_task(self._run_ops(), name=f"ops {self.node_id}"),
             asyncio.create_task(self._run_chunks(), name=f"chunks {self.node_id}"),
             asyncio.create_task(self._run_pings(), name=f"pings {self.node_id}"),
@@ -187,23 +198,20 @@ class _Link:
         ]
         try:
             await self.gateway.on_live(self.node_id)
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except SkepError as error:
             await self._refuse(error)
         except ConnectionError:
             pass
-        finally:
-            # A socket that breaks cancels this task, also in here: what must be done is not lost.
-            await asyncio.shield(self.gateway.leaving(self.node_id, self._end(tasks)))
 
-    async def _end(self, tasks: Collection[asyncio.Task[None]]) -> None:
+    async def _end(self) -> None:
         """The node is away from here on, and whoever looks on hears of it."""
         gone = self.gateway.registry.detach(self.node_id, self)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.machine.close()
         if gone:
             log.info("node %s is offline", self.node_id, extra={"node_id": self.node_id})

@@ -18,6 +18,7 @@ from node_agent.forge.credentials import ForgeAccess
 from node_agent.forge.errors import PrExists, PrNotFound, PrUnknown
 from node_agent.forge.places import Place, number_of, place_of
 from node_agent.forge.pull_requests import Pull, entity_of, reply_of, state_of
+from node_agent.git.branch_errors import ExpectedHeadMoved
 from node_agent.git.errors import BranchMissing, InvalidInput
 from node_agent.git.push_branch import push_branch
 from node_agent.git.refs import branch_ref, check_branch_name
@@ -277,13 +278,7 @@ async def _head(source: Source, expected: str | None) -> str:
             head=source.head,
         )
     if expected is not None and expected != head:
-        raise OperationError(
-            ErrorCode.EXPECTED_HEAD_MOVED,
-            "the attempt's branch is at another commit than the one you saw",
-            hint="Look at what is new, then ask again with the head it has now.",
-            expected_head=expected,
-            head=head,
-        )
+        raise ExpectedHeadMoved("the attempt's branch", expected, head)
     return head
 
 
