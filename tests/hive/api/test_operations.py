@@ -1,6 +1,7 @@
 """Operations on attempts over HTTP: through the relay, byte for byte, on the attempt one saw."""
 
 import asyncio
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -58,6 +59,18 @@ async def test_a_file_is_no_page_of_ours(running: RunningHive):
     assert msgspec.msgpack.decode(node.calls[0].body)["path"] == "src/a b.html"
     assert answer.headers["Content-Disposition"] == "attachment"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["new\nline.txt", "a/b\r\nc", "100%20?&#.txt", "-x 'ü' \"q\""])
+async def test_a_file_of_any_name(running: RunningHive, name: str):
+    """What a file is called reaches the node as it is: line ends, marks of addresses and all."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    node.streams("read_file", b"text", media_type="text/plain")
+    answer = await running.get(f"attempts/{attempt.id}/files/{quote(name)}")
+    assert answer.content == b"text"
+    assert msgspec.msgpack.decode(node.calls[0].body)["path"] == name
 
 
 @pytest.mark.asyncio
