@@ -59,6 +59,16 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
 @click.option("--repo-url")
 @click.option("--default-branch")
 @click.option("--sync-policy", type=POLICIES, help="How much of its logs the hive keeps.")
+@click.option("--setup-script", metavar="SH", help="Run before an agent in a new worktree.")
+@click.option("--cleanup-script", metavar="SH", help="Run after an agent.")
+@click.option("--dev-script", metavar="SH", help="Run when asked for.")
+@click.option(
+    "--copy-file",
+    "copy_files",
+    metavar="PATTERN",
+    multiple=True,
+    help="What git has no record of, to be copied into each worktree; more than once for more.",
+)
 @variable_option
 @click.option("--unset", "unset", multiple=True, metavar="NAME", help="Take a variable away.")
 @client_command
@@ -70,8 +80,8 @@ def edit(
     unset: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Change a project."""
-    path, body = f"projects/{path_of(project)}", given_only(**given)
+    """Change a project; '' takes away what there was."""
+    path, body = f"projects/{path_of(project)}", _changes(**given)
     if variables or unset:
         before = hive.get(path)
         kept = {name: value for name, value in before["variables"].items() if name not in unset}
@@ -97,6 +107,14 @@ def delete(hive: HiveClient, terminal: Terminal, project: str) -> None:
     """Delete a project of which nothing runs; what ran stays to be read."""
     deleted = hive.request("DELETE", f"projects/{path_of(project)}")
     terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
+
+
+def _changes(*, copy_files: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    body = given_only(**given, copy_files=[file for file in copy_files if file] or None)
+    if copy_files == ("",):
+        body["copy_files"] = []
+    # A project keeps its name and its policy; all else it can be without.
+    return {name: None if value == "" and name != "name" else value for name, value in body.items()}
 
 
 def _render_list(page: dict[str, Any]) -> Iterable[Any]:
@@ -135,6 +153,10 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
                 "variables",
                 ", ".join(f"{name}={value}" for name, value in project["variables"].items()),
             ),
+            ("setup", project.get("setup_script")),
+            ("cleanup", project.get("cleanup_script")),
+            ("dev", project.get("dev_script")),
+            ("copied in", ", ".join(project.get("copy_files") or [])),
             ("archived", "yes" if project["archived"] else ""),
             ("made", when(project["created_at_ms"])),
         ]
