@@ -21,6 +21,12 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None = None
 
 
+class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What every failed request answers."""
+
+    error: ErrorBody
+
+
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     """What is no more."""
 
