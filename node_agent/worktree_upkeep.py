@@ -1,10 +1,14 @@
-"""Takes away worktrees of attempts that did not succeed, once their time of grace is over.
+"""Takes away worktrees whose time is over: held until then, or kept until the hive says so.
 
-Owns when; `worktree_removals` owns how. Every step can break off and be run again.
+An attempt that did not succeed is held for a time of grace; one that succeeded is kept by the rule
+of its project, which the hive knows. Owns when; `worktree_removals` owns how. Every step can break
+off and be run again.
 """
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +21,10 @@ from node_agent.stamps import now_ms
 from node_agent.store import attempts, checkouts
 from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
-from node_agent.worktree_removals import WorktreeRemovals
+from node_agent.worktree_removals import IsOver, WorktreeRemovals, ended_and_kept, held_until
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, SkepError
+from protocol.messages import WorktreeOver
 
 LOG: Final = logging.getLogger(__name__)
 INTERVAL_S: Final = 600.0
@@ -29,22 +34,33 @@ _PAGE: Final = 100
 
 
 class WorktreeUpkeep:
-    """Removes worktrees whose hold has passed. `run` is its one task."""
+    """Removes worktrees whose time is over. `run` is its one task."""
 
     def __init__(self, database: Database, notices: Notices, worktrees_dir: Path) -> None:
         self._database = database
         self._notices = notices
         self._root = worktrees_dir
         self._removals = WorktreeRemovals(database, worktrees_dir)
+        self._over: Sequence[WorktreeOver] = ()
+        self._woken = asyncio.Event()
+
+    def over(self, worktrees: Sequence[WorktreeOver]) -> None:
+        """Take the hive's word on which worktrees are kept no longer, in place of what it was."""
+        self._over = worktrees
+        if worktrees:
+            self._woken.set()
 
     async def run(self) -> None:
-        """Look every now and then until cancelled."""
+        """Look every now and then, and when the hive says that some are over, until cancelled."""
         while True:
+            self._woken.clear()
             try:
                 await self.round()
             except (SkepError, OSError) as error:
                 LOG.warning("upkeep of worktrees broke off: %s", error)
-            await asyncio.sleep(INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S):
+                    await self._woken.wait()
 
     async def round(self) -> None:
         """Look at every worktree once."""
@@ -60,11 +76,16 @@ class WorktreeUpkeep:
                 LOG.warning("the worktree of attempt %s stays: %s", attempt_id, error)
         while over := await self._database.read(attempts.no_longer_held, now_ms(), _PAGE):
             for attempt in over:
-                await self._remove(attempt)
+                await self._remove(attempt, held_until(now_ms()))
+        over_by_rule, self._over = self._over, ()
+        for worktree in over_by_rule:
+            found = await self._database.read(attempts.find, worktree.attempt_id)
+            if found is not None:
+                await self._remove(found, ended_and_kept(worktree.ended_at_ms))
 
-    async def _remove(self, attempt: Attempt) -> None:
+    async def _remove(self, attempt: Attempt, is_over: IsOver) -> None:
         try:
-            await self._removals.remove_when_over(attempt.id, now_ms())
+            await self._removals.remove_when_over(attempt.id, is_over)
         except (SkepError, OSError) as error:
             # A file that may not be deleted, as of a container's root, holds up no other worktree.
             await self._put_off(attempt, error)

@@ -138,6 +138,7 @@ _PROJECT: Final = replies.Project(
     dev_script="make serve",
     copy_files=[".env"],
     variables={"TEST_COMMAND": "make test"},
+    keep_worktree="until_done",
     archived=False,
     recovered=False,
     version=3,
@@ -253,7 +254,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     projects.NewProject(
         name="shop", repo_url="https://forge.example/acme/shop.git", default_branch="main"
     ),
-    projects.EditProject(setup_script="make deps", copy_files=[".env"], version=2),
+    projects.EditProject(setup_script="make deps", keep_worktree="48", version=2),
     starting.StartAttempt(node_id="atlas", command="sh -c 'make test'", base_branch="main"),
     streams.StreamQuery(topics=[f"attempt:{ATTEMPT_ID}", "nodes"]),
     tasks.TasksQuery(project="shop", status=TaskStatus.IN_REVIEW),

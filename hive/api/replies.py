@@ -170,6 +170,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     dev_script: str | None
     copy_files: list[str]
     variables: dict[str, str]
+    keep_worktree: str
     archived: bool
     recovered: bool
     version: int

@@ -12,6 +12,7 @@ from node_agent.notices import Notices
 from node_agent.store import attempts
 from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.entities import Attempt
+from protocol.messages import WorktreeOver
 from tests.node_agent.workshop import Workshop, git, make_repository, open_workshop
 
 
@@ -52,7 +53,7 @@ async def test_a_failed_attempts_worktree_goes_and_its_work_is_saved(
 
 @pytest.mark.asyncio
 async def test_a_successful_attempts_worktree_stays(tmp_path: Path) -> None:
-    """It has no hold: its work waits for a review."""
+    """It has no hold, and no hive said that it is over: its work waits for a review."""
     repository = make_repository(tmp_path / "repository")
     async with open_workshop(tmp_path / "node", 1) as shop:
         await shop.add_checkout(repository)
@@ -107,3 +108,57 @@ async def test_a_folder_that_may_not_be_deleted_holds_up_no_other(
         monkeypatch.setattr(worktree_removal, "remove_folder", remove_folder)
         await upkeep_of(shop).round()
         assert (await shop.database.read(attempts.get, first.id)).worktree is None
+
+
+async def told_over(shop: Workshop, *worktrees: WorktreeOver) -> None:
+    """The hive says that these are over; the node looks after its worktrees."""
+    upkeep = upkeep_of(shop)
+    upkeep.over(worktrees)
+    await upkeep.round()
+
+
+@pytest.mark.asyncio
+async def test_what_the_hive_says_is_over_goes_with_its_work_saved(tmp_path: Path) -> None:
+    """What was uncommitted is in a ref before the folder is removed, and the branch stays."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run("sh -c 'git commit -q --allow-empty -m mine; echo x > left.txt'")
+        await told_over(
+            shop,
+            WorktreeOver("0199d2f4-0000-7000-8000-000000000000", 1),
+            WorktreeOver(attempt.id, attempt.ended_at_ms or 0),
+        )
+        after = await shop.attempt(attempt)
+        assert not Path(str(attempt.worktree)).exists()
+        assert after.worktree is None
+        assert git(repository, "show", f"{after.saved_ref}:left.txt") == "x"
+        assert git(repository, "rev-parse", attempt.branch) == attempt.head_commit
+
+
+@pytest.mark.asyncio
+async def test_another_end_than_the_hive_means_keeps_the_worktree(tmp_path: Path) -> None:
+    """The attempt went on since, or somebody holds it: what was said was not about that."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run("true")
+        ended_at_ms = attempt.ended_at_ms or 0
+        await told_over(shop, WorktreeOver(attempt.id, ended_at_ms - 1))
+        assert await shop.attempt(attempt) == attempt
+        held = msgspec.structs.replace(attempt, hold_until_ms=ended_at_ms + 86_400_000)
+        await shop.database.write(attempts.save, held, ended_at_ms)
+        await told_over(shop, WorktreeOver(attempt.id, ended_at_ms))
+        assert await shop.attempt(attempt) == held
+        assert Path(str(attempt.worktree)).is_dir()
+
+
+@pytest.mark.asyncio
+async def test_a_failed_attempt_keeps_its_time_of_grace(tmp_path: Path) -> None:
+    """The hive's word is for those that succeeded."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run("false")
+        await told_over(shop, WorktreeOver(attempt.id, attempt.ended_at_ms or 0))
+        assert await shop.attempt(attempt) == attempt
