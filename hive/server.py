@@ -34,8 +34,8 @@ from hive.node_gateway import HiveFacts, NodeGateway
 from hive.node_registry import NodeRegistry, Signer
 from hive.operation_proxy import OperationProxy
 from hive.operation_records import StoredRecords
-from hive.safe_backups import SafeBackups
-from hive.store import attempts, identity, nodes, operations, worktrees
+from hive.safe_backups import SafeBackups, of_epochs
+from hive.store import attempts, identity, journal, nodes, operations, worktrees
 from hive.store.backend import Change, IngestPolicy, Lacking, StoreBroken, Transaction
 from hive.store.credentials import (
     Revocations,
@@ -49,6 +49,7 @@ from hive.store.ingest_store import SqliteIngestStore
 from hive.store.signing_key import SigningKey, load_or_make_signing_key
 from hive.store.sqlite import SqliteDatabase
 from hive.tls import server_context
+from protocol import limits
 from protocol.errors import ErrorCode, SkepError
 from protocol.messages import Links, NeedDone, Safe
 from protocol.operations import Role
@@ -179,7 +180,12 @@ class Hive:
         return await self.database.read(worktrees.nodes_of_task, task_id)
 
     async def _safe_of(self, node_id: str) -> Safe:
-        return await self.safe.of_node(node_id, now_ms())
+        safe = await self.safe.of_node(node_id, now_ms())
+        if len(safe.epochs) <= limits.HELLO_EPOCHS_MAX:
+            return safe
+        # No node names more in its hello: it has pruned the older ones.
+        newest = await self.database.read(journal.newest_epochs, node_id, limits.HELLO_EPOCHS_MAX)
+        return of_epochs(safe, newest)
 
     async def _authenticate(self, token: str) -> Principal | None:
         now = now_ms()
