@@ -377,7 +377,7 @@ async def test_a_port_that_is_taken(stored: StoredNode) -> None:
 async def test_headers_that_never_end_are_not_waited_for(
     stored: StoredNode, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
-    """A caller that goes on sending headers is let go of, in its first request and in later ones."""
+    """A caller that goes on sending headers is let go of, in its first request and in others."""
     monkeypatch.setattr(direct, "_IDLE_S_MAX", 0.5)
     async with listening(stored) as node:
         host, port = node.url.removeprefix("http://").split(":")
