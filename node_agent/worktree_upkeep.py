@@ -22,14 +22,13 @@ from node_agent.store import attempts, checkouts
 from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
 from node_agent.worktree_removals import IsOver, WorktreeRemovals, ended_and_kept, held_until
-from protocol.entities import Attempt
 from protocol.errors import ErrorCode, SkepError
 from protocol.messages import WorktreeOver
 
 LOG: Final = logging.getLogger(__name__)
 INTERVAL_S: Final = 600.0
 #: A worktree that cannot be removed without losing work is looked at again after this long.
-_HELD_AGAIN_MS: Final = 24 * 3600 * 1000
+_TRIED_AGAIN_MS: Final = 24 * 3600 * 1000
 _PAGE: Final = 100
 
 
@@ -42,6 +41,8 @@ class WorktreeUpkeep:
         self._root = worktrees_dir
         self._removals = WorktreeRemovals(database, worktrees_dir)
         self._over: Sequence[WorktreeOver] = ()
+        #: When worktrees that are over, and could not be removed, are tried again.
+        self._again_ms: dict[WorktreeOver, int] = {}
         self._woken = asyncio.Event()
 
     def over(self, worktrees: Sequence[WorktreeOver]) -> None:
@@ -76,33 +77,46 @@ class WorktreeUpkeep:
                 LOG.warning("the worktree of attempt %s stays: %s", attempt_id, error)
         while over := await self._database.read(attempts.no_longer_held, now_ms(), _PAGE):
             for attempt in over:
-                await self._remove(attempt, held_until(now_ms()))
-        over_by_rule, self._over = self._over, ()
-        for worktree in over_by_rule:
-            found = await self._database.read(attempts.find, worktree.attempt_id)
-            if found is not None:
-                await self._remove(found, ended_and_kept(worktree.ended_at_ms))
+                again_ms = now_ms() + _TRIED_AGAIN_MS
+                if not await self._remove(attempt.id, held_until(now_ms())):
+                    await self._database.write(_hold_on, attempt.id, again_ms)
+        await self._remove_over()
 
-    async def _remove(self, attempt: Attempt, is_over: IsOver) -> None:
+    async def _remove_over(self) -> None:
+        """Remove what the hive said is over; what cannot be removed is not tried again at once."""
+        over, self._over = self._over, ()
+        self._again_ms = {one: at_ms for one, at_ms in self._again_ms.items() if one in over}
+        for one in over:
+            found = await self._database.read(attempts.find, one.attempt_id)
+            if found is None or self._again_ms.get(one, 0) > now_ms():
+                continue
+            if not await self._remove(one.attempt_id, ended_and_kept(one.ended_at_ms)):
+                self._again_ms[one] = now_ms() + _TRIED_AGAIN_MS
+
+    async def _remove(self, attempt_id: str, is_over: IsOver) -> bool:
+        """Remove a worktree, if it still is over; False where it cannot be."""
         try:
-            await self._removals.remove_when_over(attempt.id, is_over)
+            await self._removals.remove_when_over(attempt_id, is_over)
         except (SkepError, OSError) as error:
             # A file that may not be deleted, as of a container's root, holds up no other worktree.
-            await self._put_off(attempt, error)
+            await self._tell_kept(attempt_id, error)
+            return False
+        return True
 
-    async def _put_off(self, attempt: Attempt, error: SkepError | OSError) -> None:
-        LOG.warning("the worktree of attempt %s stays: %s", attempt.id, error)
+    async def _tell_kept(self, attempt_id: str, error: SkepError | OSError) -> None:
+        LOG.warning("the worktree of attempt %s stays: %s", attempt_id, error)
         if isinstance(error, SkepError) and error.code is ErrorCode.UNSAVED_WORK:
             await self._notices.tell(
                 "warning",
                 "worktree_kept",
                 f"the worktree of an ended attempt is kept: {error.message}",
                 hint=error.hint,
-                attempt_id=attempt.id,
+                attempt_id=attempt_id,
             )
-        await self._database.write(_hold_on, attempt.id, now_ms() + _HELD_AGAIN_MS)
 
 
 async def _hold_on(tx: Transaction, attempt_id: str, until_ms: int) -> None:
     attempt = await attempts.get(tx, attempt_id)
+    # Somebody may have asked to hold it for longer meanwhile.
+    until_ms = max(until_ms, attempt.hold_until_ms or 0)
     await attempts.save(tx, msgspec.structs.replace(attempt, hold_until_ms=until_ms), now_ms())

@@ -1,5 +1,6 @@
 """Worktrees go when their hold has passed, and never with work that is nowhere else."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,12 @@ from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.entities import Attempt
 from protocol.messages import WorktreeOver
 from tests.node_agent.workshop import Workshop, git, make_repository, open_workshop
+
+#: Makes a repository within the worktree, whose commit is nowhere else.
+NESTED = (
+    "git init -q inner && cd inner && git -c user.name=A -c user.email=a@example.org "
+    "commit -q --allow-empty -m only-here"
+)
 
 
 def upkeep_of(shop: Workshop) -> WorktreeUpkeep:
@@ -69,13 +76,9 @@ async def test_work_that_is_nowhere_else_keeps_its_worktree(
 ) -> None:
     """A repository within the worktree cannot be saved, so the worktree is held on and told of."""
     repository = make_repository(tmp_path / "repository")
-    script = (
-        "git init -q inner && cd inner && git -c user.name=A -c user.email=a@example.org "
-        "commit -q --allow-empty -m only-here; exit 3"
-    )
     async with open_workshop(tmp_path / "node", 1) as shop:
         await shop.add_checkout(repository)
-        attempt = await shop.run(f"sh -c '{script}'")
+        attempt = await shop.run(f"sh -c '{NESTED}; exit 3'")
         after = await after_its_hold(shop, attempt, monkeypatch)
         assert Path(str(after.worktree)).is_dir()
         assert after.hold_until_ms > attempt.hold_until_ms
@@ -151,6 +154,30 @@ async def test_another_end_than_the_hive_means_keeps_the_worktree(tmp_path: Path
         await told_over(shop, WorktreeOver(attempt.id, ended_at_ms))
         assert await shop.attempt(attempt) == held
         assert Path(str(attempt.worktree)).is_dir()
+
+
+@pytest.mark.asyncio
+async def test_what_is_over_and_cannot_be_saved_stays(tmp_path: Path) -> None:
+    """It is told of, held by nobody, and not tried again each time that the hive says so."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run(f"sh -c '{NESTED}'")
+        over = WorktreeOver(attempt.id, attempt.ended_at_ms or 0)
+        upkeep = upkeep_of(shop)
+        for _ in range(2):
+            upkeep.over([over])
+            await upkeep.round()
+            assert await shop.attempt(attempt) == attempt
+        inner = Path(str(attempt.worktree)) / "inner"
+        assert inner.is_dir()
+        # Nothing keeps it any more; but a day has not passed.
+        shutil.rmtree(inner)
+        upkeep.over([over])
+        await upkeep.round()
+        assert await shop.attempt(attempt) == attempt
+        await told_over(shop, over)
+        assert (await shop.attempt(attempt)).worktree is None
 
 
 @pytest.mark.asyncio
