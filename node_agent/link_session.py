@@ -288,8 +288,8 @@ class LinkSession:
             case node_effects.CompareMarks(marks):
                 journal = self._sources.journal
                 places = [(mark.epoch, mark.mark) for mark in marks]
-                digests = {place: await journal.digest_at(*place) for place in places}
-                machine.marks_compared(marks, digests)
+                ours = {place: await journal.digest_at(*place) for place in places}
+                machine.marks_compared(marks, ours)
             case node_effects.Received(message):
                 await self._received(machine, message)
 
