@@ -4,6 +4,7 @@ Must not make backups, nor trust the list of them: what is not whole on disk hol
 """
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,13 @@ class SafeBackups:
             logs=marks.logs_of(node_id),
             backups=marks.counted > 0,
         )
+
+
+def of_epochs(safe: Safe, epochs: Iterable[int]) -> Safe:
+    """Return what is safe of these epochs alone: all that a node ever had may be too many."""
+    named = set(epochs)
+    kept = [one for one in safe.epochs if one[0] in named]
+    return Safe(epochs=kept, logs=safe.logs, backups=safe.backups)
 
 
 def _signature(listing: Path) -> _Signature:

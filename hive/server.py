@@ -29,13 +29,13 @@ from hive.direct_access import DirectAccess
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
 from hive.minute_limit import MinuteLimit
-from hive.node_briefing import NodeBriefing
+from hive.node_briefing import OVER_MAX, NodeBriefing
 from hive.node_gateway import HiveFacts, NodeGateway
 from hive.node_registry import NodeRegistry, Signer
 from hive.operation_proxy import OperationProxy
 from hive.operation_records import StoredRecords
-from hive.safe_backups import SafeBackups
-from hive.store import attempts, identity, nodes, operations
+from hive.safe_backups import SafeBackups, of_epochs
+from hive.store import attempts, identity, journal, nodes, operations, worktrees
 from hive.store.backend import Change, IngestPolicy, Lacking, StoreBroken, Transaction
 from hive.store.credentials import (
     Revocations,
@@ -49,8 +49,9 @@ from hive.store.ingest_store import SqliteIngestStore
 from hive.store.signing_key import SigningKey, load_or_make_signing_key
 from hive.store.sqlite import SqliteDatabase
 from hive.tls import server_context
+from protocol import limits
 from protocol.errors import ErrorCode, SkepError
-from protocol.messages import NeedDone, ProjectLink, Safe
+from protocol.messages import Links, NeedDone, Safe
 from protocol.operations import Role
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,9 @@ class Hive:
             sweep_interval_s=config.sweep_interval_s,
         )
         self.safe = SafeBackups(config.backups, row.hive_id)
-        self.briefing = NodeBriefing(self.registry, self._links_of, self._safe_of)
+        self.briefing = NodeBriefing(
+            self.registry, self._links_of, self._safe_of, self._nodes_of_task
+        )
         self.ingest = BackfillingIngest(self.store, database, self._publish)
         self.ingest.backfill = self.backfill
         self.gateway = NodeGateway(
@@ -168,11 +171,21 @@ class Hive:
     async def _lack_of(self, attempt_id: str) -> tuple[str, Lacking] | None:
         return await self.database.read(attempts.lack_of, attempt_id)
 
-    async def _links_of(self, node_id: str) -> list[ProjectLink]:
-        return await self.database.read(nodes.project_links, node_id)
+    async def _links_of(self, node_id: str) -> Links:
+        links = await self.database.read(nodes.project_links, node_id)
+        over = await self.database.read(worktrees.over, node_id, now_ms=now_ms(), limit=OVER_MAX)
+        return Links(links=links, over=over)
+
+    async def _nodes_of_task(self, task_id: str) -> list[str]:
+        return await self.database.read(worktrees.nodes_of_task, task_id)
 
     async def _safe_of(self, node_id: str) -> Safe:
-        return await self.safe.of_node(node_id, now_ms())
+        safe = await self.safe.of_node(node_id, now_ms())
+        if len(safe.epochs) <= limits.HELLO_EPOCHS_MAX:
+            return safe
+        # No node names more in its hello: it has pruned the older ones.
+        newest = await self.database.read(journal.newest_epochs, node_id, limits.HELLO_EPOCHS_MAX)
+        return of_epochs(safe, newest)
 
     async def _authenticate(self, token: str) -> Principal | None:
         now = now_ms()

@@ -34,13 +34,17 @@ _OF_THE_REQUEST: Final = frozenset(
 
 
 class Ways:
-    """The ways to the node of one attempt. `told` hears `direct`, `relay` or `offline`."""
+    """The ways to the node of one attempt. `told` hears `direct`, `relay` or `offline`.
+
+    `attempt` is an id or the beginning of one. A node's own address takes whole ids alone: whoever
+    was given less asks for `attempt_id` first.
+    """
 
     def __init__(
-        self, hive: HiveClient, attempt_id: str, told: Callable[[str], None] = lambda _: None
+        self, hive: HiveClient, attempt: str, told: Callable[[str], None] = lambda _: None
     ) -> None:
         self._hive = hive
-        self._attempt_id = attempt_id
+        self._attempt_id = attempt
         self._told = told
         self._direct: HiveClient | None = None
         self._expires_s = 0.0
@@ -51,6 +55,12 @@ class Ways:
         if self._direct is not None:
             self._direct.close()
             self._direct = None
+
+    def attempt_id(self) -> str:
+        """Return the attempt's whole id, as the hive has it."""
+        if not self.now:
+            self._client()
+        return self._attempt_id
 
     def is_direct(self) -> bool:
         """Whether the next request goes straight to the node."""
@@ -112,6 +122,7 @@ class Ways:
                 return self._direct
             raise
         self.close()
+        self._attempt_id = info["attempt_id"]
         self._direct = self._reached(info)
         self._expires_s = info["expires_at_ms"] / 1000
         if self._direct is None:

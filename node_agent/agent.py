@@ -124,6 +124,7 @@ class Agent:
             version=version(),
             slots=lambda: slots_of(config, self._record),
             safe_moved=self._upkeep.safe_moved,
+            worktrees_over=self._worktree_upkeep.over,
         )
 
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)

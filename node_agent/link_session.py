@@ -285,6 +285,11 @@ class LinkSession:
             case node_effects.OpsAcked(epoch, seq):
                 failpoint("node.link.ops_acked")
                 self._sources.agent.marks_moved({epoch: seq})
+            case node_effects.CompareMarks(marks):
+                journal = self._sources.journal
+                places = [(mark.epoch, mark.mark) for mark in marks]
+                ours = {place: await journal.digest_at(*place) for place in places}
+                machine.marks_compared(marks, ours)
             case node_effects.Received(message):
                 await self._received(machine, message)
 

@@ -7,7 +7,7 @@ hive joined it waits, and nothing else of the node notices.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from node_agent.changes import Changes
@@ -24,7 +24,7 @@ from node_agent.store.database import Database
 from node_agent.uplink import Dial, Holder, Uplink
 from node_agent.uplink_view import LinkView
 from protocol.errors import SkepError
-from protocol.messages import Heartbeat, Links, OutboxState, Safe
+from protocol.messages import Heartbeat, Links, OutboxState, Safe, WorktreeOver
 from protocol.states import AttemptPhase, SyncPolicy
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Membership:
         version: str,
         slots: Callable[[], int],
         safe_moved: Callable[[Safe], Awaitable[None]],
+        worktrees_over: Callable[[Sequence[WorktreeOver]], None],
     ) -> None:
         self._config = config
         self._identity = identity
@@ -66,6 +67,7 @@ class Membership:
         self._version = version
         self._slots = slots
         self._safe_moved = safe_moved
+        self._worktrees_over = worktrees_over
         self._record = read_record(config.data_dir)
         self._changed = asyncio.Event()
         self._uplink: Uplink | None = None
@@ -266,7 +268,8 @@ class Membership:
         )
 
     async def linked(self, links: Links) -> None:
-        """Keep which projects the hive made of the checkouts."""
+        """Keep which projects the hive made of the checkouts; have worktrees go that are over."""
+        self._worktrees_over(links.over)
         told = {
             link.checkout_id: link.problem for link in await self._database.read(checkouts.links)
         }

@@ -5,6 +5,7 @@ worktree holds is saved before it goes (`git.worktree_removal`). Must not decide
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +26,30 @@ from node_agent.store.transaction import Transaction
 from node_agent.turn_steps import Running
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, OperationError, SkepError
-from protocol.states import AttemptPhase, ExecutionKind
+from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind
 
 LOG: Final = logging.getLogger(__name__)
+#: Their worktrees are kept by the rule of their project, the others for a time of grace.
+KEPT_OUTCOMES: Final = frozenset({AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_WITH_WARNING})
+
+
+#: Whether the worktree of an ended attempt may go, asked in the transaction that decides it.
+IsOver = Callable[[Attempt], bool]
+
+
+def held_until(at_ms: int) -> IsOver:
+    """Return whether an attempt's hold has passed at that time."""
+    return lambda attempt: attempt.hold_until_ms is not None and attempt.hold_until_ms < at_ms
+
+
+def ended_and_kept(ended_at_ms: int) -> IsOver:
+    """Return whether an attempt succeeded then, and nobody has held or continued it since."""
+    return lambda attempt: (
+        attempt.ended_at_ms == ended_at_ms
+        and attempt.outcome in KEPT_OUTCOMES
+        and attempt.hold_until_ms is None
+        and attempt.worktree is not None
+    )
 
 
 class Held(OperationError):  # noqa: N818  named as its code is
@@ -97,9 +119,9 @@ class WorktreeRemovals:
         """Return the attempts whose worktrees are to be removed."""
         return [one.attempt_id for one in await self._database.read(removals.planned)]
 
-    async def remove_when_over(self, attempt_id: str, at_ms: int) -> Attempt | None:
-        """Remove a worktree whose hold has passed; None where it is held or used again."""
-        if not await self._database.write(_plan_when_over, attempt_id, at_ms):
+    async def remove_when_over(self, attempt_id: str, is_over: IsOver) -> Attempt | None:
+        """Remove a worktree whose time is over; None where it is not, or it is used again."""
+        if not await self._database.write(_plan_when_over, attempt_id, is_over):
             return None
         failpoint("node.removal.planned")
         return await self.carry_out(attempt_id)
@@ -143,14 +165,14 @@ async def _plan(tx: Transaction, attempt_id: str, lose_nested: bool) -> None:
     await removals.plan(tx, attempt_id, lose_nested=lose_nested, at_ms=now_ms())
 
 
-async def _plan_when_over(tx: Transaction, attempt_id: str, at_ms: int) -> bool:
+async def _plan_when_over(tx: Transaction, attempt_id: str, is_over: IsOver) -> bool:
     try:
         attempt = await _check_may_go(tx, attempt_id)
     except Running:
         return False
-    if attempt.hold_until_ms is None or attempt.hold_until_ms >= at_ms:
+    if not is_over(attempt):
         return False
-    await removals.plan(tx, attempt_id, lose_nested=False, at_ms=at_ms)
+    await removals.plan(tx, attempt_id, lose_nested=False, at_ms=now_ms())
     return True
 
 

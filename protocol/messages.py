@@ -78,6 +78,16 @@ class ProjectLink(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class WorktreeOver(msgspec.Struct, frozen=True, array_like=True):
+    """A worktree that its project's rule keeps no longer: of the attempt that ended at that time.
+
+    A follow-up ends it at another time, and so is not what is meant.
+    """
+
+    attempt_id: str
+    ended_at_ms: int
+
+
 class NeedOutcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of one id of a need: `sent` (and how many), `gone` (and why), or `unknown`."""
 
@@ -360,9 +370,13 @@ class Cancel(_Message, frozen=True, tag="cancel"):
 
 
 class Links(_Message, frozen=True, tag="links"):
-    """Which project each checkout belongs to, and how much of its logs the hive wants."""
+    """Which project each checkout belongs to, and how much of its logs the hive wants.
+
+    `over`: worktrees that may go, of attempts that succeeded. The node saves what is in them.
+    """
 
     links: list[ProjectLink]
+    over: list[WorktreeOver] = []
 
 
 class Safe(_Message, frozen=True, tag="safe"):

@@ -6,6 +6,7 @@ from protocol.messages import (
     Call,
     Cancel,
     Draining,
+    EpochMark,
     Fork,
     HeartbeatReply,
     Links,
@@ -33,6 +34,13 @@ class Compare:
 
     epochs: tuple[tuple[int, int], ...]
     logs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class CompareMarks:
+    """Look up our digests at these marks of the hive's and hand them to `marks_compared`."""
+
+    marks: tuple[EpochMark, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,18 @@ class Received:
     message: Need | Call | Cancel | PartCredit | Links | Safe | Draining | HeartbeatReply
 
 
-Effect = Send | Compare | Accepted | Adopt | Probe | Refork | LogsAcked | OpsAcked | Received
+Effect = (
+    Send
+    | Compare
+    | CompareMarks
+    | Accepted
+    | Adopt
+    | Probe
+    | Refork
+    | LogsAcked
+    | OpsAcked
+    | Received
+)
 
 
 # --- what to read next ----------------------------------------------------------------------------

@@ -51,6 +51,7 @@ from protocol.node_effects import (
     AnswerWanted,
     ChunksWanted,
     Compare,
+    CompareMarks,
     Effect,
     OpsAcked,
     OpsWanted,
@@ -128,6 +129,8 @@ class NodeLink:
         self.link_no = 0
         self.generation = 0
         self.credit = CreditSpent()
+        #: Epoch -> the mark at which the hive's digest was last found to be ours.
+        self._compared: dict[int, int] = {}
         self._caller = caller
         self._hello_epochs = list(epochs[-limits.HELLO_EPOCHS_MAX :])
         self._epochs = {
@@ -289,7 +292,7 @@ class NodeLink:
                 self.credit.granted(message.credit)
                 for mark in message.marks:
                     self._acknowledged(mark.epoch, mark.mark)
-                return [Received(message)]
+                return [Received(message), *self._doubtful(message.marks)]
             case Ping():
                 return [Send(NodePong(n=message.n))]
             case Need():
@@ -305,6 +308,32 @@ class NodeLink:
                 raise RemoteProtocolError(
                     ErrorCode.BAD_FRAME, f"a {type(message).__name__} on a live link"
                 )
+
+    def _doubtful(self, marks: Sequence[EpochMark]) -> list[Effect]:
+        """Have marks compared that were not yet: the hive may have taken ops that are not ours."""
+        unseen = tuple(
+            mark
+            for mark in marks
+            if mark.epoch in self._epochs
+            and 0 < mark.mark <= self._epochs[mark.epoch].last
+            and self._compared.get(mark.epoch) != mark.mark
+        )
+        return [CompareMarks(unseen)] if unseen else []
+
+    def marks_compared(
+        self, marks: Sequence[EpochMark], digests: Mapping[tuple[int, int], bytes | None]
+    ) -> None:
+        """Take our digests at marks of the hive's; one that is no longer kept says nothing.
+
+        Raises RemoteProtocolError where they differ: the next hello settles which history holds.
+        """
+        for mark in marks:
+            ours = digests.get((mark.epoch, mark.mark))
+            if ours is not None and ours != mark.digest:
+                raise RemoteProtocolError(
+                    ErrorCode.HOLE, "the hive holds other ops than ours", epoch=mark.epoch
+                )
+            self._compared[mark.epoch] = mark.mark
 
     def _on_ack(self, ack: Ack) -> list[Effect]:
         if ack.link_no != self.link_no or ack.generation < self.generation:

@@ -12,8 +12,10 @@ import msgspec
 from aiohttp import web
 
 from hive.access import ROUTES, Need
+from hive.api.examples import example_of
 from hive.api.middleware import Handler
-from protocol.errors import ErrorBody, ErrorCode
+from hive.api.replies import ErrorReply
+from protocol.errors import ErrorCode
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _FILES: Final = {
@@ -23,10 +25,12 @@ _FILES: Final = {
 _FOLDER: Final = Path(__file__).parent / "docs"
 
 
-class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What every failed request answers."""
+class RouteExample(NamedTuple):
+    """What a route takes and answers, where its Structs alone do not say it."""
 
-    error: ErrorBody
+    request: msgspec.Struct | None = None
+    #: A text, where the reply is no JSON or is made as it is sent.
+    reply: msgspec.Struct | str | None = None
 
 
 class Route(NamedTuple):
@@ -48,6 +52,7 @@ class Route(NamedTuple):
     errors: tuple[ErrorCode, ...] = ()
     #: What is answered with 202 where it was kept instead.
     kept_reply: Any = None
+    example: RouteExample = RouteExample()
 
     @property
     def name(self) -> str:
@@ -98,7 +103,7 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
             str(route.status): _reply(route, by_kind),
             "default": {
                 "description": "What went wrong, in the one shape.",
-                "content": {"application/json": {"schema": by_kind[repr(ErrorReply)]}},
+                "content": _json(ErrorReply, by_kind),
             },
         },
     }
@@ -107,43 +112,58 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
     if route.kept_reply is not None:
         described["responses"]["202"] = {
             "description": "Kept until the node is back.",
-            "content": {"application/json": {"schema": by_kind[repr(route.kept_reply)]}},
+            "content": _json(route.kept_reply, by_kind),
         }
     if route.changing:
         described["x-changing"] = True
     if route.errors:
         described["x-errors"] = [code.value for code in route.errors]
     if route.body is not None:
-        described["requestBody"] = {
-            "content": {"application/json": {"schema": by_kind[repr(route.body)]}}
-        }
+        asked = route.example.request or example_of(route.body)
+        described["requestBody"] = {"content": _json(route.body, by_kind)}
+        described["requestBody"]["content"]["application/json"]["example"] = _told(asked)
     return described
 
 
 def _reply(route: Route, by_kind: dict[str, Any]) -> dict[str, Any]:
+    told = route.example.reply
     if route.reply is not None:
-        content: dict[str, Any] = {"schema": by_kind[repr(route.reply)]}
-    elif route.status == 204:
+        example = None if isinstance(told, str) else told
+        return {"description": route.summary, "content": _json(route.reply, by_kind, example)}
+    if route.status == 204:
         return {"description": "Done; nothing to say."}
-    else:
-        content = {}
+    content: dict[str, Any] = {}
+    if isinstance(told, str):
+        is_json = route.media_type == "application/json"
+        content["example"] = msgspec.json.decode(told) if is_json else told
     return {"description": route.summary, "content": {route.media_type: content}}
+
+
+def _json(
+    kind: Any, by_kind: dict[str, Any], example: msgspec.Struct | None = None
+) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": by_kind[repr(kind)]}
+    shown = example if example is not None else example_of(kind)
+    if shown is not None:
+        content["example"] = msgspec.to_builtins(shown, builtin_types=(), str_keys=True)
+    return {"application/json": content}
 
 
 def _parameters(
     route: Route, by_kind: dict[str, Any], components: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _path_names(route.path)
-    ]
+    in_path = _told(route.example.request)
+    parameters: list[dict[str, Any]] = []
+    for name in _path_names(route.path):
+        one = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        parameters.append({**one, "example": in_path[name]} if name in in_path else one)
     if route.query is not None:
         schema = components[by_kind[repr(route.query)]["$ref"].rpartition("/")[2]]
         required = set(schema.get("required", ()))
-        parameters += [
-            {"name": name, "in": "query", "required": name in required, "schema": field}
-            for name, field in schema["properties"].items()
-        ]
+        shown = _told(route.example.request or example_of(route.query))
+        for name, field in schema["properties"].items():
+            one = {"name": name, "in": "query", "required": name in required, "schema": field}
+            parameters.append({**one, "example": shown[name]} if name in shown else one)
     if route.changing:
         parameters.append(
             {
@@ -154,6 +174,19 @@ def _parameters(
             }
         )
     return parameters
+
+
+def _told(example: msgspec.Struct | None) -> dict[str, Any]:
+    # What a caller would write: no field that has its default anyway.
+    if example is None:
+        return {}
+    said: dict[str, Any] = msgspec.to_builtins(example)
+    bare = {
+        field.encode_name
+        for field in msgspec.structs.fields(example)
+        if not field.required and not getattr(example, field.name)
+    }
+    return {name: value for name, value in said.items() if name not in bare}
 
 
 def _unique(kinds: list[Any]) -> list[Any]:

@@ -48,6 +48,7 @@ class EditProject(msgspec.Struct, frozen=True, kw_only=True):
     dev_script: Text | msgspec.UnsetType | None = msgspec.UNSET
     copy_files: list[str] | msgspec.UnsetType = msgspec.UNSET
     variables: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    keep_worktree: Annotated[str, msgspec.Meta(max_length=20)] | msgspec.UnsetType = msgspec.UNSET
     review: Literal["on", "off"] | msgspec.UnsetType = msgspec.UNSET
     archived: bool | msgspec.UnsetType = msgspec.UNSET
     version: int | None = None

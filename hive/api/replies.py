@@ -21,6 +21,12 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None = None
 
 
+class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What every failed request answers."""
+
+    error: ErrorBody
+
+
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     """What is no more."""
 
@@ -164,6 +170,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     dev_script: str | None
     copy_files: list[str]
     variables: dict[str, str]
+    keep_worktree: str
     archived: bool
     recovered: bool
     version: int

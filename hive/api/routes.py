@@ -26,10 +26,13 @@ from hive.api import (
     variables,
 )
 from hive.api.deferring import WhenQuery
+from hive.api.examples import LIVE_EVENTS, STARTED, example_of
 from hive.api.middleware import Handler, finishing
-from hive.api.openapi import Route, describe, docs_handlers
+from hive.api.openapi import Route, RouteExample, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.operation_examples import EXAMPLES
+from protocol.operation_values import StreamHead
 from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
@@ -124,6 +127,7 @@ def _own_routes() -> list[Route]:
             "Live events, as Server-Sent Events or over a WebSocket",
             streams.StreamQuery,
             media_type="text/event-stream",
+            example=RouteExample(reply=LIVE_EVENTS),
         ),
         Route(
             "GET",
@@ -317,6 +321,7 @@ def _catalog_routes() -> list[Route]:
             status=201,
             changing=True,
             errors=_START.errors,
+            example=RouteExample(reply=STARTED),
         ),
     ]
 
@@ -413,12 +418,28 @@ def _operation_route(operation: Operation, path: str, handler: Handler) -> Route
         query=_query_of(operation),
         body=None if in_query or (fields and not left) else operation.request,
         reply=None if operation.streamed else reply,
-        media_type="application/octet-stream" if operation.streamed else "application/json",
+        media_type=_media_type(operation),
         changing=operation.changing,
         errors=operation.errors,
         # Asked of a node that is away, with `when`: its record.
         kept_reply=replies.Operation if operation.changing else None,
+        example=_example(operation),
     )
+
+
+def _media_type(operation: Operation) -> str:
+    head = EXAMPLES[operation.name].reply
+    # What a file is, its bytes say: the example's is text, the next one an image.
+    if not isinstance(head, StreamHead):
+        return "application/json"
+    return "application/octet-stream" if "{path}" in operation.path else head.media_type
+
+
+def _example(operation: Operation) -> RouteExample:
+    shown = EXAMPLES[operation.name]
+    as_shown = _SHOWN_AS.get(operation.reply)
+    reply = shown.content if operation.streamed else example_of(as_shown) or shown.reply
+    return RouteExample(shown.request, reply)
 
 
 def _query_of(operation: Operation) -> type[msgspec.Struct] | None:

@@ -4,11 +4,12 @@ Owns how the fields of a request become arguments and options. Must not know any
 how its reply looks best.
 """
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterable
 from types import NoneType
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 import msgspec
@@ -30,6 +31,9 @@ from hive.commands.terminal import (
 )
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
+
+if TYPE_CHECKING:
+    from hive.ways import Ways
 
 #: In paths of operations, what callers name in other ways.
 _PATHS: Final = frozenset({"path", "task_id", "execution_id"})
@@ -139,8 +143,7 @@ def _call(
     if operation.name == "log":
         _print_log(hive, terminal, attempt, fields)
         return
-    path = f"attempts/{path_of(attempt)}/{operation.path}"
-    file = ""
+    path, file = operation.path, ""
     if "{path}" in path:
         file = fields.pop("path", "")
         if not file:
@@ -149,10 +152,15 @@ def _call(
     for name in _named_in_path(operation):
         path = path.replace(f"{{{name}}}", path_of(fields.pop(name)))
     wait_s = operation.deadline_s + 10.0
-    if operation.name == "read_file":
-        _print_file(terminal, file, hive.pieces(path, timeout_s=wait_s, **fields))
-    elif operation.method == "GET":
-        reply = hive.get(path, timeout_s=wait_s, **fields)
+    # What only reads goes straight to the node where it can; what changes, through the hive.
+    ways = None if operation.changing else _ways(hive, terminal, attempt)
+    path = f"attempts/{path_of(ways.attempt_id() if ways else attempt)}/{path}"
+    if ways is not None:
+        with contextlib.closing(ways):
+            if operation.name == "read_file":
+                _print_file(terminal, file, ways.pieces(path, timeout_s=wait_s, **fields))
+                return
+            reply = ways.get(path, timeout_s=wait_s, **fields)
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
     else:
         if operation.takes_head and head is None:
@@ -174,6 +182,12 @@ def _call(
             terminal.show(reply, operations.render_one)
             return
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
+
+
+def _ways(hive: HiveClient, terminal: Terminal, attempt: str) -> "Ways":
+    from hive.ways import Ways
+
+    return Ways(hive, attempt, lambda way: terminal.note(f"[{way}]"))
 
 
 def _follow_diff(

@@ -71,6 +71,11 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
 )
 @variable_option
 @click.option("--unset", "unset", multiple=True, metavar="NAME", help="Take a variable away.")
+@click.option(
+    "--keep-worktree",
+    metavar="RULE",
+    help="Of attempts that succeeded: until_done (the task is), after_end, or so many hours.",
+)
 @client_command
 def edit(
     hive: HiveClient,
@@ -157,6 +162,7 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
             ("cleanup", project.get("cleanup_script")),
             ("dev", project.get("dev_script")),
             ("copied in", ", ".join(project.get("copy_files") or [])),
+            ("worktrees", f"kept {_kept(project['keep_worktree'])}"),
             ("archived", "yes" if project["archived"] else ""),
             ("made", when(project["created_at_ms"])),
         ]
@@ -170,3 +176,8 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
                 for checkout in project["checkouts"]
             ),
         )
+
+
+def _kept(rule: str) -> str:
+    words = {"until_done": "until the task is done", "after_end": "until the attempt has ended"}
+    return words.get(rule) or f"{rule} h after the attempt has ended"

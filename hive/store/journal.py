@@ -27,6 +27,9 @@ _MOVE_MARK = """
 UPDATE epoch SET mark = :mark, digest = :digest WHERE node_id = :node_id AND epoch = :epoch
 """
 _SET_FORK = "UPDATE epoch SET fork_seq = :seq WHERE node_id = :node_id AND epoch = :epoch"
+_SELECT_NEWEST_EPOCHS = (
+    "SELECT epoch FROM epoch WHERE node_id = :node_id ORDER BY rank DESC LIMIT :limit"
+)
 _SELECT_RANK_MAX = "SELECT max(rank) AS rank FROM epoch WHERE node_id = :node_id"
 _INSERT_OP = """
 INSERT INTO op (node_id, epoch, seq, kind, entity_id, at_ms, body, digest)
@@ -89,6 +92,12 @@ async def marks(tx: Transaction, node_id: str, epochs: Sequence[int]) -> list[Ep
         else:
             found.append(EpochMark(epoch, row["mark"], row["digest"]))
     return found
+
+
+async def newest_epochs(tx: Transaction, node_id: str, limit: int) -> list[int]:
+    """Return the epochs of a node that the hive saw last, the newest first."""
+    rows = await tx.fetch_all(_SELECT_NEWEST_EPOCHS, {"node_id": node_id, "limit": limit})
+    return [row["epoch"] for row in rows]
 
 
 async def journal_state(

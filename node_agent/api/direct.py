@@ -47,7 +47,8 @@ _HEADER_BYTES_MAX: Final = 16 * 1024
 _BODY_S_MAX: Final = 15.0
 #: Requests at a time, so that callers cannot take the agent's work from it.
 REQUESTS_MAX: Final = 64
-_KEEPALIVE_S: Final = 30.0
+#: Between requests, and for the line and headers of one to be whole: nothing sent prolongs it.
+_IDLE_S_MAX: Final = 30.0
 _SHUTDOWN_S: Final = 1.0
 _ATTEMPT_HEADER: Final = "Skep-Attempt-Id"
 _SAFE_HEADERS: Final = {
@@ -83,7 +84,7 @@ class DirectListener:
             app,
             access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=_KEEPALIVE_S,
+            keepalive_timeout=_IDLE_S_MAX,
             max_line_size=_HEADER_BYTES_MAX,
             max_field_size=_HEADER_BYTES_MAX,
             shutdown_timeout=_SHUTDOWN_S,

@@ -15,16 +15,14 @@ from node_agent.store import attempts, operations, plans, removals
 from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
 from node_agent.turn_steps import done_record
-from node_agent.worktree_removals import WorktreeRemovals
+from node_agent.worktree_removals import KEPT_OUTCOMES, WorktreeRemovals
 from protocol.attempt_requests import AttemptReply, CleanupRequest, HoldRequest
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorCode, OperationError
-from protocol.states import AttemptOutcome, AttemptPhase
+from protocol.states import AttemptPhase
 
 #: The end of the year 9999: held until someone releases it.
 FOR_EVER_MS: Final = 253_402_300_799_000
-#: A worktree of these waits for its review, and is kept without a hold.
-_KEPT: Final = frozenset({AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_WITH_WARNING})
 
 
 class KeepingOperations:
@@ -94,7 +92,7 @@ async def _set_hold(
         await removals.forget(tx, attempt_id)
     if ended:
         # Released: one that waits for its review is kept all the same, others may go now.
-        kept = None if attempt.outcome in _KEPT or attempt.worktree is None else now_ms()
+        kept = None if attempt.outcome in KEPT_OUTCOMES or attempt.worktree is None else now_ms()
         attempt = msgspec.structs.replace(
             attempt, hold_until_ms=kept if until_ms is None else until_ms
         )

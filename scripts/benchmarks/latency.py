@@ -1,10 +1,13 @@
-"""From a line's printing to a viewer's screen: a hundred lines a second, followed live.
+"""To a viewer's screen: from a line's printing, and from an edit of a file, followed live.
 
 The program stamps each line with its own clock; the viewer is `hive attempts logs --follow`. The
-time a line waits for its chunk to be cut is in the figure and also reported apart.
+time a line waits for its chunk to be cut is in the figure and also reported apart. Edits are made
+one at a time, at odd moments, and seen by `hive attempt diff --follow`.
 """
 
+import itertools
 import json
+import random
 import shutil
 import statistics
 import sys
@@ -17,6 +20,10 @@ from scripts.benchmarks import figures
 from scripts.benchmarks.stack import Stack, running
 
 _LINES_PER_S = 100
+_EDITS = 50
+_EDITED = "edited.txt"
+#: Between two edits: not in step with anything that looks at intervals.
+_PAUSE_S = (0.1, 0.6)
 _PROGRAM = """
 import sys, time
 for number in range({lines}):
@@ -36,6 +43,7 @@ def run(*, quick: bool) -> bool:
     try:
         with running(folder) as stack:
             measured = [_round(stack, seconds) for _ in range(rounds)]
+            edited = [_edits(stack) for _ in range(rounds)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     half_cut_ms = limits.CHUNK_CUT_MS / 2
@@ -62,6 +70,19 @@ def run(*, quick: bool) -> bool:
                 what=f"p50 without the mean wait for a cut ({half_cut_ms:g} ms)",
                 values=[median - half_cut_ms for median in medians],
                 unit="ms",
+            ),
+            figures.Figure(
+                name="edit p50",
+                what="edit to viewer",
+                values=[statistics.median(times) for times in edited],
+                unit="ms",
+            ),
+            figures.Figure(
+                name="edit p99",
+                what=f"edit to viewer, within a second; {_EDITS} edits",
+                values=[sorted(times)[int(len(times) * 0.99)] for times in edited],
+                unit="ms",
+                gate_max=1000,
             ),
         ],
     )
@@ -90,4 +111,28 @@ def _round(stack: Stack, seconds: int) -> list[float]:
                 break
         viewer.terminate()
     print(f"p50 {statistics.median(times):.0f} ms, max {max(times):.0f} ms", file=sys.stderr)
+    return times
+
+
+def _edits(stack: Stack) -> list[float]:
+    attempt = stack.run_attempt("edits", f"{sys.executable} -c 'import time; time.sleep(600)'")
+    worktree = stack.worktree_of(attempt["id"])
+    chance = random.Random(1)
+    times: list[float] = []
+    with stack.follow_diff(attempt["id"]) as viewer:
+        updates = (json.loads(line) for line in viewer.stdout or ())
+        next(updates)
+        for number in range(_EDITS):
+            time.sleep(chance.uniform(*_PAUSE_S))
+            edited_ns = time.time_ns()
+            (worktree / _EDITED).write_text(f"{number}\n")
+            for update in itertools.islice(updates, 10):
+                if any(f"+{number}\n" in (file["patch"] or "") for file in update["changed"]):
+                    times.append((time.time_ns() - edited_ns) / 1e6)
+                    break
+        viewer.terminate()
+    stack.hive("attempt", "stop", attempt["id"])
+    if len(times) != _EDITS:
+        raise WrongRun(f"{len(times)} edits came where {_EDITS} were made")
+    print(f"edits: p50 {statistics.median(times):.0f} ms, max {max(times):.0f} ms", file=sys.stderr)
     return times

@@ -139,11 +139,29 @@ class Stack:
 
     def follow(self, attempt_id: str) -> subprocess.Popen[bytes]:
         """Follow an attempt's log as a viewer does, one JSON line per entry."""
+        return self._following("attempts", "logs", attempt_id)
+
+    def follow_diff(self, attempt_id: str) -> subprocess.Popen[bytes]:
+        """Follow an attempt's diff as a viewer does, one JSON line per update."""
+        return self._following("attempt", "diff", attempt_id)
+
+    def _following(self, *argv: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [_BIN / "hive", "attempts", "logs", attempt_id, "--follow", "--json"],
+            [_BIN / "hive", *argv, "--follow", "--json"],
             env=self._environment,
             stdout=subprocess.PIPE,
         )
+
+    def worktree_of(self, attempt_id: str) -> Path:
+        """Wait until an attempt runs; return where it works."""
+        found: dict[str, Any] = {}
+
+        def runs() -> bool:
+            found.update(self.hive("attempts", "show", attempt_id))
+            return found["phase"] == "running" and bool(found["worktree"])
+
+        self._until(runs)
+        return Path(found["worktree"])
 
     def cpu_s(self) -> float:
         """Return the CPU seconds hive and node agent have used."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from protocol.attempt_requests import AttemptReply
+from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.operation_examples import EXAMPLES
 from protocol.operations import OPERATIONS, Operation, Role
 from scripts.documentation.markdown import code, page, paragraphs, table
 from scripts.documentation.messages import type_name
@@ -54,6 +55,32 @@ def _section(one: Operation) -> Iterator[str]:
     errors = ", ".join(f"[{code(error)}](errors.md#{error.value})" for error in one.errors)
     own = f" Errors of its own: {errors}." if errors else ""
     yield f"Reply: {reply}. Deadline: {one.deadline_s:g} s.{own}"
+    yield from _example(one)
+
+
+def _example(one: Operation) -> Iterator[str]:
+    example = EXAMPLES[one.name]
+    asked = _told(example.request)
+    if asked:
+        yield f"For example: {code(_text(asked))}"
+    # Attempts and executions are shown with the shapes of the API, and streams as they come.
+    if one.streamed or one.reply in {AttemptReply, ExecutionReply}:
+        return
+    yield f"Answered, for example: {code(_text(_told(example.reply)))}"
+
+
+def _told(value: msgspec.Struct) -> dict[str, object]:
+    said: dict[str, object] = msgspec.to_builtins(value)
+    left = {
+        field.encode_name
+        for field in msgspec.structs.fields(value)
+        if not field.required and not getattr(value, field.name)
+    }
+    return {name: told for name, told in said.items() if name not in left}
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

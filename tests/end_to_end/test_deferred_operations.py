@@ -134,6 +134,45 @@ def test_cancelled_expired_and_revoked_do_not_run(
     assert not {"by-ann", "cancelled", "expired"} & set(keys)
 
 
+def test_another_run_since_is_not_stopped(installation: Installation, repository: Path) -> None:
+    """Meant for a run that ended while the node was away: the one that followed it goes on."""
+    hive = installation.hive
+    node = installation.add_node("laptop", repository=repository)
+    attempt = Counting(installation, node, "one")
+    node.stop()
+    hive.wait_node("laptop", "offline")
+    kept = attempt.later(hive, "stop-1")
+    seen = hive.attempt(attempt.id)["executions"][0]["id"]
+    assert kept["kept"]["expected_execution_id"] == seen
+    # The node works alone: its operator ends that run, and gives the attempt another turn.
+    hive.stop()
+    node.start()
+    node.json("attempt", "stop", attempt.id, "--grace-s", "1")
+    until(
+        lambda: [one["phase"] for one in node.json("attempts")["items"]],
+        "the first run ended",
+        holds=lambda phases: phases == ["ended"],
+    )
+    again = installation.folder / "again.told"
+    program = installation.folder / "counts.py"
+    node.json("attempt", "follow-up", attempt.id, "--command", f"python3 {program} {again}")
+    until(again.exists, "the second run began")
+    hive.start()
+    node.hurry()
+    hive.wait_node("laptop")
+    refused = wait_settled(installation, "stop-1", "failed")
+    assert refused["error"]["code"] == "expected_execution_moved"
+    node.wait_sent()
+    shown = hive.attempt(attempt.id)
+    assert (shown["phase"], len(shown["executions"])) == ("running", 2)
+    assert shown["executions"][-1]["status"] == "running"
+    assert again.read_text() == ""
+    # Who saw the second run may stop it.
+    hive.json("attempt", "stop", attempt.id, "--when", "online", "--grace-s", "1")
+    assert hive.wait_ended(attempt.id)["outcome"] == "stopped"
+    assert again.read_text().splitlines() == ["told"]
+
+
 def test_a_restored_hive_asks_a_person(installation: Installation, repository: Path) -> None:
     """Two waited when the backup was made, one was done since: the other leaves when confirmed."""
     hive, folder = installation.hive, installation.folder

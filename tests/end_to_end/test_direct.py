@@ -401,3 +401,47 @@ def test_the_commands(installation: Installation, node: NodeProgram, attempt: st
     assert following.returncode == 0, said
     assert said.index("[direct]") < said.index("[relay]")
     assert git(worktree, "status", "--porcelain") != ""
+
+
+#: Commands that read, with what goes behind the attempt.
+READING = (("diff",), ("files",), ("cat", "README.md"), ("branch-status",), ("commits",))
+
+
+def test_commands_that_read_once(
+    installation: Installation, node: NodeProgram, attempt: str
+) -> None:
+    """They go straight where they can, else by the relay, say so to people, and answer the same."""
+    hive = installation.hive
+    (worktree_of(installation, attempt) / "README.md").write_text("another\n")
+
+    def answers(way: str) -> list[tuple[str, str]]:
+        """What each prints for people and for programs."""
+        printed = []
+        for command, *rest in READING:
+            # The beginning of an id names the attempt to a command, and to no node.
+            people = hive.call("attempt", command, attempt[:13], *rest)
+            program = hive.call("attempt", command, attempt[:13], *rest, "--json")
+            assert (people.returncode, people.stderr) == (0, f"[{way}]\n"), people
+            assert (program.returncode, program.stderr) == (0, ""), program
+            json.loads(program.stdout)
+            printed.append((people.stdout, program.stdout))
+        return printed
+
+    straight = answers("direct")
+    assert straight[2][0] == "another\n"
+    refused = hive.refused("attempt", "cat", attempt, "nowhere.txt")
+    assert refused["code"] == "not_found"
+    node.stop()
+    # Somebody listens there, and never says anything: after 2 seconds the relay is taken.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        node.environment["SKEP_NODE_DIRECT_URLS"] = url
+        node.start()
+        hive.wait_node("node1")
+        path = f"attempts/{attempt}/stream-connection-info"
+        until(
+            lambda: hive.client.get(path)["direct_urls"],
+            "the other address is told",
+            holds=lambda urls: urls == [url],
+        )
+        assert answers("relay") == straight

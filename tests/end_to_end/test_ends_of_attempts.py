@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.end_to_end.installation import Installation
+from tests.end_to_end.installation import Installation, git
 from tests.end_to_end.printing import STDOUT, PrintingAttempt
 from tests.end_to_end.waiting import until
 
@@ -103,3 +103,62 @@ def test_an_agent_that_is_stopped_in_order(
     hive.start()
     node.start()
     attempt.check_whole(hive)
+
+
+#: Commits one file and leaves another uncommitted.
+HALF_COMMITTED = (
+    "sh -c 'echo 1 > kept.txt; git add kept.txt; git commit -qm kept; echo 2 > left.txt'"
+)
+
+
+def test_worktrees_of_done_tasks_go(installation: Installation, repository: Path) -> None:
+    """Kept until the task is done, held beyond that, and never removed with work that is lost."""
+    hive, node = installation.hive, installation.add_node(repository=repository)
+    first, held = (installation.run("project", HALF_COMMITTED, node) for _ in range(2))
+    shown = {one: hive.wait_ended(one) for one in (first, held)}
+    folders = {one: Path(shown[one]["worktree"]) for one in shown}
+    hive.json("attempt", "hold", held)
+    # A task that is done while its node is away is over when that is back.
+    node.stop()
+    hive.wait_node("node1", "offline")
+    for one in shown:
+        hive.client.request("PATCH", f"tasks/{shown[one]['task_id']}", body={"status": "done"})
+    node.start()
+    gone = until(
+        lambda: hive.attempt(first),
+        "the worktree of the done task is gone",
+        holds=lambda one: one["worktree"] is None,
+    )
+    assert not folders[first].exists()
+    assert git(repository, "show", f"{gone['saved_ref']}:left.txt").strip() == "2"
+    assert git(repository, "rev-parse", gone["branch"]).strip() == gone["head_commit"]
+    diff = hive.json("attempt", "diff", first)
+    assert {file["path"] for file in diff["files"]} == {"kept.txt", "left.txt"}
+    assert diff["source"] == "saved"
+    # What somebody holds stays until it is released.
+    assert folders[held].is_dir()
+    hive.json("attempt", "release", held)
+    until(lambda: not folders[held].exists(), "the released worktree is gone")
+    # A follow-up finds all that was in it.
+    hive.json("attempt", "follow-up", first, "--command", "sh -c 'cat kept.txt left.txt'")
+    again = hive.wait_ended(first)
+    assert (again["outcome"], Path(again["worktree"])) == ("succeeded", folders[first])
+    assert (folders[first] / "left.txt").read_text() == "2\n"
+
+
+def test_a_project_that_keeps_no_worktrees(installation: Installation, repository: Path) -> None:
+    """With `after_end` the worktree goes when the attempt has ended, in review or not."""
+    hive, node = installation.hive, installation.add_node(repository=repository)
+    rule = hive.json("projects", "edit", "project", "--keep-worktree", "after_end")
+    assert rule["keep_worktree"] == "after_end"
+    attempt = installation.run("project", HALF_COMMITTED, node)
+    hive.wait_ended(attempt)
+    gone = until(
+        lambda: hive.attempt(attempt),
+        "the worktree is gone",
+        holds=lambda one: one["worktree"] is None,
+    )
+    assert hive.client.get(f"tasks/{gone['task_id']}")["status"] == "in_review"
+    assert git(repository, "show", f"{gone['saved_ref']}:left.txt").strip() == "2"
+    refused = hive.refused("projects", "edit", "project", "--keep-worktree", "for ever")
+    assert refused["details"]["field"] == "keep_worktree"

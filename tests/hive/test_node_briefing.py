@@ -8,7 +8,7 @@ import pytest
 from hive.node_briefing import NodeBriefing
 from hive.store.backend import Change
 from protocol.errors import ErrorCode, SkepError
-from protocol.messages import Links, ProjectLink, Safe
+from protocol.messages import Links, ProjectLink, Safe, WorktreeOver
 
 
 class World:
@@ -19,7 +19,9 @@ class World:
         self.links = {"n": [ProjectLink(checkout_id="c", project_name="shop")], "m": []}
         self.told: list[tuple[str, object]] = []
         self.fails = False
-        self.briefing = NodeBriefing(self, self.links_of, self.safe_of)
+        self.over: dict[str, list[WorktreeOver]] = {}
+        self.workers: dict[str, list[str]] = {}
+        self.briefing = NodeBriefing(self, self.links_of, self.safe_of, self.nodes_of_task)
 
     def is_online(self, node_id: str) -> bool:
         return node_id in self.up
@@ -31,10 +33,13 @@ class World:
         self.told.append((node_id, message))
         return node_id in self.up
 
-    async def links_of(self, node_id: str) -> list[ProjectLink]:
+    async def links_of(self, node_id: str) -> Links:
         if self.fails:
             raise SkepError(ErrorCode.STORE_FULL, "no room")
-        return list(self.links[node_id])
+        return Links(links=list(self.links[node_id]), over=self.over.get(node_id, []))
+
+    async def nodes_of_task(self, task_id: str) -> list[str]:
+        return self.workers.get(task_id, [])
 
     async def safe_of(self, node_id: str) -> Safe:
         return Safe(epochs=[(7, 3, b"")], logs=[(f"log {number}", b"") for number in range(5000)])
@@ -87,6 +92,24 @@ async def test_a_project_may_concern_every_node():
         await world.briefing.connected("m")
         world.links["n"] = world.links["m"] = [ProjectLink(checkout_id="c", sync_policy="lazy")]
         assert await world.change("project.changed", project="p") == ["m", "n"]
+
+
+@pytest.mark.asyncio
+async def test_worktrees_that_are_over_are_told_of():
+    """Once, to the nodes that have any, when their task or the attempt itself changes; bounded."""
+    async with World() as world:
+        for node_id in ("n", "m"):
+            await world.briefing.connected(node_id)
+        world.workers["t"] = ["n", "away"]
+        assert await world.change("task.changed", task="t") == []
+        world.over["n"] = [WorktreeOver(f"a{number}", 1) for number in range(600)]
+        assert await world.change("task.changed", task="other") == []
+        assert await world.change("task.changed", task="t") == ["n"]
+        ((_, told),) = world.told
+        assert told == Links(links=world.links["n"], over=world.over["n"][:500])
+        assert await world.change("task.changed", task="t") == []
+        world.over["m"] = [WorktreeOver("b", 2)]
+        assert await world.change("attempt.changed", node="m", attempt="b") == ["m"]
 
 
 @pytest.mark.asyncio

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hive.safe_backups import SafeBackups
+from hive.safe_backups import SafeBackups, of_epochs
 from hive.store.backups import backup
+from protocol.messages import Safe
 from tests.hive.api.running import FakeNode, RunningHive, running_hive
 
 
@@ -71,3 +72,10 @@ def _history(running: RunningHive, node: FakeNode) -> tuple[int, int, bytes]:
             (node.id, node.epoch, node.seq),
         ).fetchone()
     return (node.epoch, node.seq, digest)
+
+
+def test_only_the_epochs_that_are_asked_for():
+    """Of a node that began anew thousands of times the newest are told, and all of its logs."""
+    safe = Safe(epochs=[(1, 9, b"9"), (2, 5, b"5"), (3, 7, b"7")], logs=[("e", b"")], backups=True)
+    told = of_epochs(safe, [3, 1, 4])
+    assert told == Safe(epochs=[(1, 9, b"9"), (3, 7, b"7")], logs=[("e", b"")], backups=True)

@@ -65,6 +65,7 @@ class HiveDouble:
         self.closed_with: list[int | None] = []
         self.node_key = b""
         self._marks: dict[int, int] = {}
+        self._digests: dict[int, bytes] = {}
         self._sent_bytes = 0
         self._links = 0
         self._socket: ServerConnection | None = None
@@ -188,6 +189,10 @@ class HiveDouble:
                 self.ops += message.ops
                 mark = message.first_seq + len(message.ops) - 1
                 self._marks[message.epoch] = mark
+                before = self._digests.get(message.epoch, digest.EMPTY)
+                self._digests[message.epoch] = digest.running(
+                    before, message.epoch, message.first_seq, message.ops
+                )[-1]
                 await self.send(
                     Ack(link_no=self._links, generation=GENERATION, epoch=message.epoch, seq=mark)
                 )
@@ -206,7 +211,7 @@ class HiveDouble:
                         n=message.n,
                         hive_time_ms=int(time.time() * 1000),
                         marks=[
-                            EpochMark(epoch, mark, digest.EMPTY)
+                            EpochMark(epoch, mark, self._digests[epoch])
                             for epoch, mark in self._marks.items()
                         ],
                         credit=self._sent_bytes + limits.CREDIT_WINDOW_BYTES_MAX,

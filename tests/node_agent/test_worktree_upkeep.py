@@ -1,5 +1,6 @@
 """Worktrees go when their hold has passed, and never with work that is nowhere else."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,14 @@ from node_agent.notices import Notices
 from node_agent.store import attempts
 from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.entities import Attempt
+from protocol.messages import WorktreeOver
 from tests.node_agent.workshop import Workshop, git, make_repository, open_workshop
+
+#: Makes a repository within the worktree, whose commit is nowhere else.
+NESTED = (
+    "git init -q inner && cd inner && git -c user.name=A -c user.email=a@example.org "
+    "commit -q --allow-empty -m only-here"
+)
 
 
 def upkeep_of(shop: Workshop) -> WorktreeUpkeep:
@@ -52,7 +60,7 @@ async def test_a_failed_attempts_worktree_goes_and_its_work_is_saved(
 
 @pytest.mark.asyncio
 async def test_a_successful_attempts_worktree_stays(tmp_path: Path) -> None:
-    """It has no hold: its work waits for a review."""
+    """It has no hold, and no hive said that it is over: its work waits for a review."""
     repository = make_repository(tmp_path / "repository")
     async with open_workshop(tmp_path / "node", 1) as shop:
         await shop.add_checkout(repository)
@@ -68,13 +76,9 @@ async def test_work_that_is_nowhere_else_keeps_its_worktree(
 ) -> None:
     """A repository within the worktree cannot be saved, so the worktree is held on and told of."""
     repository = make_repository(tmp_path / "repository")
-    script = (
-        "git init -q inner && cd inner && git -c user.name=A -c user.email=a@example.org "
-        "commit -q --allow-empty -m only-here; exit 3"
-    )
     async with open_workshop(tmp_path / "node", 1) as shop:
         await shop.add_checkout(repository)
-        attempt = await shop.run(f"sh -c '{script}'")
+        attempt = await shop.run(f"sh -c '{NESTED}; exit 3'")
         after = await after_its_hold(shop, attempt, monkeypatch)
         assert Path(str(after.worktree)).is_dir()
         assert after.hold_until_ms > attempt.hold_until_ms
@@ -107,3 +111,81 @@ async def test_a_folder_that_may_not_be_deleted_holds_up_no_other(
         monkeypatch.setattr(worktree_removal, "remove_folder", remove_folder)
         await upkeep_of(shop).round()
         assert (await shop.database.read(attempts.get, first.id)).worktree is None
+
+
+async def told_over(shop: Workshop, *worktrees: WorktreeOver) -> None:
+    """The hive says that these are over; the node looks after its worktrees."""
+    upkeep = upkeep_of(shop)
+    upkeep.over(worktrees)
+    await upkeep.round()
+
+
+@pytest.mark.asyncio
+async def test_what_the_hive_says_is_over_goes_with_its_work_saved(tmp_path: Path) -> None:
+    """What was uncommitted is in a ref before the folder is removed, and the branch stays."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run("sh -c 'git commit -q --allow-empty -m mine; echo x > left.txt'")
+        await told_over(
+            shop,
+            WorktreeOver("0199d2f4-0000-7000-8000-000000000000", 1),
+            WorktreeOver(attempt.id, attempt.ended_at_ms or 0),
+        )
+        after = await shop.attempt(attempt)
+        assert not Path(str(attempt.worktree)).exists()
+        assert after.worktree is None
+        assert git(repository, "show", f"{after.saved_ref}:left.txt") == "x"
+        assert git(repository, "rev-parse", attempt.branch) == attempt.head_commit
+
+
+@pytest.mark.asyncio
+async def test_another_end_than_the_hive_means_keeps_the_worktree(tmp_path: Path) -> None:
+    """The attempt went on since, or somebody holds it: what was said was not about that."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run("true")
+        ended_at_ms = attempt.ended_at_ms or 0
+        await told_over(shop, WorktreeOver(attempt.id, ended_at_ms - 1))
+        assert await shop.attempt(attempt) == attempt
+        held = msgspec.structs.replace(attempt, hold_until_ms=ended_at_ms + 86_400_000)
+        await shop.database.write(attempts.save, held, ended_at_ms)
+        await told_over(shop, WorktreeOver(attempt.id, ended_at_ms))
+        assert await shop.attempt(attempt) == held
+        assert Path(str(attempt.worktree)).is_dir()
+
+
+@pytest.mark.asyncio
+async def test_what_is_over_and_cannot_be_saved_stays(tmp_path: Path) -> None:
+    """It is told of, held by nobody, and not tried again each time that the hive says so."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run(f"sh -c '{NESTED}'")
+        over = WorktreeOver(attempt.id, attempt.ended_at_ms or 0)
+        upkeep = upkeep_of(shop)
+        for _ in range(2):
+            upkeep.over([over])
+            await upkeep.round()
+            assert await shop.attempt(attempt) == attempt
+        inner = Path(str(attempt.worktree)) / "inner"
+        assert inner.is_dir()
+        # Nothing keeps it any more; but a day has not passed.
+        shutil.rmtree(inner)
+        upkeep.over([over])
+        await upkeep.round()
+        assert await shop.attempt(attempt) == attempt
+        await told_over(shop, over)
+        assert (await shop.attempt(attempt)).worktree is None
+
+
+@pytest.mark.asyncio
+async def test_a_failed_attempt_keeps_its_time_of_grace(tmp_path: Path) -> None:
+    """The hive's word is for those that succeeded."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        attempt = await shop.run("false")
+        await told_over(shop, WorktreeOver(attempt.id, attempt.ended_at_ms or 0))
+        assert await shop.attempt(attempt) == attempt

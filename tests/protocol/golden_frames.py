@@ -141,7 +141,8 @@ FROM_HIVE: Final[tuple[m.HiveMessage, ...]] = (
             m.ProjectLink(
                 checkout_id="k-1", project_id="p-1", project_name="bees", sync_policy="lazy"
             )
-        ]
+        ],
+        over=[m.WorktreeOver("a-1", 1_700_000_000_000)],
     ),
     m.Safe(epochs=[(1, 9, _DIGEST)], logs=[("e-1", _DIGEST)], backups=False),
     m.Draining(retry_after_ms=2_000),

@@ -11,6 +11,7 @@ from protocol.node_effects import (
     Accepted,
     AnswerWanted,
     Compare,
+    CompareMarks,
     OpsAcked,
     OpsWanted,
     Received,
@@ -210,7 +211,7 @@ def test_a_mark_above_ours_asks_for_a_snapshot() -> None:
     link.snapshot_read("s", (1, 5), [], {})
     assert link.next_wanted() is None
     reply = m.HeartbeatReply(n=1, hive_time_ms=1, marks=[m.EpochMark(1, 9, THEIRS)], credit=1)
-    assert link.receive(reply) == [Received(reply)]
+    assert link.receive(reply)[0] == Received(reply)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_a_heartbeat_may_come_before_the_skip_is_taken() -> None:
     link = live([EpochState(1, 4, 5, OURS)], marks=[m.EpochMark(1, 1, D)])
     link.snapshot_read("s", (1, 5), [], {(1, 3): OURS})
     reply = m.HeartbeatReply(n=1, hive_time_ms=1, marks=[m.EpochMark(1, 1, D)], credit=1)
-    assert link.receive(reply) == [Received(reply)]
+    assert link.receive(reply)[0] == Received(reply)
     link.receive(m.Ack(link_no=link.link_no, generation=link.generation, epoch=1, seq=3))
     with pytest.raises(RemoteProtocolError, match="went down"):
         link.receive(reply)
@@ -354,7 +355,7 @@ def test_pings_and_heartbeats_are_answered() -> None:
     link.ops_read(1, [op()])
     assert link.receive(m.Ping(n=5)) == [Send(m.NodePong(n=5))]
     reply = m.HeartbeatReply(n=1, hive_time_ms=1, marks=[m.EpochMark(1, 1, D)], credit=5_000)
-    assert link.receive(reply) == [Received(reply)]
+    assert link.receive(reply)[0] == Received(reply)
     assert link.credit.left == 5_000
     assert link.under_way() is None
     assert link.receive(m.Credit(total=6_000)) == []
@@ -432,3 +433,29 @@ def test_an_answer_leaves_out_what_streams() -> None:
     assert link.streams("e-1")
     assert link.answer_read(m.Fetched(request_id="r", chunk=chunk("e-1"))) is None
     assert link.credit.left == 1_000
+
+
+def test_marks_of_a_heartbeat_are_compared_once() -> None:
+    """The hive's digests at marks within what we hold; at each of them once."""
+    link = live(
+        [EpochState(1, 1, 5, OURS), EpochState(2, 1, 3, OURS)],
+        marks=[m.EpochMark(1, 5, OURS), m.EpochMark(2, 3, OURS)],
+    )
+    ours = [m.EpochMark(1, 5, OURS), m.EpochMark(2, 3, OURS)]
+    others = [m.EpochMark(3, 1, D), m.EpochMark(4, 0, D)]
+    reply = m.HeartbeatReply(n=1, hive_time_ms=1, marks=ours + others, credit=1)
+    assert link.receive(reply) == [Received(reply), CompareMarks(tuple(ours))]
+    # One is pruned: nothing is known of it, and it is not asked about again.
+    link.marks_compared(ours, {(1, 5): OURS})
+    assert link.receive(reply) == [Received(reply)]
+
+
+def test_a_hive_that_holds_other_ops_is_found_out() -> None:
+    """Without that, only the next hello would tell, and a link lives for hours."""
+    link = live([EpochState(1, 1, 5, OURS)], marks=[m.EpochMark(1, 5, OURS)])
+    theirs = [m.EpochMark(1, 5, THEIRS)]
+    reply = m.HeartbeatReply(n=1, hive_time_ms=1, marks=theirs, credit=1)
+    assert link.receive(reply)[1:] == [CompareMarks(tuple(theirs))]
+    with pytest.raises(RemoteProtocolError, match="other ops") as caught:
+        link.marks_compared(theirs, {(1, 5): OURS})
+    assert caught.value.code is ErrorCode.HOLE

@@ -13,7 +13,7 @@ from node_agent.reconnect import Backoff
 from protocol import node_effects, node_link
 from protocol.errors import ProtocolError
 from protocol.log_chunks import LogChunk
-from protocol.messages import Heartbeat, LogMark, Need, NeedDone, NodeMessage, Safe
+from protocol.messages import Heartbeat, HeartbeatReply, LogMark, Need, NeedDone, NodeMessage, Safe
 from tests.simulation.attacker import Attacker
 from tests.simulation.disk import LAZY, Answers, Disk, blobs
 from tests.simulation.sockets import HIVE_ID, Socket
@@ -76,6 +76,8 @@ class NodeProcess:
         self._control: deque[NodeMessage] = deque()
         #: Pages of a snapshot and the skips behind it, to be sent before anything else of its lane.
         self._pages: deque[NodeMessage] = deque()
+        #: The hive's word came, on this link, that it holds just our ops.
+        self._heard_back = False
         self._answers: dict[str, AsyncIterator[Any]] = {}
         self._pumping = False
         self._refork: list[Any] = []
@@ -170,6 +172,8 @@ class NodeProcess:
             not under_way
             and self.socket.hive_open
             and all(epoch.acked >= epoch.last for epoch in link._epochs.values())
+            # Where a strike was the last that happened, only a heartbeat's reply finds it out.
+            and self._heard_back
             and all(log.mark.next_chunk >= log.next_new for log in link._logs._logs.values())
         )
 
@@ -212,6 +216,7 @@ class NodeProcess:
             self.link.seen = self.run_now(self.disk.journal.marks_seen())
         self._control.clear()
         self._pages.clear()
+        self._heard_back = False
         self._answers.clear()
         self.socket = Socket(self.world, self)
         self._dialled_at = self.world.now
@@ -295,6 +300,10 @@ class NodeProcess:
                 chains = {place: run_now(disk.chunks.digest_at(*place)) for place in logs}
                 for following in self.link.settled(found, chains):
                     self._take(following)
+            case node_effects.CompareMarks(marks):
+                places = [(mark.epoch, mark.mark) for mark in marks]
+                digests = {place: run_now(disk.journal.digest_at(*place)) for place in places}
+                self.link.marks_compared(marks, digests)
             case node_effects.Probe(execution_id, below):
                 digests = run_now(disk.chunks.digests_below(execution_id, below, limit=3))
                 for following in self.link.probed(execution_id, digests):
@@ -315,6 +324,9 @@ class NodeProcess:
                 run_now(disk.journal.saw_marks({epoch: seq}))
                 if self.world.rules.prune_on_ack:
                     run_now(disk.journal.prune(epoch, seq))
+            case node_effects.Received(HeartbeatReply()):
+                epochs = self.link._epochs.values()
+                self._heard_back = all(epoch.acked >= epoch.last for epoch in epochs)
             case node_effects.Received(Need() as need):
                 if need.kind == "logs":
                     self._compare_logs(need)
@@ -416,6 +428,7 @@ class NodeProcess:
                 ops = run_now(
                     disk.journal.ops_after(epoch, after, ops_max=ops_max, bytes_max=bytes_max)
                 )
+                self._heard_back = False
                 socket.up(self.link.ops_read(epoch, ops))
             case node_effects.ChunksWanted():
                 self._send_chunks(socket, wanted)

@@ -28,6 +28,8 @@ REGRESSIONS: Final = {
     2658: "numbers of chunks that are held under other numbers must not meet",
     2867: "after a fork was settled the node waited for its backoff, as if something had failed",
     3200: "the hive's cursor stood within a gap of ours, where there is no digest: it is probed",
+    3264: "a strike took other ops on, and until the next hello nobody saw: heartbeats compare",
+    3268: "the same, in an epoch that had ended",
     3567: "a part of a rival's snapshot stood above the kept one's word: it overtakes too",
     11236: "the judge looked while a heartbeat was on its way",
     20121: "a rival's snapshot had the kept one's entities forgotten: a release wants a snapshot",

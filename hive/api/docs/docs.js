@@ -52,6 +52,13 @@ const about = (title, schema, schemas, seen = new Set()) => {
   return parts;
 };
 
+const example = (content) => {
+  if (!content || content.example === undefined) return [];
+  const shown = content.example;
+  const text = typeof shown === "string" ? shown : JSON.stringify(shown, null, 2);
+  return [made("h4", {}, "For example"), made("pre", { class: "example", tabindex: "0" }, text)];
+};
+
 const rendered = (path, method, route, schemas) => {
   const inside = made("div", { class: "inside" });
   const facts = [];
@@ -61,19 +68,23 @@ const rendered = (path, method, route, schemas) => {
   if ((route.parameters || []).length) {
     const table = made("table", {}, row("th", "parameter", "in", "type", ""));
     for (const given of route.parameters) {
-      const note = given.schema.default === undefined ? "" : `default ${JSON.stringify(given.schema.default)}`;
-      table.append(row("td", made("code", {}, given.name), given.in, made("code", {}, typeOf(given.schema)), note));
+      const notes = [];
+      if (given.schema.default !== undefined) notes.push(`default ${JSON.stringify(given.schema.default)}`);
+      if (given.example !== undefined) notes.push(`for example ${given.example}`);
+      table.append(row("td", made("code", {}, given.name), given.in, made("code", {}, typeOf(given.schema)), notes.join("; ")));
     }
     inside.append(made("h3", {}, "Parameters"), table);
   }
   if (route.requestBody) {
-    inside.append(...about("Body", route.requestBody.content["application/json"].schema, schemas));
+    const content = route.requestBody.content["application/json"];
+    inside.append(...about("Body", content.schema, schemas), ...example(content));
   }
   for (const [status, reply] of Object.entries(route.responses)) {
     if (status === "default") continue;
     const [kind, content] = Object.entries(reply.content || {})[0] || [];
     if (content && content.schema) inside.append(...about(`${status} ${kind}`, content.schema, schemas));
     else inside.append(made("h3", {}, `${status} ${kind || ""}`), made("p", {}, reply.description));
+    inside.append(...example(content));
   }
   const errors = route["x-errors"] || [];
   if (errors.length) inside.append(made("h3", {}, "Errors of its own"), made("code", {}, errors.join(", ")));
@@ -86,6 +97,16 @@ const rendered = (path, method, route, schemas) => {
   );
   details.dataset.words = `${method} ${path} ${route.summary}`.toLowerCase();
   return details;
+};
+
+// One shape for all that goes wrong: shown once, below the routes.
+const failing = (paths, schemas) => {
+  const routes = Object.values(paths).flatMap((methods) => Object.values(methods));
+  const content = routes[0].responses.default.content["application/json"];
+  return made(
+    "section", {}, made("h2", { id: "noun-errors" }, "errors"),
+    ...about("Whatever goes wrong", content.schema, schemas), ...example(content),
+  );
 };
 
 const show = (document_) => {
@@ -106,6 +127,8 @@ const show = (document_) => {
     main.append(made("section", {}, made("h2", { id: `noun-${noun}` }, noun), ...routes));
     nav.append(made("a", { href: `#noun-${noun}` }, noun));
   }
+  main.append(failing(paths, components.schemas));
+  nav.append(made("a", { href: "#noun-errors" }, "errors"));
   const find = document.getElementById("find");
   find.addEventListener("input", () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -113,7 +136,8 @@ const show = (document_) => {
       route.hidden = !words.every((word) => route.dataset.words.includes(word));
     }
     for (const section of main.querySelectorAll("section")) {
-      section.hidden = !section.querySelector("details:not([hidden])");
+      const routes = section.querySelectorAll("details");
+      section.hidden = routes.length > 0 && !section.querySelector("details:not([hidden])");
     }
   });
 };

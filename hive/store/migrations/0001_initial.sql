@@ -244,6 +244,8 @@ CREATE INDEX attempt_by_age ON attempt (created_at_ms, id);
 CREATE INDEX attempt_by_task ON attempt (task_id, created_at_ms, id);
 CREATE INDEX attempt_by_node ON attempt (node_id, created_at_ms, id);
 CREATE INDEX attempt_by_project ON attempt (project_id, created_at_ms, id);
+CREATE INDEX attempt_with_worktree ON attempt (node_id, ended_at_ms, id)
+    WHERE worktree IS NOT NULL;
 CREATE INDEX attempt_partial ON attempt (node_id, created_at_ms, id)
     WHERE sync_state = 'partial';
 

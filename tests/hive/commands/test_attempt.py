@@ -84,7 +84,7 @@ async def test_names_are_no_markup(running: RunningHive, hive: Commands):
 
     node.answers.update(list_files=files)
     shown = await hive.run("attempt", "files", attempt.id, "a[/b]")
-    assert (shown.code, shown.err) == (0, "")
+    assert (shown.code, shown.err) == (0, "[relay]\n")
     for name in ("a[/b]", "[red]x", "--after [/b]"):
         assert name in shown.out
 

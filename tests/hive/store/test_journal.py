@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hive.store.ingest_store import SqliteIngestStore
+from hive.store.journal import newest_epochs
 from hive.store.sqlite import SqliteDatabase
 from protocol import digest
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -228,3 +229,12 @@ async def test_a_part_of_a_snapshot_overtakes(hive: OpenHive):
     state = await hive.store.journal_state(NODE, copy.link_no, [kept])
     assert (state.newest, state.snapshot_wanted) == ((copy.epoch, 5), True)
     assert [fork.epoch for fork in state.forks] == [copy.epoch]
+
+
+@pytest.mark.asyncio
+async def test_the_newest_epochs_are_those_seen_last(hive: OpenHive):
+    """Their numbers are random: which came last, their rank alone says."""
+    for at, epoch in enumerate((50, 7, 93, 20), start=1):
+        await hive.reporting(instance=epoch, at=at)
+    assert await hive.read(newest_epochs, NODE, 3) == [20, 93, 7]
+    assert await hive.read(newest_epochs, uid(99), 3) == []

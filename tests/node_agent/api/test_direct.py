@@ -370,3 +370,38 @@ async def test_a_port_that_is_taken(stored: StoredNode) -> None:
         )
         with pytest.raises(ConfigError, match="cannot listen"):
             await listener.start()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("answered", [False, True])
+async def test_headers_that_never_end_are_not_waited_for(
+    stored: StoredNode, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """A caller that goes on sending headers is let go of, in its first request and in others."""
+    monkeypatch.setattr(direct, "_IDLE_S_MAX", 0.5)
+    async with listening(stored) as node:
+        host, port = node.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            if answered:
+                writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 4")
+            writer.write(b"GET /api/v1/attempts HTTP/1.1\r\nHost: 127.0.0.1\r\nX-More: ")
+
+            async def go_on() -> None:
+                while True:
+                    writer.write(b"1")
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
+
+            sending = asyncio.create_task(go_on())
+            try:
+                async with asyncio.timeout(30):
+                    with contextlib.suppress(ConnectionError):
+                        while await reader.read(4096):
+                            pass
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+        finally:
+            writer.close()
