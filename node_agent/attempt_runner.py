@@ -7,10 +7,9 @@ Owns the slots and who works on which attempt. Must not know how an attempt's st
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-
-from collections.abc import Mapping
 
 import msgspec
 
@@ -406,9 +405,7 @@ def _task_text(request: StartRequest) -> str:
     return "\n\n".join(filter(None, (request.task_title, request.task_description)))
 
 
-def shown_prompt(
-    context: RunContext, prompt: str | None, environment: Mapping[str, str]
-) -> Shown:
+def shown_prompt(context: RunContext, prompt: str | None, environment: Mapping[str, str]) -> Shown:
     """Return a prompt as it may be shown."""
     if not prompt:
         return Shown()

@@ -59,9 +59,7 @@ class AgentLines:
         self._begin_at(self.reach.stdout_bytes + len(line), SpoolPosition(*self.reach[:2]))
         return [line]
 
-    def _frame(
-        self, frame: Frame, position: SpoolPosition, found: list[bytes | Missing]
-    ) -> None:
+    def _frame(self, frame: Frame, position: SpoolPosition, found: list[bytes | Missing]) -> None:
         at = 0
         while (end := frame.data.find(b"\n", at)) >= 0:
             piece = frame.data[at:end]

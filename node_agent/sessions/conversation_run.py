@@ -17,8 +17,9 @@ from typing import Final
 import msgspec
 
 from node_agent.acp.machine import AgentMachine
+from node_agent.acp.requests import UnfitReply
 from node_agent.acp.state import decode_state, encode_state
-from node_agent.acp.steps import Opening, Step, TurnOver
+from node_agent.acp.steps import Opening, Reply, Step, TurnOver
 from node_agent.executions import Output, RunningExecution
 from node_agent.failpoints import failpoint
 from node_agent.run_context import RunContext
@@ -37,7 +38,7 @@ from node_agent.sessions.shown_text import LiveText, ShownText
 from node_agent.sessions.silence import Silence
 from node_agent.sessions.step_facts import Applied, Growth, Talk, say_of_node
 from node_agent.spool import SpoolPosition, SpoolReader
-from node_agent.stamps import new_id, now_ms
+from node_agent.stamps import new_id
 from node_agent.store import conversations
 from node_agent.store.transaction import Transaction
 from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
@@ -175,9 +176,7 @@ class ConversationRun:
         self._machine = AgentMachine(decode_state(stored.machine))
         self._lines = AgentLines(stored.reach)
         self._closing = stored.closing
-        unsaid = await self._context.database.read(
-            conversations.unsaid, self._talk.execution_id
-        )
+        unsaid = await self._context.database.read(conversations.unsaid, self._talk.execution_id)
         self._unsaid_at, self._unsaid = unsaid or (stored.input_bytes, b"")
         self._silence.begin(self._now_s())
         self.wake()
@@ -284,11 +283,15 @@ class ConversationRun:
                 )
             case Tell():
                 settled = wish.settled
+                try:
+                    step = self._machine.reply(settled.key, settled.reply)
+                except UnfitReply as error:
+                    # Better no answer than another one than was meant.
+                    LOG.warning("an answer to %s does not fit: %s", settled.request.id, error)
+                    step = self._machine.reply(settled.key, Reply(cancelled=True))
                 await self._commit(
-                    self._machine.reply(settled.key, settled.reply),
-                    partial(
-                        steps.told_answer, talk=self._talk, settled=settled, at_ms=at_ms
-                    ),
+                    step,
+                    partial(steps.told_answer, talk=self._talk, settled=settled, at_ms=at_ms),
                 )
                 self._silence.begin(self._now_s())
                 failpoint("node.conversation.answered")
@@ -304,9 +307,7 @@ class ConversationRun:
                 await self._context.keep(steps.begin_turn, self._talk, head, at_ms)
                 failpoint("node.conversation.turn_begun")
             case Close():
-                if await self._context.keep(
-                    steps.close_conversation, self._talk, wish.reason
-                ):
+                if await self._context.keep(steps.close_conversation, self._talk, wish.reason):
                     self._closing = wish.reason
                     failpoint("node.conversation.closing")
 
@@ -416,7 +417,7 @@ class ConversationRun:
         now_s = self._now_s()
         if not self._silence.is_due(now_s) or self._machine.state.requests:
             return
-        self._silence.told(now_s)
+        self._silence.told()
         minutes = round(self._context.silence_s / 60, 1)
         text = f"The agent has said nothing for {minutes:g} minutes. It was not stopped."
         await self._context.keep(_say, self._talk, text, self._context.clock())

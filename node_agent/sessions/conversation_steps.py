@@ -130,17 +130,16 @@ async def next_wish(tx: Transaction, talk: Talk, now_ms: int) -> Wish | None:
     turn = await turns.current(tx, talk.attempt_id)
     runs = turn is not None and turn.turn.status is TurnStatus.RUNNING
     ours = turn is not None and turn.execution_id == talk.execution_id
-    if turn is not None and runs and ours:
-        if turn.turn.interrupt_asked_at_ms is not None and not turn.interrupt_told:
-            return Interrupt(turn.turn.id)
+    asked = turn is not None and turn.turn.interrupt_asked_at_ms is not None
+    if turn is not None and asked and runs and ours and not turn.interrupt_told:
+        return Interrupt(turn.turn.id)
     settled = await requests.undelivered(tx, talk.execution_id)
     if settled:
         return Tell(settled[0])
-    if not stored.ready or (runs and ours):
-        return None
-    attempt = await attempts.get(tx, talk.attempt_id)
     if turn is not None and runs:
-        return Ask(turn)
+        # One that is not ours yet: it may be given at once, the machine keeps it until it can.
+        return None if ours else Ask(turn)
+    attempt = await attempts.get(tx, talk.attempt_id)
     if turn is not None and turn.stop_reason in LASTING_ERRORS:
         return Close(FAILED)
     if attempt.phase is AttemptPhase.FINISHING or not await turns.queued(tx, talk.attempt_id):
@@ -229,16 +228,12 @@ async def close_conversation(tx: Transaction, talk: Talk, reason: str) -> bool:
 
 async def _write(tx: Transaction, talk: Talk, committed: Committed) -> None:
     lines = [line + b"\n" for line in committed.step.lines]
-    await conversations.step(
-        tx, talk.execution_id, committed.machine, committed.reach, lines
-    )
+    await conversations.step(tx, talk.execution_id, committed.machine, committed.reach, lines)
 
 
 def prompt_of(turn: BegunTurn) -> Prompt:
     """Return a turn as its agent is given it."""
-    return Prompt(
-        turn_id=turn.turn.id, text=turn.turn.prompt or "", images=_images(turn.images)
-    )
+    return Prompt(turn_id=turn.turn.id, text=turn.turn.prompt or "", images=_images(turn.images))
 
 
 def _images(images: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

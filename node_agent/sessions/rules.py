@@ -1,6 +1,6 @@
 """When a conversation goes on with another session of the agent's, and when it closes. Pure."""
 
-import datetime
+import datetime as dt
 from typing import Final
 
 from protocol.conversation import Session
@@ -30,5 +30,5 @@ def is_too_old(session: Session, now_ms: int) -> bool:
 
 def moment(at_ms: int) -> str:
     """Return a moment as people are told it."""
-    at = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.timezone.utc)
+    at = dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC)
     return at.strftime("%Y-%m-%d %H:%M UTC")

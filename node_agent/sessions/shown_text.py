@@ -76,8 +76,7 @@ class ShownText:
             output=output,
             diffs=diffs,
             locations=[
-                left.take(location, _NAME_BYTES_MAX)
-                for location in tool.locations[:_LOCATIONS_MAX]
+                left.take(location, _NAME_BYTES_MAX) for location in tool.locations[:_LOCATIONS_MAX]
             ],
         )
         fewer = len(tool.diffs) > _DIFFS_MAX or len(tool.locations) > _LOCATIONS_MAX

@@ -28,7 +28,7 @@ class Silence:
         """The turn is over."""
         self._since_s = None
 
-    def told(self, now_s: float) -> None:
+    def told(self) -> None:
         """It was told of."""
         self._told = True
 

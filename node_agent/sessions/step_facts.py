@@ -17,6 +17,7 @@ from node_agent.acp.steps import (
     RequestMade,
     RequestWithdrawn,
     SessionBegun,
+    Steered,
     TextGrew,
     TurnOver,
     UsageTold,
@@ -72,6 +73,7 @@ class Applied:
     failed: AgentFailed | None = None
     grown: list[Growth] = field(default_factory=list)
     asked: bool = False
+    steered: list[Steered] = field(default_factory=list)
 
 
 async def apply_facts(
@@ -88,7 +90,7 @@ async def apply_facts(
     applied = Applied()
     step = _Step(tx, talk, shown, applied, open_request, head, at_ms)
     for fact in facts:
-        await step.apply(fact)
+        await step.apply(fact, facts)
     await step.settle_phase()
     return applied
 
@@ -115,15 +117,21 @@ class _Step:
         self._at_ms = at_ms
         self._phase_may_change = False
 
-    async def apply(self, fact: Fact) -> None:
+    async def apply(self, fact: Fact, facts: Sequence[Fact]) -> None:
+        """Write down one of the step's facts."""
         match fact:
             case TextGrew():
                 message_id = await messages.id_of(self._tx, self._place(fact.key))
                 self._applied.grown.append(Growth(message_id, fact))
             case MessageMade():
+                # A message that shows a request names it, so the request is there first.
+                for asked in facts:
+                    if isinstance(asked, RequestMade) and asked.key == fact.request_key:
+                        message_id = await messages.id_of(self._tx, self._place(fact.key))
+                        await self._request(asked, message_id)
                 await self._message(fact)
             case RequestMade():
-                await self._request(fact)
+                await self._request(fact, None)
             case RequestWithdrawn():
                 await self._withdrawn(fact)
             case AgentReady():
@@ -138,6 +146,8 @@ class _Step:
                 await self._change_session(usage=fact.usage)
             case TurnOver():
                 await self._turn_over(fact)
+            case Steered():
+                self._applied.steered.append(fact)
             case AgentFailed():
                 self._applied.failed = fact
                 text = f"{fact.message} {fact.hint}".strip()
@@ -151,6 +161,7 @@ class _Step:
     async def _message(self, fact: MessageMade) -> None:
         role = MessageRole(fact.role)
         content, truncated = self._shown.text(fact.content)
+        truncated = truncated or fact.truncated
         tool = None
         if fact.tool is not None:
             # Beside a text there is less room for what the tool said.
@@ -159,9 +170,7 @@ class _Step:
         turn = await turns.running(self._tx, self._talk.attempt_id)
         parent_id = request_id = None
         if fact.parent_key is not None:
-            parent_id = await messages.known_id(
-                self._tx, self._talk.execution_id, fact.parent_key
-            )
+            parent_id = await messages.known_id(self._tx, self._talk.execution_id, fact.parent_key)
         message_id = await messages.id_of(self._tx, self._place(fact.key))
         if fact.request_key is not None:
             request_id = self._requests.get(fact.request_key)
@@ -183,12 +192,15 @@ class _Step:
             plan=self._shown.plan(fact.plan),
             request_id=request_id,
             parent_id=parent_id,
+            log_entry=fact.log_entry,
         )
         await messages.save(self._tx, message, self._at_ms)
 
     # --- requests -----------------------------------------------------------------------------
 
-    async def _request(self, fact: RequestMade) -> None:
+    async def _request(self, fact: RequestMade, message_id: str | None) -> None:
+        if fact.key in self._requests:
+            return
         asked = self._shown.request(fact)
         turn = await turns.running(self._tx, self._talk.attempt_id)
         draft = Draft(
@@ -199,6 +211,7 @@ class _Step:
             title=asked.title,
             session_id=self._talk.session_id,
             turn_id=None if turn is None else turn.id,
+            message_id=message_id,
             text=asked.text,
             options=asked.options,
             form=asked.form,
@@ -212,9 +225,7 @@ class _Step:
 
     async def _withdrawn(self, fact: RequestWithdrawn) -> None:
         shown, _ = self._shown.text(fact.reason, _REASON_BYTES_MAX)
-        await requests.withdraw(
-            self._tx, self._talk.execution_id, fact.key, shown, self._at_ms
-        )
+        await requests.withdraw(self._tx, self._talk.execution_id, fact.key, shown, self._at_ms)
         self._phase_may_change = True
 
     async def settle_phase(self) -> None:
@@ -249,7 +260,10 @@ class _Step:
         word = (fact.error_code or "error") if failed else fact.stop_reason
         told, cut = self._shown.text(fact.message)
         if failed:
-            limit = f" It ends at {moment(fact.reset_at_ms)}." if fact.reset_at_ms else ""
+            reset_at_ms = fact.reset_at_ms
+            if reset_at_ms is None and fact.reset_after_ms is not None:
+                reset_at_ms = self._at_ms + fact.reset_after_ms
+            limit = "" if reset_at_ms is None else f" The limit ends at {moment(reset_at_ms)}."
             text = f"The turn ended: {word.replace('_', ' ')}. {told}{limit}"
             await say_of_node(self._tx, self._talk, (text, cut), self._at_ms)
         self._applied.turn_over = fact

@@ -60,9 +60,7 @@ async def find(tx: Transaction, execution_id: str) -> Conversation | None:
         row["execution_id"],
         row["session_id"],
         row["machine"],
-        Reach(
-            row["spool_segment"], row["spool_offset"], row["stdout_bytes"], row["stderr_bytes"]
-        ),
+        Reach(row["spool_segment"], row["spool_offset"], row["stdout_bytes"], row["stderr_bytes"]),
         row["input_bytes"],
         bool(row["ready"]),
         row["closing"],
@@ -83,9 +81,7 @@ async def step(
     tx: Transaction, execution_id: str, machine: bytes, reach: Reach, lines: Sequence[bytes]
 ) -> int:
     """Write down a step; return how many bytes were ever to be said to the process."""
-    await tx.execute(
-        _STEP, {"execution_id": execution_id, "machine": machine, **reach._asdict()}
-    )
+    await tx.execute(_STEP, {"execution_id": execution_id, "machine": machine, **reach._asdict()})
     row = await tx.fetch_one(_INPUT_BYTES, {"execution_id": execution_id})
     at = 0 if row is None else int(row["input_bytes"])
     for line in lines:

@@ -37,9 +37,9 @@ async def save(tx: Transaction, session: Session, at_ms: int) -> Session:
     Raises IllegalTransition where its status may not follow.
     """
     before = await find(tx, session.id)
-    if before is not None and session.status is not before.status:
-        if session.status not in _FOLLOWS[before.status]:
-            raise IllegalTransition("session", session.id, before.status, session.status)
+    moved = before is not None and session.status is not before.status
+    if before is not None and moved and session.status not in _FOLLOWS[before.status]:
+        raise IllegalTransition("session", session.id, before.status, session.status)
     counted = msgspec.structs.replace(
         session, message_count=await _message_count(tx, session.id), last_activity_at_ms=at_ms
     )

@@ -184,7 +184,7 @@ UPDATE turn SET session_id = :session_id, execution_id = :execution_id WHERE id 
 async def prompted(
     tx: Transaction, turn_id: str, session_id: str, execution_id: str, at_ms: int
 ) -> None:
-    """Write down that the agent in this process is given the turn's prompt, and of which session."""
+    """Write down to which process, and as part of which session, the turn's prompt is given."""
     values = {"id": turn_id, "session_id": session_id, "execution_id": execution_id}
     await tx.execute(_PROMPTED, values)
     await _tell(tx, turn_id, at_ms)
