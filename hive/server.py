@@ -30,6 +30,7 @@ from hive.external_sessions import ExternalSessions
 from hive.failure_limit import FailureLimit
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
+from hive.live_texts import LiveTexts
 from hive.node_briefing import NodeBriefing
 from hive.node_gateway import HiveFacts, NodeGateway
 from hive.node_registry import NodeRegistry, Signer
@@ -122,6 +123,7 @@ class Hive:
             on_live=self._on_live,
             on_change=self._on_change,
             on_caught_up=self.backfill.caught_up,
+            on_said=LiveTexts(database, self.feed).say,
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
         self.deferred = DeferredOperations(database, self.proxy, self.registry.is_online, now_ms)
