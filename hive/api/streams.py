@@ -85,7 +85,8 @@ def _checked_topics(given: Sequence[str]) -> frozenset[str]:
             raise InvalidInput(
                 f"topics: {topic[:100]!r} is none",
                 field="topics",
-                hint="Use nodes, or session:ID, attempt:ID, project:ID, task:ID, node:ID, whole ids.",
+                hint="Use nodes, or session:ID, attempt:ID, project:ID, task:ID, node:ID: whole"
+                " ids.",
             )
     return topics
 
