@@ -6,7 +6,6 @@ import pytest
 
 from hive.external_sessions import SILENT
 from protocol.conversation import Session, SessionStatus
-from protocol.ops import OpKind
 from tests.hive.api.running import FakeNode, RunningHive
 
 HOUR_MS = 3_600_000
