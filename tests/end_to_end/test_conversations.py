@@ -105,6 +105,14 @@ def test_a_conversation_reaches_the_command_line(
     said = hive.call("sessions", "messages", talk.session.id[-8:], "--limit", "1")
     assert said.returncode == 0, said.stderr
     assert said.stdout == "#120 agent  scripted\n  said 120\n\n"
+    assert "Mend the door" in hive.call("sessions", "show", talk.session.id).stdout
+    theirs = hive.client.post(
+        "sessions", {"agent_session_id": "theirs", "attempt_id": talk.session.attempt_id}
+    )
+    for persisted in (1, 0):
+        sent = hive.json("sessions", "send", theirs["id"], "yes", "--id", "one")
+        assert (sent["persisted"], sent["duplicates"]) == (persisted, 1 - persisted)
+    assert "external" in hive.call("sessions", "--attempt", talk.session.attempt_id).stdout
     assert hive.refused("sessions", "show", "01920000-0000-7000")["code"] == "not_found"
 
 

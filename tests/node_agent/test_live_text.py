@@ -22,7 +22,7 @@ def drained(queue: LiveTextQueue) -> list[LiveText]:
 
 
 def test_pieces_that_follow_each_other_travel_as_one():
-    """A message's next piece joins the one that waits; another message's, or a later one, does not."""
+    """A message's next piece joins the one that waits; one of another place or message does not."""
     queue = LiveTextQueue()
     for one in (piece("a"), piece("bc", 1), piece("x", 9), piece("y", 0, "m-2")):
         assert queue.put(one)

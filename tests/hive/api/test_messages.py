@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protocol.conversation import Session
-from protocol.messages import LiveText
+from protocol.messages import LiveText, NeedDone, NeedOutcome
 from protocol.turn_requests import Turn, TurnStatus
 from tests.hive.api.running import FakeNode, Reply, RunningHive
 from tests.hive.api.test_sessions import mapped, talks
@@ -75,6 +75,10 @@ async def test_a_hole_is_asked_of_its_node(running: RunningHive):
             await asyncio.sleep(0.01)
     [need] = [need for need in node.needs if need.kind == "messages"]
     assert (need.ids, need.after) == ([session.id], [2])
+    told = NeedDone(request_id=need.request_id, outcomes=[NeedOutcome(session.id, "unknown")])
+    await running.hive.ingest.need_done(node.id, node.link_no, told)
+    page = (await running.get(f"sessions/{session.id}/messages")).json
+    assert {gap["reason"] for gap in page["gaps"]} == {"its node no longer has it"}
 
 
 @pytest.mark.asyncio
