@@ -79,7 +79,7 @@ class Agent:
         self._stores = stores
         self._record = record
         self._changes = Changes()
-        self._context = _run_context(config, record, stores)
+        self._context = replace(_run_context(config, record, stores), live=self._say_live)
         self._runner = AttemptRunner(self._context)
         self._dispatcher = OperationDispatcher(
             functions_of(
@@ -127,6 +127,9 @@ class Agent:
         )
 
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
+
+    def _say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:
+        self._membership.say_live(session_id, message_id, at, text, role)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""

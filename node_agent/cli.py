@@ -25,6 +25,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "attempts": ("node_agent.commands.attempts:attempts", "Attempts of this node."),
     "attempt": ("node_agent.commands.attempt:attempt", "Act on one attempt."),
     "logs": ("node_agent.commands.logs:logs", "What an attempt printed."),
+    "sessions": ("node_agent.commands.sessions:sessions", "Conversations of this node."),
+    "messages": ("node_agent.commands.sessions:messages", "What was said in one of them."),
     "outbox": ("node_agent.commands.status:outbox", "What the hive has not got yet."),
     "secrets": ("node_agent.commands.secrets:secrets", "Values hidden in every log."),
 }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from node_agent.api import attempts, checkouts, status
+from node_agent.api import attempts, checkouts, sessions, status
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
 from node_agent.api.router import PREFIX, Route, find_route
@@ -35,6 +35,9 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     # A task of this node's own; `tasks/{task_id}/attempts` is for one that there is already.
     Route("POST", "attempts", handler_of(OPERATIONS["start"]), alone=False),
     Route("GET", "attempts/{attempt_id}", attempts.show_attempt),
+    Route("GET", "sessions", sessions.list_sessions),
+    Route("GET", "sessions/{session_id}", sessions.show_session),
+    Route("GET", "sessions/{session_id}/messages", sessions.show_messages),
     *(_operation_route(operation) for operation in OPERATIONS.values()),
 )
 
