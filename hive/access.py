@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from protocol.operations import OPERATIONS, ROOTS, Role
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Role
 
 
 class Need(enum.Enum):
@@ -98,6 +99,9 @@ ROUTES: Final[dict[str, Requirement]] = {
     "POST /api/v1/sessions/{session}/messages": OPERATIONS["follow_up"].role,
     "GET /api/v1/messages": _V,
     "GET /api/v1/messages/{message}": _V,
+    "GET /api/v1/requests": _V,
+    "GET /api/v1/requests/{request}": _V,
+    "POST /api/v1/requests/{request}/answer": OPERATIONS["answer"].role,
     "GET /api/v1/stream": _V,
     "GET /api/v1/operations": _V,
     "GET /api/v1/operations/{key}": _V,

@@ -594,8 +594,5 @@ _ROWS: Final = (
     ),
 )
 
-#: Paths that begin with one of these stand directly below `/api/v1/`, not below an attempt.
-ROOTS: Final = ("tasks/", "executions/", "requests/")
-
 #: All operations, by name.
 OPERATIONS: Final[dict[str, Operation]] = {row.name: row for row in _ROWS}

@@ -164,6 +164,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_script: str | None
     dev_script: str | None
     copy_files: list[str]
+    policies: dict[str, Any]
     variables: dict[str, str]
     archived: bool
     recovered: bool

@@ -18,6 +18,8 @@ from hive.api import (
     outcomes,
     projects,
     replies,
+    request_replies,
+    requests,
     sessions,
     starting,
     streams,
@@ -32,14 +34,18 @@ from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
-from protocol.operations import OPERATIONS, ROOTS, Operation
+from protocol.conversation import AgentRequest
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
+_ANSWER = OPERATIONS["answer"]
 #: What has one shape wherever it comes from.
 _SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     AttemptReply: replies.Attempt,
     ExecutionReply: replies.Execution,
+    AgentRequest: request_replies.Request,
 }
 
 
@@ -251,6 +257,22 @@ def _conversation_routes() -> list[Route]:
             reply=r.Page[r.Message],
         ),
         Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
+        Route(
+            "GET",
+            f"{_V1}/requests",
+            requests.list_,
+            "What agents ask of people, newest first",
+            requests.RequestsQuery,
+            reply=r.Page[request_replies.Request],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/requests/{{request}}",
+            requests.show,
+            "One request, with its answer",
+            reply=request_replies.Request,
+        ),
+        _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]
 
 

@@ -13,7 +13,8 @@ from node_agent.store import attempts as stored
 from node_agent.store import requests as stored_requests
 from node_agent.store.errors import NotStored
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import OPERATIONS, ROOTS, Operation
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Operation
 
 
 def _operation_route(operation: Operation) -> Route[LocalNode]:
