@@ -35,6 +35,7 @@ from node_agent.recovery import recover
 from node_agent.run_context import RunContext
 from node_agent.secret_values import values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
+from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
@@ -111,6 +112,7 @@ class Agent:
         self._worktree_upkeep = WorktreeUpkeep(
             stores.database, self._context.notices, config.worktrees_dir
         )
+        self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
         self._membership = Membership(
             config,
             identity,
@@ -172,6 +174,7 @@ class Agent:
             asyncio.create_task(self._membership.run(), name="membership"),
             asyncio.create_task(self._upkeep.run(), name="upkeep"),
             asyncio.create_task(self._worktree_upkeep.run(), name="worktree upkeep"),
+            asyncio.create_task(self._session_upkeep.run(), name="session upkeep"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
@@ -274,4 +277,5 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         git_identity=config.git_identity,
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
+        silence_s=config.agent_silence_minutes * 60,
     )

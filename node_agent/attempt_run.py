@@ -377,9 +377,9 @@ class AttemptRun:
         # Where its agent never ran, the next one would not either.
         go_on = last_of(standing.of_turn, ExecutionKind.AGENT) is not None
         if standing.converses and not stopped and standing.turn is not None:
-            agent = last_of(standing.of_turn, ExecutionKind.AGENT)
             turn = standing.turn
-            if agent is not None and agent.status is not ExecutionStatus.LOST:
+            ended = verdict.outcome is AttemptOutcome.SUCCEEDED
+            if verdict.outcome is not AttemptOutcome.LOST and (turn.stop_reason or ended):
                 verdict = verdict_of_turn(turn.stop_reason, turn.turn.reason)
             go_on = go_on and turn.stop_reason not in LASTING_ERRORS
         await self._decide(verdict, go_on=go_on)
