@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from protocol.operations import OPERATIONS, Role
+from protocol.operations import OPERATIONS, ROOTS, Role
 
 
 class Need(enum.Enum):
@@ -101,7 +101,7 @@ ROUTES: Final[dict[str, Requirement]] = {
 }
 #: Below one attempt, and below a task's newest: one row for each operation of the protocol.
 for _operation in OPERATIONS.values():
-    if not _operation.path.startswith(("tasks/", "executions/")):
+    if not _operation.path.startswith(ROOTS):
         for _root in ("/api/v1/attempts/{attempt}", "/api/v1/tasks/{task}/attempt"):
             ROUTES[f"{_operation.method} {_root}/{_operation.path}"] = _operation.role
 

@@ -35,11 +35,14 @@ from node_agent.recovery import recover
 from node_agent.run_context import RunContext
 from node_agent.secret_values import values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
+from node_agent.sessions.request_deadlines import RequestDeadlines
+from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
+from protocol.request_rules import RequestRules
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +93,7 @@ class Agent:
                 git_identity=config.git_identity,
                 node_name=lambda: name_of(config, self._record),
                 forge=ForgeAccess.of(config),
+                secrets=self._context.secrets,
             ),
             stores.ledger,
             node_id=identity.node_id,
@@ -111,6 +115,7 @@ class Agent:
         self._worktree_upkeep = WorktreeUpkeep(
             stores.database, self._context.notices, config.worktrees_dir
         )
+        self._request_deadlines = RequestDeadlines(stores.database)
         self._membership = Membership(
             config,
             identity,
@@ -172,6 +177,7 @@ class Agent:
             asyncio.create_task(self._membership.run(), name="membership"),
             asyncio.create_task(self._upkeep.run(), name="upkeep"),
             asyncio.create_task(self._worktree_upkeep.run(), name="worktree upkeep"),
+            asyncio.create_task(self._request_deadlines.run(), name="request deadlines"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
@@ -274,4 +280,8 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         git_identity=config.git_identity,
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
+        request_policy=RequestPolicy(
+            rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),
+            deadline_ms=round(config.request_deadline_h * 3_600_000),
+        ),
     )

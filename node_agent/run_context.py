@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from node_agent.notices import Notices
+from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database, Unit
 from node_agent.store.errors import StoreFull
@@ -41,6 +42,7 @@ class RunContext:
     secrets: Callable[[], list[bytes]] = field(default=list)
     git_identity: str | None = None
     grace_s: float = 10.0
+    request_policy: RequestPolicy = RequestPolicy()
     #: Output kept unread, and what of a log is shown live: together they bound one execution.
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2

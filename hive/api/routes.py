@@ -30,7 +30,7 @@ from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
-from protocol.operations import OPERATIONS, Operation
+from protocol.operations import OPERATIONS, ROOTS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
@@ -388,7 +388,7 @@ def _text_routes() -> list[Route]:
 def _operation_routes() -> list[Route]:
     routes = []
     for operation in OPERATIONS.values():
-        if operation.path.startswith(("tasks/", "executions/")):
+        if operation.path.startswith(ROOTS):
             # Those have handlers of their own above.
             continue
         for root, make in (
