@@ -12,11 +12,13 @@ from hive.api import (
     enrol,
     events,
     executions,
+    messages,
     nodes,
     operations,
     outcomes,
     projects,
     replies,
+    sessions,
     starting,
     streams,
     system,
@@ -117,6 +119,7 @@ def _own_routes() -> list[Route]:
             executions.LogQuery,
             reply=r.LogPage,
         ),
+        *_conversation_routes(),
         Route(
             "GET",
             f"{_V1}/stream",
@@ -180,6 +183,74 @@ def _own_routes() -> list[Route]:
             status=201,
         ),
         Route("DELETE", f"{_V1}/tokens/{{token}}", tokens.revoke, "Revoke a token", reply=r.Token),
+    ]
+
+
+def _conversation_routes() -> list[Route]:
+    r = replies
+    session = f"{_V1}/sessions/{{session}}"
+    return [
+        Route(
+            "GET",
+            f"{_V1}/sessions",
+            sessions.list_,
+            "The sessions, newest first",
+            sessions.SessionsQuery,
+            reply=r.Page[r.Session],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/sessions",
+            sessions.create,
+            "Map the session of an agent that is no node's",
+            body=sessions.NewExternalSession,
+            reply=r.Session,
+            status=201,
+        ),
+        Route("GET", session, sessions.show, "One session", reply=r.Session),
+        Route(
+            "PATCH",
+            session,
+            sessions.edit,
+            "Change an external session",
+            body=sessions.EditSession,
+            reply=r.Session,
+        ),
+        Route("DELETE", session, sessions.delete, "Close an external session", reply=r.Session),
+        Route(
+            "POST",
+            f"{session}/heartbeat",
+            sessions.heartbeat,
+            "Keep an external session alive",
+            body=sessions.Heartbeat,
+            reply=r.Session,
+        ),
+        Route(
+            "GET",
+            f"{session}/messages",
+            messages.transcript,
+            "A page of its transcript, both ways",
+            messages.TranscriptQuery,
+            reply=r.MessagePage,
+        ),
+        Route(
+            "POST",
+            f"{session}/messages",
+            messages.send,
+            "Send messages into it",
+            body=messages.SendMessages,
+            reply=r.SentMessages,
+            errors=OPERATIONS["follow_up"].errors,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/messages",
+            messages.list_,
+            "Messages of an attempt, a task or a project",
+            messages.MessagesQuery,
+            reply=r.Page[r.Message],
+        ),
+        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
     ]
 
 

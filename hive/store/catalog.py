@@ -333,6 +333,8 @@ _NAMED: Final = {
     "attempt": None,
     "execution": None,
     "checkout": None,
+    "session": None,
+    "message": None,
 }
 _STANDING: Final = {
     "node": "",
