@@ -1,4 +1,4 @@
-"""What a node says of its sessions, turns and messages, as row values. Pure.
+"""What a node says of its sessions, turns, messages and requests, as row values. Pure.
 
 Must not read or write rows, nor conclude anything: see `projections`.
 """
@@ -88,8 +88,34 @@ def of_message(body: conversation.Message) -> Values:
     }
 
 
+def of_request(body: conversation.AgentRequest) -> Values:
+    """A request, as row values."""
+    return {
+        "attempt_id": body.attempt_id,
+        "session_id": body.session_id,
+        "turn_id": body.turn_id,
+        "execution_id": body.execution_id,
+        "message_id": body.message_id,
+        "kind": body.kind.value,
+        "title": body.title,
+        "text": body.text,
+        "options": text_of(msgspec.to_builtins(body.options)),
+        "form": None if body.form is None else text_of(body.form),
+        "free_text": int(body.free_text),
+        "tool": None if body.tool is None else text_of(msgspec.to_builtins(body.tool)),
+        "status": body.status.value,
+        "reason": body.reason,
+        "answer": None if body.answer is None else text_of(msgspec.to_builtins(body.answer)),
+        "deadline_ms": body.deadline_ms,
+        "reminded_at_ms": body.reminded_at_ms,
+        "opened_at_ms": body.opened_at_ms,
+        "settled_at_ms": body.settled_at_ms,
+    }
+
+
 FOLDS: Final[dict[OpKind, Callable[[Any], Values]]] = {
     OpKind.SESSION: of_session,
     OpKind.TURN: of_turn,
     OpKind.MESSAGE: of_message,
+    OpKind.REQUEST: of_request,
 }

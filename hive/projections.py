@@ -5,6 +5,7 @@ what is returned, inside the commit. What the hive concludes itself stands besid
 never over them.
 """
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 from hive import conversation_folds
 from hive.conversation_folds import Values, text_of
 from protocol import entities
-from protocol.conversation import SessionStatus
+from protocol.conversation import RequestStatus, SessionStatus
 from protocol.direct_urls import usable_direct_urls
 from protocol.ops import OpKind, decode_body
 from protocol.states import (
@@ -37,6 +38,7 @@ OWNED: Final = (
     OpKind.SESSION,
     OpKind.TURN,
     OpKind.MESSAGE,
+    OpKind.REQUEST,
 )
 
 B = TypeVar("B", bound=msgspec.Struct)
@@ -127,7 +129,7 @@ def fold(kind: str, entity_id: str, body: bytes) -> Fact | UnknownKind | Dead:
         decoded = decode_body(kind, body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Dead(f"its body does not decode: {error}")
-    if decoded is None or OpKind(kind) not in _FOLDS:
+    if decoded is None:
         return UnknownKind()
     op_kind = OpKind(kind)
     named = _entity_named(op_kind, decoded)
@@ -469,6 +471,39 @@ def session_events(
             project_id=project_id,
             task_id=task_id,
             attempt_id=after["attempt_id"],
+        )
+    ]
+
+
+def request_kind(before: Columns | None, after: Columns) -> str:
+    """Return what happened to a request: opened, settled or reminded; as live events call it."""
+    if after["status"] != RequestStatus.OPEN:
+        return "settled"
+    return "opened" if before is None else "reminded"
+
+
+def request_events(
+    before: Columns | None, after: Columns, *, project_id: str | None, task_id: str | None
+) -> list[EventDraft]:
+    """Return what happened to a request, from its row before and after."""
+    was = None if before is None else before["status"]
+    same = was == after["status"]
+    if before is not None and same and before["reminded_at_ms"] == after["reminded_at_ms"]:
+        return []
+    answer = {} if after["answer"] is None else json.loads(after["answer"])
+    return [
+        EventDraft(
+            kind=f"request_{request_kind(before, after)}",
+            what="request",
+            what_id=after["id"],
+            from_state=was,
+            to_state=after["status"],
+            why=after["reason"] or after["title"],
+            node_id=after["node_id"],
+            project_id=project_id,
+            task_id=task_id,
+            attempt_id=after["attempt_id"],
+            details={name: answer[name] for name in ("by", "by_kind") if name in answer},
         )
     ]
 

@@ -42,7 +42,7 @@ class RunContext:
     secrets: Callable[[], list[bytes]] = field(default=list)
     git_identity: str | None = None
     grace_s: float = 10.0
-    request_policy: RequestPolicy = RequestPolicy()
+    request_policy: RequestPolicy = field(default_factory=RequestPolicy)
     #: Output kept unread, and what of a log is shown live: together they bound one execution.
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2

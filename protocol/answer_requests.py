@@ -1,5 +1,6 @@
 """Requests of operations on what agents ask of people: a person's answer."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -17,3 +18,19 @@ class AnswerRequest(Request, frozen=True):
     option: str | None = None
     text: AnswerText | None = None
     form: dict[str, Any] | None = None
+
+
+def answer_in_words(
+    words: str, options: Sequence[Mapping[str, Any]], *, free_text: bool
+) -> dict[str, str]:
+    """Return what a person means by these words: an option, by its id or its name, else a text.
+
+    Where no option is called so and no text is taken, it is sent as an option, to be refused.
+    """
+    wanted = words.strip().casefold()
+    for part in ("id", "name"):
+        exact = [one["id"] for one in options if one[part] == words]
+        alike = exact or [one["id"] for one in options if one[part].strip().casefold() == wanted]
+        if len(alike) == 1:
+            return {"option": alike[0]}
+    return {"text": words} if free_text else {"option": words}

@@ -18,6 +18,7 @@ from hive.api import (
     outcomes,
     projects,
     replies,
+    requests,
     sessions,
     starting,
     streams,
@@ -32,14 +33,17 @@ from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.conversation import AgentRequest
 from protocol.operations import OPERATIONS, ROOTS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
+_ANSWER = OPERATIONS["answer"]
 #: What has one shape wherever it comes from.
 _SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     AttemptReply: replies.Attempt,
     ExecutionReply: replies.Execution,
+    AgentRequest: replies.Request,
 }
 
 
@@ -251,6 +255,22 @@ def _conversation_routes() -> list[Route]:
             reply=r.Page[r.Message],
         ),
         Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
+        Route(
+            "GET",
+            f"{_V1}/requests",
+            requests.list_,
+            "What agents ask of people, newest first",
+            requests.RequestsQuery,
+            reply=r.Page[r.Request],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/requests/{{request}}",
+            requests.show,
+            "One request, with its answer",
+            reply=r.Request,
+        ),
+        _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]
 
 

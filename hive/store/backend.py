@@ -46,8 +46,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something viewers may want to read anew. Numbered in the transaction that made it.
 
     `kind` is an event name of the live stream (`attempt.changed`, `log.appended`, ...), `ids` says
-    what changed, by the word of the thing: session, message, attempt, execution, project, node,
-    task, operation.
+    what changed, by the word of the thing: session, message, request, attempt, execution, project,
+    node, task, operation.
     """
 
     kind: str

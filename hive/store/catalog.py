@@ -335,6 +335,7 @@ _NAMED: Final = {
     "checkout": None,
     "session": None,
     "message": None,
+    "request": None,
 }
 _STANDING: Final = {
     "node": "",

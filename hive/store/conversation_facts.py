@@ -1,4 +1,4 @@
-"""Writes what nodes report of conversations: sessions, turns and messages.
+"""Writes what nodes report of conversations: sessions, turns, messages and requests.
 
 Two live messages never share a place in a session: the newer position has it, the other one is
 forgotten. What is said under another node's session, or an external one, is refused.
@@ -101,6 +101,29 @@ async def apply_message(
     ids = {"message": body.id, "session": body.session_id, **attempt, "node": source.node_id}
     kind = "message.new" if before is None else "message.changed"
     tx.note(Change(kind=kind, ids=ids))
+
+
+async def apply_request(
+    tx: Transaction, context: LinkContext, source: Source, at_ms: int, fact: Fact
+) -> None:
+    """Write what an agent asks as its node has it, and tell of its begin and its end."""
+    before, newer = await fact_rows.present(tx, OpKind.REQUEST, source, fact.entity_id)
+    body = fact.body
+    if not newer or not isinstance(body, conversation.AgentRequest):
+        return
+    attempt = await _attempt_of(tx, source, body.attempt_id)
+    ids = {"request": body.id, **attempt, "node": source.node_id}
+    if body.session_id is not None:
+        await _check_session(tx, source, body.session_id)
+        ids["session"] = body.session_id
+    after = await fact_rows.upsert(tx, context, source, at_ms, fact)
+    for draft in projections.request_events(
+        before, after, project_id=attempt.get("project"), task_id=attempt.get("task")
+    ):
+        if not (source.whole_state and draft.from_state is None):
+            # A snapshot tells of what is; that it was new happened before.
+            await events.record(tx, draft, context.now_ms)
+    tx.note(Change(kind=f"request.{projections.request_kind(before, after)}", ids=ids))
 
 
 async def _attempt_of(tx: Transaction, source: Source, attempt_id: str) -> dict[str, str]:

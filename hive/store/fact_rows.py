@@ -113,6 +113,27 @@ FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
         "created_at_ms",
         "updated_at_ms",
     ),
+    OpKind.REQUEST: (
+        "attempt_id",
+        "session_id",
+        "turn_id",
+        "execution_id",
+        "message_id",
+        "kind",
+        "title",
+        "text",
+        "options",
+        "form",
+        "free_text",
+        "tool",
+        "status",
+        "reason",
+        "answer",
+        "deadline_ms",
+        "reminded_at_ms",
+        "opened_at_ms",
+        "settled_at_ms",
+    ),
 }
 #: What the hive itself keeps in these rows, as it begins.
 BESIDE: Final[dict[OpKind, dict[str, str]]] = {
@@ -122,6 +143,7 @@ BESIDE: Final[dict[OpKind, dict[str, str]]] = {
     OpKind.SESSION: {"task_id": "NULL", "heartbeat_at_ms": "NULL", "created_by": "''"},
     OpKind.TURN: {},
     OpKind.MESSAGE: {"sender_id": "NULL"},
+    OpKind.REQUEST: {},
 }
 
 

@@ -308,6 +308,7 @@ _APPLY: Final[Mapping[OpKind, _Apply]] = {
     OpKind.SESSION: conversation_facts.apply_session,
     OpKind.TURN: conversation_facts.apply_turn,
     OpKind.MESSAGE: conversation_facts.apply_message,
+    OpKind.REQUEST: conversation_facts.apply_request,
     OpKind.WITHHELD: reports.apply_withheld,
 }
 
@@ -319,6 +320,7 @@ _CHANGE_KINDS: Final = {
     OpKind.SESSION: "session.changed",
     OpKind.TURN: "session.changed",
     OpKind.MESSAGE: "message.changed",
+    OpKind.REQUEST: "request.settled",
 }
 
 

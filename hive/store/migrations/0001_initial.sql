@@ -372,6 +372,40 @@ CREATE UNIQUE INDEX message_by_sender ON message (session_id, sender_id)
     WHERE sender_id IS NOT NULL;
 CREATE INDEX message_by_node ON message (node_id);
 
+-- What an agent asks of people. `options`, `form`, `tool` and `answer` in JSON, as the node told them.
+CREATE TABLE request (
+    id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    session_id TEXT,
+    turn_id TEXT,
+    execution_id TEXT,
+    message_id TEXT,
+    kind TEXT NOT NULL,
+    title TEXT NOT NULL,
+    text TEXT NOT NULL,
+    options TEXT NOT NULL,
+    form TEXT,
+    free_text INTEGER NOT NULL,
+    tool TEXT,
+    status TEXT NOT NULL,
+    reason TEXT,
+    answer TEXT,
+    deadline_ms INTEGER,
+    reminded_at_ms INTEGER,
+    opened_at_ms INTEGER NOT NULL,
+    settled_at_ms INTEGER,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX request_by_age ON request (opened_at_ms, id);
+CREATE INDEX request_by_status ON request (status, opened_at_ms, id);
+CREATE INDEX request_by_attempt ON request (attempt_id, opened_at_ms, id);
+CREATE INDEX request_by_node ON request (node_id);
+
 -- A log and its cursor. The end_ columns are what its node says the whole log is.
 CREATE TABLE log (
     execution_id TEXT PRIMARY KEY,
