@@ -5,7 +5,6 @@ themselves are in `protocol.hive_link`, the writing in `ingest`.
 """
 
 import asyncio
-import collections
 import contextlib
 import logging
 import secrets
@@ -18,6 +17,7 @@ from aiohttp import WSMsgType, web
 
 from hive.failpoints import failpoint
 from hive.ingest import Ingest
+from hive.minute_limit import MinuteLimit
 from hive.node_registry import NodeLive, NodeRegistry
 from hive.store.backend import ChunkKind, IngestStore
 from protocol import codec, hive_link, limits, tokens
@@ -41,8 +41,6 @@ _COMMITS_WAITING_MAX: Final = 1024
 _CHUNKS_PER_COMMIT_MAX: Final = 64
 #: How long a link waits before it tries again to commit on a full disk.
 _STORE_FULL_RETRY_S: Final = 2.0
-#: Links one node may open in a minute, so that a loop of errors cannot keep the hive busy.
-_CONNECTS_PER_MINUTE_MAX: Final = 30
 #: How often the control round trip is measured while log bytes arrive.
 _MEASURE_INTERVAL_S: Final = 1.0
 
@@ -75,6 +73,7 @@ class NodeGateway:
         on_live: LiveHook,
         on_change: LiveHook,
         on_caught_up: CaughtUpHook,
+        connects: MinuteLimit,
     ) -> None:
         self.facts = facts
         self.store = store
@@ -87,7 +86,8 @@ class NodeGateway:
         #: Called once the hive holds every op a node's hello told of, where it lacked some.
         self.on_caught_up = on_caught_up
         self._order = 0
-        self._connects: dict[str, collections.deque[float]] = {}
+        #: Links that nodes opened.
+        self.connects = connects
         self._links: set[_Link] = set()
         self.draining = False
 
@@ -95,15 +95,6 @@ class NodeGateway:
         """Return the next number of the counter that orders challenges and acceptances."""
         self._order += 1
         return self._order
-
-    def connects_too_often(self, node_id: str) -> bool:
-        """Whether this node has opened more links in the last minute than it may."""
-        now = time.monotonic()
-        recent = self._connects.setdefault(node_id, collections.deque(maxlen=64))
-        while recent and recent[0] < now - 60:
-            recent.popleft()
-        recent.append(now)
-        return len(recent) > _CONNECTS_PER_MINUTE_MAX
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one link until it closes."""
@@ -283,8 +274,6 @@ class _Link:
 
     async def _judge(self, judge: hive_link.Judge) -> None:
         gateway, hello = self.gateway, judge.hello
-        if gateway.connects_too_often(hello.node_id):
-            raise RemoteProtocolError(ErrorCode.SLOW_DOWN, "too many connections in a minute")
         tokens.check_hello(
             hello,
             public_key=await gateway.store.node_key(hello.node_id),
@@ -292,6 +281,9 @@ class _Link:
             nonce=self.machine.challenge().nonce,
             hosts=gateway.facts.hosts,
         )
+        # Only what the node signed counts: nobody else can lock it out.
+        gateway.connects.check(hello.node_id)
+        gateway.connects.count(hello.node_id)
         link_no = await gateway.store.accept_link(
             hello, challenged_at=self.challenged_at, accepted_at=gateway.next_order()
         )

@@ -35,12 +35,15 @@ from node_agent.recovery import recover
 from node_agent.run_context import RunContext
 from node_agent.secret_values import values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
+from node_agent.sessions.request_deadlines import RequestDeadlines
+from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
+from protocol.request_rules import RequestRules
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +94,7 @@ class Agent:
                 git_identity=config.git_identity,
                 node_name=lambda: name_of(config, self._record),
                 forge=ForgeAccess.of(config),
+                secrets=self._context.secrets,
             ),
             stores.ledger,
             node_id=identity.node_id,
@@ -113,6 +117,7 @@ class Agent:
             stores.database, self._context.notices, config.worktrees_dir
         )
         self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
+        self._request_deadlines = RequestDeadlines(stores.database)
         self._membership = Membership(
             config,
             identity,
@@ -175,6 +180,7 @@ class Agent:
             asyncio.create_task(self._upkeep.run(), name="upkeep"),
             asyncio.create_task(self._worktree_upkeep.run(), name="worktree upkeep"),
             asyncio.create_task(self._session_upkeep.run(), name="session upkeep"),
+            asyncio.create_task(self._request_deadlines.run(), name="request deadlines"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
@@ -278,4 +284,8 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
         silence_s=config.agent_silence_minutes * 60,
+        request_policy=RequestPolicy(
+            rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),
+            deadline_ms=round(config.request_deadline_h * 3_600_000),
+        ),
     )

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "start": ("node_agent.commands.start:start", "Start an attempt here."),
     "attempts": ("node_agent.commands.attempts:attempts", "Attempts of this node."),
     "attempt": ("node_agent.commands.attempt:attempt", "Act on one attempt."),
+    "requests": ("node_agent.commands.requests:requests", "What agents ask of people."),
     "logs": ("node_agent.commands.logs:logs", "What an attempt printed."),
     "outbox": ("node_agent.commands.status:outbox", "What the hive has not got yet."),
     "secrets": ("node_agent.commands.secrets:secrets", "Values hidden in every log."),

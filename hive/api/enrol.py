@@ -51,7 +51,7 @@ async def enrol(request: web.Request) -> web.Response:
         )
     except SkepError as error:
         if not exempt and error.meaning.http_status < 500:
-            context.enrol_failures.failed(address)
+            context.enrol_failures.count(address)
         raise
     return json_response(
         replies.Enrolled(

@@ -12,30 +12,38 @@ from hive.api import (
     enrol,
     events,
     executions,
+    messages,
     nodes,
     operations,
     outcomes,
     projects,
     replies,
+    requests,
+    sessions,
     starting,
     streams,
     system,
     tasks,
+    templates,
     tokens,
+    variables,
 )
 from hive.api.deferring import WhenQuery
 from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
-from protocol.operations import OPERATIONS, Operation
+from protocol.conversation import AgentRequest
+from protocol.operations import OPERATIONS, ROOTS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
+_ANSWER = OPERATIONS["answer"]
 #: What has one shape wherever it comes from.
 _SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     AttemptReply: replies.Attempt,
     ExecutionReply: replies.Execution,
+    AgentRequest: replies.Request,
 }
 
 
@@ -51,6 +59,7 @@ def _own_routes() -> list[Route]:
         Route("GET", f"{_V1}/me", system.me, "Who the caller is", reply=r.Me),
         *_node_routes(),
         *_catalog_routes(),
+        *_text_routes(),
         Route(
             "GET",
             f"{_V1}/attempts",
@@ -114,6 +123,7 @@ def _own_routes() -> list[Route]:
             executions.LogQuery,
             reply=r.LogPage,
         ),
+        *_conversation_routes(),
         Route(
             "GET",
             f"{_V1}/stream",
@@ -177,6 +187,90 @@ def _own_routes() -> list[Route]:
             status=201,
         ),
         Route("DELETE", f"{_V1}/tokens/{{token}}", tokens.revoke, "Revoke a token", reply=r.Token),
+    ]
+
+
+def _conversation_routes() -> list[Route]:
+    r = replies
+    session = f"{_V1}/sessions/{{session}}"
+    return [
+        Route(
+            "GET",
+            f"{_V1}/sessions",
+            sessions.list_,
+            "The sessions, newest first",
+            sessions.SessionsQuery,
+            reply=r.Page[r.Session],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/sessions",
+            sessions.create,
+            "Map the session of an agent that is no node's",
+            body=sessions.NewExternalSession,
+            reply=r.Session,
+            status=201,
+        ),
+        Route("GET", session, sessions.show, "One session", reply=r.Session),
+        Route(
+            "PATCH",
+            session,
+            sessions.edit,
+            "Change an external session",
+            body=sessions.EditSession,
+            reply=r.Session,
+        ),
+        Route("DELETE", session, sessions.delete, "Close an external session", reply=r.Session),
+        Route(
+            "POST",
+            f"{session}/heartbeat",
+            sessions.heartbeat,
+            "Keep an external session alive",
+            body=sessions.Heartbeat,
+            reply=r.Session,
+        ),
+        Route(
+            "GET",
+            f"{session}/messages",
+            messages.transcript,
+            "A page of its transcript, both ways",
+            messages.TranscriptQuery,
+            reply=r.MessagePage,
+        ),
+        Route(
+            "POST",
+            f"{session}/messages",
+            messages.send,
+            "Send messages into it",
+            body=messages.SendMessages,
+            reply=r.SentMessages,
+            errors=OPERATIONS["follow_up"].errors,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/messages",
+            messages.list_,
+            "Messages of an attempt, a task or a project",
+            messages.MessagesQuery,
+            reply=r.Page[r.Message],
+        ),
+        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
+        Route(
+            "GET",
+            f"{_V1}/requests",
+            requests.list_,
+            "What agents ask of people, newest first",
+            requests.RequestsQuery,
+            reply=r.Page[r.Request],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/requests/{{request}}",
+            requests.show,
+            "One request, with its answer",
+            reply=r.Request,
+        ),
+        _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]
 
 
@@ -318,10 +412,74 @@ def _catalog_routes() -> list[Route]:
     ]
 
 
+def _text_routes() -> list[Route]:
+    r = replies
+    of_task, template = f"{_V1}/tasks/{{task}}", f"{_V1}/templates/{{template}}"
+    return [
+        Route(
+            "GET",
+            f"{of_task}/preview",
+            variables.preview,
+            "Its text with its variables put in, and warnings",
+            variables.PreviewQuery,
+            reply=r.TaskPreview,
+        ),
+        Route(
+            "GET",
+            f"{of_task}/variables",
+            variables.list_,
+            "The variables that hold for it, and where each is set",
+            reply=r.Page[r.Variable],
+        ),
+        Route(
+            "PUT",
+            f"{of_task}/variables/{{name}}",
+            variables.set_,
+            "Set a variable of it",
+            body=variables.SetVariable,
+            reply=r.Page[r.Variable],
+        ),
+        Route(
+            "DELETE",
+            f"{of_task}/variables/{{name}}",
+            variables.unset,
+            "Take a variable of it away",
+            reply=r.Page[r.Variable],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/templates",
+            templates.list_,
+            "The templates, by name",
+            templates.TemplatesQuery,
+            reply=r.Page[r.Template],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/templates",
+            templates.create,
+            "Make a template",
+            body=templates.NewTemplate,
+            reply=r.Template,
+            status=201,
+        ),
+        Route("GET", template, templates.show, "One template", reply=r.Template),
+        Route(
+            "PATCH",
+            template,
+            templates.edit,
+            "Change a template",
+            body=templates.EditTemplate,
+            reply=r.Template,
+        ),
+        Route("DELETE", template, templates.delete, "Delete a template", reply=r.Deleted),
+    ]
+
+
 def _operation_routes() -> list[Route]:
     routes = []
     for operation in OPERATIONS.values():
-        if operation.path.startswith(("tasks/", "executions/")):
+        if operation.path.startswith(ROOTS):
             # Those have handlers of their own above.
             continue
         for root, make in (

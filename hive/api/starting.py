@@ -22,6 +22,7 @@ from hive.api.middleware import json_response, principal_of
 from hive.api.nodes import slots_of, status_of
 from hive.api.operations import ATTEMPT_HEADER, deadline_of, node_errors
 from hive.api.tasks import Branch, task_id_of
+from hive.api.variables import expanded
 from hive.operation_proxy import Intent, Target, new_key
 from hive.placement import Place
 from hive.store import catalog, operations, tasks
@@ -29,9 +30,12 @@ from hive.store.backend import Transaction
 from hive.store.catalog import ProjectRow
 from hive.store.nodes import NodeRow, list_nodes
 from hive.store.tasks import TaskRow
+from hive.store.variables import variables_of
+from hive.variables import Variable
 from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
+from protocol.request_rules import rules_of_settings
 
 ANY: Final = "any"
 WAIT_S_MAX: Final = 300.0
@@ -69,6 +73,7 @@ class AvailableQuery(msgspec.Struct, frozen=True, kw_only=True):
 class _Work(msgspec.Struct, frozen=True, kw_only=True):
     task: TaskRow
     project: ProjectRow
+    variables: list[Variable]
 
 
 async def _read_work(tx: Transaction, task_id: str) -> _Work:
@@ -79,7 +84,11 @@ async def _read_work(tx: Transaction, task_id: str) -> _Work:
             "the task belongs to no project of this hive",
             hint="It is a node's own; start it there: node-agent start.",
         )
-    return _Work(task=task, project=await catalog.get_project(tx, task.project_id))
+    return _Work(
+        task=task,
+        project=await catalog.get_project(tx, task.project_id),
+        variables=await variables_of(tx, task_id),
+    )
 
 
 async def places_of(context: HiveContext, project_id: str) -> list[Place]:
@@ -242,23 +251,25 @@ async def _start_on(
     if checkout_id is None:
         checkouts, _ = await context.database.read(_read_places, project.id)
         checkout_id = checkouts.get(node_id)
+    text = expanded(task, work.variables, asked.prompt)
     request = StartRequest(
         checkout_id=checkout_id,
         project=project.name,
         project_id=project.id,
         task_id=task.id,
-        task_title=task.title,
-        task_description=task.description,
+        task_title=text.title,
+        task_description=text.description,
         executor=asked.executor,
         profile=asked.profile,
         command=asked.command,
-        prompt=asked.prompt,
+        prompt=text.prompt,
         base_branch=asked.base_branch or task.base_branch,
         target_branch=asked.target_branch or task.target_branch,
         setup_script=project.setup_script,
         cleanup_script=project.cleanup_script,
         dev_script=project.dev_script,
         copy_files=project.copy_files,
+        request_rules=rules_of_settings(project.policies),
     )
     target = Target(node_id=node_id, task_id=task.id, project_id=project.id)
     async with node_errors(context, node_id):

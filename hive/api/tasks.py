@@ -10,9 +10,10 @@ from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.paging import PageQuery, pack, unpack
-from hive.store import catalog, tasks
+from hive.store import catalog, tasks, templates
 from hive.store.backend import Transaction
 from hive.store.tasks import TaskRow, TaskSettings
+from hive.store.variables import check_parent
 from protocol.states import TaskStatus
 
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
@@ -25,6 +26,8 @@ Labels = Annotated[
     list[Annotated[str, msgspec.Meta(min_length=1, max_length=100)]], msgspec.Meta(max_length=50)
 ]
 
+Variables = dict[str, str]
+
 
 class TasksQuery(PageQuery, frozen=True, kw_only=True):
     """Narrows the list; `archived` lists also those put away."""
@@ -35,17 +38,23 @@ class TasksQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task. `draft` saves it to the backlog."""
+    """A task. `draft` saves it to the backlog.
+
+    With a `template`, by name or id, title and description are its own where none are given.
+    """
 
     project: str
-    title: Title
-    description: Description = ""
+    title: Title | None = None
+    description: Description | None = None
+    template: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     type: Type = "feature"
     priority: Priority = "normal"
     size: Size | None = None
     base_branch: Branch | None = None
     target_branch: Branch | None = None
     labels: Labels = []
+    parent_id: str | None = None
+    variables: Variables = {}
     draft: bool = False
 
 
@@ -61,6 +70,8 @@ class EditTask(msgspec.Struct, frozen=True, kw_only=True):
     base_branch: Branch | msgspec.UnsetType | None = msgspec.UNSET
     target_branch: Branch | msgspec.UnsetType | None = msgspec.UNSET
     labels: Labels | msgspec.UnsetType = msgspec.UNSET
+    parent_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    variables: Variables | msgspec.UnsetType = msgspec.UNSET
     archived: bool | msgspec.UnsetType = msgspec.UNSET
     version: int | None = None
 
@@ -106,20 +117,35 @@ async def create(request: web.Request) -> web.Response:
     """Make a task."""
     context = request.app[CONTEXT]
     asked = await body_of(request, NewTask)
-    _check_title(asked.title)
+    if asked.title is not None:
+        _check_title(asked.title)
+    elif asked.template is None:
+        raise InvalidInput("title: it is missing", field="title")
     project_id = await context.database.read(catalog.resolve, "project", asked.project)
-    values = msgspec.structs.asdict(asked)
-    del values["project"]
-    draft = values.pop("draft")
     row = await context.database.write(
-        tasks.create_task,
-        project_id,
-        TaskSettings(**values),
-        draft=draft,
-        actor=principal_of(request).name,
-        now_ms=now_ms(),
+        _create, project_id, asked, actor=principal_of(request).name, at_ms=now_ms()
     )
     return json_response(task_reply(row), status=201)
+
+
+async def _create(
+    tx: Transaction, project_id: str, asked: NewTask, *, actor: str, at_ms: int
+) -> TaskRow:
+    values = msgspec.structs.asdict(asked)
+    del values["project"], values["template"]
+    draft = values.pop("draft")
+    title, description = asked.title, asked.description
+    if asked.template is not None:
+        template = await templates.template_named(tx, asked.template, project_id)
+        title = title or template.title or template.name
+        description = template.text if description is None else description
+    if asked.parent_id is not None:
+        values["parent_id"] = await catalog.resolve(tx, "task", asked.parent_id)
+        await check_parent(tx, values["parent_id"], project_id)
+    values |= {"title": title, "description": description or ""}
+    return await tasks.create_task(
+        tx, project_id, TaskSettings(**values), draft=draft, actor=actor, now_ms=at_ms
+    )
 
 
 async def show(request: web.Request) -> web.Response:
@@ -145,14 +171,30 @@ async def edit(request: web.Request) -> web.Response:
         _check_title(changes["title"])
     if changes:
         await context.database.write(
-            tasks.edit_task,
+            _edit,
             task_id,
             changes,
             version=asked.version,
             actor=principal_of(request).name,
-            now_ms=now_ms(),
+            at_ms=now_ms(),
         )
     return await _show(context, task_id)
+
+
+async def _edit(
+    tx: Transaction,
+    task_id: str,
+    changes: dict[str, Any],
+    *,
+    version: int | None,
+    actor: str,
+    at_ms: int,
+) -> None:
+    if changes.get("parent_id") is not None:
+        task = await tasks.get_task(tx, task_id)
+        changes["parent_id"] = await catalog.resolve(tx, "task", changes["parent_id"])
+        await check_parent(tx, changes["parent_id"], task.project_id, task_id)
+    await tasks.edit_task(tx, task_id, changes, version=version, actor=actor, now_ms=at_ms)
 
 
 async def delete(request: web.Request) -> web.Response:

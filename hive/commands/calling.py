@@ -56,6 +56,29 @@ def key_option(function: Command) -> Command:
     )(function)
 
 
+def variable_option(function: Command) -> Command:
+    """Give a command `--variable NAME=VALUE`, which it gets as a dict called `variables`."""
+    return click.option(
+        "--variable",
+        "variables",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_pairs,
+        help="Put in where texts say $NAME.",
+    )(function)
+
+
+def _pairs(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    del ctx
+    pairs = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{one!r} is not NAME=VALUE", param=option)
+        pairs[name] = value
+    return pairs
+
+
 def new_key() -> str:
     """Return a fresh idempotency key."""
     return os.urandom(16).hex()

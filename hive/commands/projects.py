@@ -11,6 +11,7 @@ from hive.commands.calling import (
     client_command,
     given_only,
     page_options,
+    variable_option,
 )
 from hive.commands.terminal import Terminal, facts, more, short, table, when
 
@@ -58,11 +59,25 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
 @click.option("--repo-url")
 @click.option("--default-branch")
 @click.option("--sync-policy", type=POLICIES, help="How much of its logs the hive keeps.")
+@variable_option
+@click.option("--unset", "unset", multiple=True, metavar="NAME", help="Take a variable away.")
 @client_command
-def edit(hive: HiveClient, terminal: Terminal, project: str, **given: Any) -> None:
+def edit(
+    hive: HiveClient,
+    terminal: Terminal,
+    project: str,
+    variables: dict[str, str],
+    unset: tuple[str, ...],
+    **given: Any,
+) -> None:
     """Change a project."""
-    changed = hive.request("PATCH", f"projects/{path_of(project)}", body=given_only(**given))
-    terminal.show(changed, _render_one)
+    path, body = f"projects/{path_of(project)}", given_only(**given)
+    if variables or unset:
+        before = hive.get(path)
+        kept = {name: value for name, value in before["variables"].items() if name not in unset}
+        # Refused where another edited the project since it was read: the variables are one setting.
+        body |= {"variables": kept | variables, "version": before["version"]}
+    terminal.show(hive.request("PATCH", path, body=body), _render_one)
 
 
 @projects.command()
@@ -116,6 +131,10 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
             ("identity", project.get("identity")),
             ("branch", project.get("default_branch")),
             ("logs", project["sync_policy"]),
+            (
+                "variables",
+                ", ".join(f"{name}={value}" for name, value in project["variables"].items()),
+            ),
             ("archived", "yes" if project["archived"] else ""),
             ("made", when(project["created_at_ms"])),
         ]

@@ -13,6 +13,7 @@ from hive.commands.calling import (
     given_only,
     key_option,
     page_options,
+    variable_option,
 )
 from hive.commands.terminal import Terminal, facts, more, short, state, table, when
 
@@ -55,8 +56,11 @@ def list_tasks(
 
 @tasks.command()
 @click.option("--project", required=True, metavar="P")
-@click.option("--title", required=True)
+@click.option("--title", help="Needed, unless a template gives one.")
 @click.option("--description")
+@click.option("--template", metavar="NAME", help="Make it from this; see `hive templates`.")
+@click.option("--parent", "parent_id", metavar="T", help="The task it is a part of.")
+@variable_option
 @click.option("--type", "type_", type=_TYPES)
 @click.option("--priority", type=_PRIORITIES)
 @click.option("--base-branch")
@@ -69,10 +73,11 @@ def create(
     terminal: Terminal,
     type_: str | None,
     labels: tuple[str, ...],
+    variables: dict[str, str],
     **given: Any,
 ) -> None:
     """Make a task."""
-    body = given_only(type=type_, labels=list(labels) or None, **given)
+    body = given_only(type=type_, labels=list(labels) or None, variables=variables or None, **given)
     terminal.show(hive.post("tasks", body), _render_one)
 
 
@@ -117,6 +122,37 @@ def delete(hive: HiveClient, terminal: Terminal, task: str) -> None:
     """Delete a task of which nothing runs; what ran stays to be read."""
     deleted = hive.request("DELETE", f"tasks/{path_of(task)}")
     terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
+
+
+@tasks.command(name="variables")
+@click.argument("task")
+@variable_option
+@click.option("--unset", "unset", multiple=True, metavar="NAME", help="Take it away.")
+@client_command
+def task_variables(
+    hive: HiveClient,
+    terminal: Terminal,
+    task: str,
+    variables: dict[str, str],
+    unset: tuple[str, ...],
+) -> None:
+    """Show the variables that hold for a task; set some with --variable NAME=VALUE."""
+    path = f"tasks/{path_of(task)}/variables"
+    for name, value in variables.items():
+        hive.request("PUT", f"{path}/{path_of(name)}", body={"value": value})
+    for name in unset:
+        hive.request("DELETE", f"{path}/{path_of(name)}")
+    terminal.show(hive.get(path), _render_variables)
+
+
+@tasks.command()
+@click.argument("task")
+@click.option("--prompt", help="A text of its own, in place of the task's.")
+@client_command
+def preview(hive: HiveClient, terminal: Terminal, task: str, prompt: str | None) -> None:
+    """Show what an agent would be given, with its variables put in."""
+    shown = hive.get(f"tasks/{path_of(task)}/preview", prompt=prompt)
+    terminal.show(shown, _render_preview)
 
 
 @tasks.command(name="nodes")
@@ -205,6 +241,32 @@ def _render_one(task: dict[str, Any]) -> Iterable[Any]:
             ("changed", when(task["updated_at_ms"])),
         ]
     )
+
+
+def _render_variables(page: dict[str, Any]) -> Iterable[Any]:
+    if not page["items"]:
+        yield "No variables. `hive tasks variables T --variable NAME=VALUE` sets one."
+        return
+    yield table(
+        "",
+        ["name", "value", "set by"],
+        (
+            (
+                variable["name"],
+                variable["value"],
+                variable["from_kind"]
+                + ("" if variable["from_kind"] == "task" else f" {short(variable['from_id'])}"),
+            )
+            for variable in page["items"]
+        ),
+    )
+
+
+def _render_preview(shown: dict[str, Any]) -> Iterable[Any]:
+    yield facts([("title", shown["title"])])
+    yield shown["description"] if shown["prompt"] is None else shown["prompt"]
+    for warning in shown["warnings"]:
+        yield f"Note: {warning['message']}."
 
 
 def _render_nodes(page: dict[str, Any]) -> Iterable[Any]:

@@ -46,7 +46,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something viewers may want to read anew. Numbered in the transaction that made it.
 
     `kind` is an event name of the live stream (`attempt.changed`, `log.appended`, ...), `ids` says
-    what changed, by the word of the thing: attempt, execution, project, node, task, operation.
+    what changed, by the word of the thing: session, message, request, attempt, execution, project,
+    node, task, operation.
     """
 
     kind: str
@@ -67,7 +68,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Words of `Change.ids` that are topics of the live stream.
-TOPIC_WORDS: Final = ("attempt", "project", "node", "task")
+TOPIC_WORDS: Final = ("session", "attempt", "project", "node", "task")
 
 
 # --- databases ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hive import variables
 from hive.projections import EventDraft
 from hive.store import events, linking, sync
 from hive.store.backend import Change, Row, Transaction
@@ -32,17 +33,18 @@ ORDER BY name, id LIMIT :limit
 _SELECT_NAME = "SELECT 1 FROM project WHERE name = :name AND id <> :id AND deleted_at_ms IS NULL"
 _INSERT = """
 INSERT INTO project (id, name, repo_url, identity, default_branch, size, sync_policy, setup_script,
-    cleanup_script, dev_script, copy_files, keep_worktree, review, policies, recovered, archived,
-    version, created_at_ms, updated_at_ms, deleted_at_ms)
+    cleanup_script, dev_script, copy_files, keep_worktree, review, policies, variables, recovered,
+    archived, version, created_at_ms, updated_at_ms, deleted_at_ms)
 VALUES (:id, :name, :repo_url, '', :default_branch, :size, :sync_policy, :setup_script,
-    :cleanup_script, :dev_script, :copy_files, :keep_worktree, :review, :policies, 0, 0, 1,
-    :now_ms, :now_ms, NULL)
+    :cleanup_script, :dev_script, :copy_files, :keep_worktree, :review, :policies, :variables, 0,
+    0, 1, :now_ms, :now_ms, NULL)
 """
 _UPDATE = """
 UPDATE project SET name = :name, repo_url = :repo_url, default_branch = :default_branch,
     size = :size, sync_policy = :sync_policy, setup_script = :setup_script,
     cleanup_script = :cleanup_script, dev_script = :dev_script, copy_files = :copy_files,
     keep_worktree = :keep_worktree, review = :review, policies = :policies,
+    variables = :variables,
     archived = :archived, recovered = 0, version = version + 1, updated_at_ms = :now_ms
 WHERE id = :id AND version = :version
 """
@@ -83,6 +85,7 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     keep_worktree: str
     review: str
     policies: dict[str, Any]
+    variables: dict[str, str]
     recovered: bool
     archived: bool
     version: int
@@ -105,6 +108,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     keep_worktree: str = "until_done"
     review: str = "on"
     policies: dict[str, Any] = {}
+    variables: dict[str, str] = {}
     archived: bool = False
 
 
@@ -124,7 +128,7 @@ class CheckoutRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def _project(row: Row) -> ProjectRow:
     values = {name: row[name] for name in ProjectRow.__struct_fields__}
-    for name in ("copy_files", "policies"):
+    for name in ("copy_files", "policies", "variables"):
         values[name] = json.loads(values[name])
     for name in ("recovered", "archived"):
         values[name] = bool(values[name])
@@ -195,6 +199,7 @@ def check_settings(settings: ProjectSettings) -> None:
         raise _invalid("size", "small, medium or large")
     if KEEP_WORKTREE.fullmatch(settings.keep_worktree) is None:
         raise _invalid("keep_worktree", "until_done, after_end, or a number of hours")
+    variables.check(settings.variables)
 
 
 def _invalid(field: str, rule: str) -> OperationError:
@@ -205,6 +210,7 @@ def _values(settings: ProjectSettings) -> dict[str, Any]:
     values = msgspec.structs.asdict(settings)
     values["copy_files"] = json.dumps(settings.copy_files)
     values["policies"] = json.dumps(settings.policies)
+    values["variables"] = json.dumps(settings.variables)
     values["archived"] = int(settings.archived)
     return values
 
@@ -322,10 +328,14 @@ _NAMED: Final = {
     "node": "name",
     "project": "name",
     "token": "name",
+    "template": "name",
     "task": None,
     "attempt": None,
     "execution": None,
     "checkout": None,
+    "session": None,
+    "message": None,
+    "request": None,
 }
 _STANDING: Final = {
     "node": "",

@@ -12,11 +12,13 @@ import msgspec
 from hive.store import sync
 from hive.store.backend import Transaction
 from hive.store.link_checks import check_link
+from hive.store.messages import whole_through
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Need, NeedDone
 
-#: Kinds of a need. The ids of the first two are attempts', of the third executions'.
+#: Kinds of a need. The ids of the first two are attempts', of the third executions', of
+#: the last sessions'.
 FULL_ATTEMPT: Final = "full_attempt"
 EXECUTIONS: Final = "executions"
 LOGS: Final = "logs"
@@ -120,6 +122,9 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         ids=[item["id"] for item in items],
         max_bytes=row["max_bytes"],
     )
+    if need.kind == MESSAGES:
+        after = [await whole_through(tx, session_id) for session_id in need.ids]
+        return msgspec.structs.replace(need, after=after)
     if need.kind != LOGS:
         return need
     return msgspec.structs.replace(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hive import variables
 from hive.projections import EventDraft
 from hive.store import events
 from hive.store.backend import Change, Row, Transaction
@@ -184,6 +185,7 @@ def check_settings(settings: TaskSettings) -> None:
         raise _invalid("priority", "high, normal or low")
     if settings.size is not None and settings.size not in SIZES:
         raise _invalid("size", "small, medium or large")
+    variables.check(settings.variables)
 
 
 def _invalid(field: str, rule: str) -> OperationError:

@@ -30,11 +30,11 @@ from protocol.ops import OpKind
 
 #: What a request may weigh, part by part, so that its op stays below its bound with an answer.
 TITLE_BYTES_MAX: Final = 512
-TEXT_BYTES_MAX: Final = 12 * 1024
+TEXT_BYTES_MAX: Final = 10 * 1024
 FORM_BYTES_MAX: Final = 8 * 1024
 OPTIONS_BYTES_MAX: Final = 6 * 1024
 ANSWER_BYTES_MAX: Final = 16 * 1024
-_INPUT_BYTES_MAX: Final = 6 * 1024
+_INPUT_BYTES_MAX: Final = 5 * 1024
 _OUTPUT_BYTES_MAX: Final = 1024
 _DIFFS_BYTES_MAX: Final = 8 * 1024
 _LOCATIONS_MAX: Final = 16
@@ -207,13 +207,11 @@ def _cut_tool(tool: ToolCall) -> ToolCall:
     """Return a tool call without what is too long: its message has more of it."""
     left = _DIFFS_BYTES_MAX
     diffs: list[FileDiff] = []
-    for diff in tool.diffs:
-        if left <= 0:
-            break
+    for diff in tool.diffs[:_LOCATIONS_MAX]:
         old, old_cut = cut_text(diff.old_text or "", left // 2)
         new, new_cut = cut_text(diff.new_text, left // 2)
         path, _ = cut_text(diff.path, _LOCATION_BYTES_MAX)
-        left -= len(old.encode()) + len(new.encode()) + len(path.encode()) + 64
+        left = max(0, left - len(old.encode()) - len(new.encode()))
         diffs.append(
             FileDiff(
                 path=path,

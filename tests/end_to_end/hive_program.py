@@ -34,6 +34,8 @@ class HiveProgram(Program):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.serve_arguments: list[str] = []
+        # Tests start a node more often in a minute than a hive would let one come.
+        self.environment["SKEP_HIVE_NODE_CONNECTS_PER_MINUTE_MAX"] = "1000"
         self._client: HiveClient | None = None
 
     def init(self) -> dict[str, Any]:

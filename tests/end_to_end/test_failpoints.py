@@ -183,29 +183,38 @@ def _meet_death(sweep: Sweep, armed: Program, story: Story) -> None:
     # Some points are passed while a program starts: then there is nothing to act on.
     with contextlib.suppress(AssertionError):
         armed.wait_ready()
+    wrong: list[str] = []
     if armed.running:
         sweep.node.hurry()
-        _act(sweep, armed, story)
+        wrong = _act(sweep, armed, story)
     assert armed.process is not None
     until(
         lambda: armed.process is not None and armed.process.poll() is not None,
-        "the armed program has died",
+        f"the armed program has died, after {wrong or 'an act that went well'}",
         within_s=DEATH_S_MAX,
     )
     assert armed.ended() == -signal.SIGKILL, armed.log[-2000:]
 
 
-def _act(sweep: Sweep, armed: Program, story: Story) -> None:
-    """Act; again where that went wrong and nobody has died of it: the node was not linked yet."""
+def _act(sweep: Sweep, armed: Program, story: Story) -> list[str]:
+    """Act; again where that went wrong and nobody has died of it: the node was not linked yet.
+
+    Return what went wrong.
+    """
+    wrong: list[str] = []
     for _ in range(_ACTS_MAX):
-        with contextlib.suppress(SkepError, OSError, AssertionError):
+        try:
             # The hive may die of its point while it is asked how the node stands.
             _wait_linked(sweep, armed)
             story.act()
-            return
+        except (SkepError, OSError, AssertionError) as error:
+            wrong.append(repr(error))
+        else:
+            break
         with contextlib.suppress(NotInTimeError):
             until(lambda: not armed.running, "the armed program has died", within_s=3)
-            return
+            break
+    return wrong
 
 
 def _wait_linked(sweep: Sweep, armed: Program) -> None:

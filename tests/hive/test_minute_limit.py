@@ -2,7 +2,7 @@
 
 import pytest
 
-from hive.failure_limit import FailureLimit
+from hive.minute_limit import MinuteLimit
 from protocol.errors import ErrorCode, SkepError
 
 
@@ -19,10 +19,10 @@ class Clock:
 def test_after_so_many_failures_an_address_has_to_wait():
     """The limit is for one address and one minute, and says how long to wait."""
     clock = Clock()
-    limit = FailureLimit(3, clock)
+    limit = MinuteLimit("failures", 3, clock)
     for _ in range(3):
         limit.check("10.0.0.1")
-        limit.failed("10.0.0.1")
+        limit.count("10.0.0.1")
         clock.now += 5
     with pytest.raises(SkepError) as caught:
         limit.check("10.0.0.1")
@@ -35,6 +35,6 @@ def test_after_so_many_failures_an_address_has_to_wait():
 
 def test_success_is_not_counted():
     """Whoever does not fail may go on for ever."""
-    limit = FailureLimit(1, Clock())
+    limit = MinuteLimit("failures", 1, Clock())
     for _ in range(100):
         limit.check("10.0.0.1")
