@@ -13,7 +13,7 @@ from typing import Any
 
 from node_agent import config as node_config
 from node_agent import failpoints, own_log
-from node_agent.acp.discovery import installed_agents
+from node_agent.acp.discovery import AGENTS_FOLDER, installed_agents
 from node_agent.api.direct import DirectListener
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.routes import answer
@@ -285,6 +285,7 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         git_identity=config.git_identity,
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
+        agents_bin=config.data_dir / AGENTS_FOLDER / "node_modules" / ".bin",
         silence_s=config.agent_silence_minutes * 60,
         request_policy=RequestPolicy(
             rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),

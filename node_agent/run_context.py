@@ -57,6 +57,8 @@ class RunContext:
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2
     live: Live = _drop
+    #: Where the programs of agents are that were installed for this node alone.
+    agents_bin: Path | None = None
     #: How long an agent may say nothing in a turn before people are told; 0: as long as it likes.
     silence_s: float = 600.0
     #: The wall clock, for what conversations do by the hour.
