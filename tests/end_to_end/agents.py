@@ -25,8 +25,10 @@ class AgentJournal:
 
     @property
     def command(self) -> str:
-        """The command line of the agent that keeps this journal."""
-        return shlex.join([sys.executable, str(AGENT), "--journal", str(self._file)])
+        """The command line of the agent that keeps this journal, and its sessions beside it."""
+        sessions = self._file.with_suffix(".sessions")
+        words = [sys.executable, AGENT, "--journal", self._file, "--sessions", sessions]
+        return shlex.join(map(str, words))
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """What it says of this kind."""
