@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from protocol.operations import OPERATIONS, ROOTS, Role
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Role
 
 
 class Need(enum.Enum):

@@ -29,6 +29,7 @@ from hive.direct_access import DirectAccess
 from hive.external_sessions import ExternalSessions
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
+from hive.live_texts import LiveTexts
 from hive.minute_limit import MinuteLimit
 from hive.node_briefing import NodeBriefing
 from hive.node_gateway import HiveFacts, NodeGateway
@@ -123,6 +124,7 @@ class Hive:
             on_change=self._on_change,
             on_caught_up=self.backfill.caught_up,
             connects=MinuteLimit("links", config.node_connects_per_minute_max),
+            on_said=LiveTexts(database, self.feed).say,
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
         self.deferred = DeferredOperations(database, self.proxy, self.registry.is_online, now_ms)

@@ -84,7 +84,7 @@ class Agent:
         self._stores = stores
         self._record = record
         self._changes = Changes()
-        self._context = _run_context(config, record, stores)
+        self._context = replace(_run_context(config, record, stores), live=self._say_live)
         self._runner = AttemptRunner(self._context)
         self._dispatcher = OperationDispatcher(
             functions_of(
@@ -135,6 +135,9 @@ class Agent:
         )
 
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
+
+    def _say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:
+        self._membership.say_live(session_id, message_id, at, text, role)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""
@@ -287,8 +290,8 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         spool_quota_bytes=config.spool_quota_bytes,
         agents_bin=config.data_dir / AGENTS_FOLDER / "node_modules" / ".bin",
         silence_s=config.agent_silence_minutes * 60,
-        request_policy=RequestPolicy(
+        open_request=RequestPolicy(
             rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),
             deadline_ms=round(config.request_deadline_h * 3_600_000),
-        ),
+        ).open,
     )

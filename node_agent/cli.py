@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "attempt": ("node_agent.commands.attempt:attempt", "Act on one attempt."),
     "requests": ("node_agent.commands.requests:requests", "What agents ask of people."),
     "logs": ("node_agent.commands.logs:logs", "What an attempt printed."),
+    "sessions": ("node_agent.commands.sessions:sessions", "Conversations of this node."),
+    "messages": ("node_agent.commands.sessions:messages", "What was said in one of them."),
     "outbox": ("node_agent.commands.status:outbox", "What the hive has not got yet."),
     "secrets": ("node_agent.commands.secrets:secrets", "Values hidden in every log."),
 }

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from node_agent.notices import Notices
-from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.stamps import now_ms
+from node_agent.store import requests
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database, Unit
 from node_agent.store.errors import StoreFull
+from node_agent.store.requests import Draft
+from node_agent.store.transaction import Transaction
+from protocol.conversation import AgentRequest
 from protocol.limits import EXECUTION_LOG_BYTES_MAX
 
 P = ParamSpec("P")
@@ -30,10 +33,17 @@ _ROOM_S_MAX: Final = 15.0
 #: Hands on a piece of a message that is not whole: its session, its id, where the piece begins in
 #: what is shown of it (in characters), the piece, and the message's role. Never stored.
 Live = Callable[[str, str, int, str, str], None]
+#: Opens a request of an agent, in the transaction of the step that made it.
+OpenRequest = Callable[[Transaction, Draft, int], Awaitable[AgentRequest]]
 
 
 def _drop(_session_id: str, _message_id: str, _at: int, _text: str, _role: str) -> None:
     """Show nothing live."""
+
+
+async def _open_request(tx: Transaction, draft: Draft, at_ms: int) -> AgentRequest:
+    """Open a request that waits for as long as it takes."""
+    return await requests.open_request(tx, draft, at_ms=at_ms, deadline_ms=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +62,11 @@ class RunContext:
     secrets: Callable[[], list[bytes]] = field(default=list)
     git_identity: str | None = None
     grace_s: float = 10.0
-    request_policy: RequestPolicy = field(default_factory=RequestPolicy)
     #: Output kept unread, and what of a log is shown live: together they bound one execution.
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2
     live: Live = _drop
+    open_request: OpenRequest = _open_request
     #: Where the programs of agents are that were installed for this node alone.
     agents_bin: Path | None = None
     #: How long an agent may say nothing in a turn before people are told; 0: as long as it likes.

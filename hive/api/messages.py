@@ -19,7 +19,7 @@ from hive.api.operations import node_errors
 from hive.api.paging import Limit, PageQuery, pack, unpack
 from hive.api.sessions import named_ids, session_of
 from hive.operation_proxy import Intent, Target
-from hive.store import messages, operations
+from hive.store import messages, needs, operations
 from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.ids import new_id
@@ -35,8 +35,9 @@ SENT_BYTES_MAX: Final = 256 * 1024
 PAGE_MESSAGES_DEFAULT: Final = 50
 _FOLLOW_UP: Final = OPERATIONS["follow_up"]
 #: Why messages of a page are not here.
-_FETCHED: Final = "not here yet; asked of the node"
+_FETCHED: Final = "not here yet; its node is asked for it"
 _AWAY: Final = "not here yet; its node is away"
+_GONE: Final = "its node no longer has it"
 
 SenderId = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Place = Annotated[int, msgspec.Meta(ge=0, le=messages.END)]
@@ -93,16 +94,15 @@ async def transcript(request: web.Request) -> web.Response:
     if page.missing and page.session.node_id is not None:
         # Looking at it is what asks for what is not here.
         context.backfill.missed_messages(page.session.node_id, session_id)
-    return json_response(_page_reply(context, page))
+    return json_response(await _page_reply(context, page))
 
 
-def _page_reply(context: HiveContext, page: TranscriptPage) -> replies.MessagePage:
+async def _page_reply(context: HiveContext, page: TranscriptPage) -> replies.MessagePage:
     node_id = page.session.node_id
-    online = node_id is not None and context.registry.is_online(node_id)
     seqs = [item.seq for item in page.items]
     first = min([*seqs, *(gap[0] for gap in page.missing)], default=None)
     last = max([*seqs, *(gap[1] for gap in page.missing)], default=None)
-    reason = _FETCHED if online else _AWAY
+    reason = "" if node_id is None or not page.missing else await _why(context, page, node_id)
     return replies.MessagePage(
         items=[message_reply(item) for item in page.items],
         gaps=[replies.MessageGap(gap=gap, reason=reason) for gap in page.missing],
@@ -110,6 +110,15 @@ def _page_reply(context: HiveContext, page: TranscriptPage) -> replies.MessagePa
         next=last if page.more_after else None,
         message_count=page.session.message_count,
     )
+
+
+async def _why(context: HiveContext, page: TranscriptPage, node_id: str) -> str:
+    """Return why messages of a node's session are not here."""
+    session_id = page.session.id
+    read = context.database.read
+    if await read(needs.is_answered_gone, node_id, needs.MESSAGES, session_id):
+        return _GONE
+    return _FETCHED if context.registry.is_online(node_id) else _AWAY
 
 
 def message_reply(row: MessageRow) -> replies.Message:

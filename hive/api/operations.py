@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from hive.api import replies
+from hive.api import request_replies
 from hive.api.attempts import (
     attempt_id_of,
     attempt_of_entity,
@@ -199,16 +199,16 @@ async def reply_json(context: HiveContext, operation: Operation, reply: bytes, n
 
 async def request_of_entity(
     context: HiveContext, request: AgentRequest, node_id: str
-) -> replies.Request:
+) -> request_replies.Request:
     """Return what an agent asks as its node just answered it, in the shape of all others."""
     node = await context.database.read(get_node, node_id)
     attempt = await context.database.read(attempts.get_attempt, request.attempt_id)
     values = {
         name: getattr(request, name)
-        for name in replies.Request.__struct_fields__
+        for name in request_replies.Request.__struct_fields__
         if hasattr(request, name) and name not in {"kind", "status"}
     }
-    return replies.Request(
+    return request_replies.Request(
         **values,
         kind=request.kind.value,
         status=request.status.value,

@@ -5,7 +5,7 @@ An answer is an operation of the node that owns the request: it counts once that
 
 from aiohttp import web
 
-from hive.api import replies
+from hive.api import replies, request_replies
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import query_of
 from hive.api.middleware import json_response
@@ -30,15 +30,15 @@ class RequestsQuery(PageQuery, frozen=True, kw_only=True):
     node: str | None = None
 
 
-def request_reply(context: HiveContext, row: RequestRow) -> replies.Request:
+def request_reply(context: HiveContext, row: RequestRow) -> request_replies.Request:
     """Return what an agent asks as the API shows it."""
     values = {
         name: getattr(row, name)
-        for name in replies.Request.__struct_fields__
+        for name in request_replies.Request.__struct_fields__
         if hasattr(row, name) and name != "sent"
     }
     sent = [
-        replies.SentAnswer(
+        request_replies.SentAnswer(
             key=one.key,
             by=one.by,
             at_ms=one.at_ms,
@@ -50,7 +50,7 @@ def request_reply(context: HiveContext, row: RequestRow) -> replies.Request:
         for one in row.sent
     ]
     reachable = context.registry.is_online(row.node_id)
-    return replies.Request(**values, sent=sent, reachable=reachable)
+    return request_replies.Request(**values, sent=sent, reachable=reachable)
 
 
 async def _row_of(request: web.Request) -> RequestRow:

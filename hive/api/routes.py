@@ -18,6 +18,7 @@ from hive.api import (
     outcomes,
     projects,
     replies,
+    request_replies,
     requests,
     sessions,
     starting,
@@ -34,7 +35,8 @@ from hive.api.openapi import Route, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
 from protocol.conversation import AgentRequest
-from protocol.operations import OPERATIONS, ROOTS, Operation
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
@@ -43,7 +45,7 @@ _ANSWER = OPERATIONS["answer"]
 _SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     AttemptReply: replies.Attempt,
     ExecutionReply: replies.Execution,
-    AgentRequest: replies.Request,
+    AgentRequest: request_replies.Request,
 }
 
 
@@ -261,14 +263,14 @@ def _conversation_routes() -> list[Route]:
             requests.list_,
             "What agents ask of people, newest first",
             requests.RequestsQuery,
-            reply=r.Page[r.Request],
+            reply=r.Page[request_replies.Request],
         ),
         Route(
             "GET",
             f"{_V1}/requests/{{request}}",
             requests.show,
             "One request, with its answer",
-            reply=r.Request,
+            reply=request_replies.Request,
         ),
         _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]

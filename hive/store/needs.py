@@ -137,6 +137,11 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
     )
 
 
+async def is_answered_gone(tx: Transaction, node_id: str, kind: str, entity_id: str) -> bool:
+    """Whether its node has answered that it has no more of this, so that nobody asks again."""
+    return await _asked(tx, node_id, kind, entity_id) == ""
+
+
 async def open_needs(tx: Transaction, node_id: str) -> list[Need]:
     """Return the node's needs without an answer, oldest first."""
     rows = await tx.fetch_all(_SELECT_OPEN, {"node_id": node_id})

@@ -36,7 +36,8 @@ from protocol.errors import (
     operation_error,
 )
 from protocol.messages import Call, Result
-from protocol.operations import OPERATIONS, ROOTS, Operation, Role
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Operation, Role
 from protocol.stream_tokens import StreamToken, check_stream_token
 from protocol.tokens import body_hash
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from node_agent.api import attempts, checkouts, requests, status
+from node_agent.api import attempts, checkouts, requests, sessions, status
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
 from node_agent.api.router import PREFIX, Route, find_route
@@ -13,7 +13,8 @@ from node_agent.store import attempts as stored
 from node_agent.store import requests as stored_requests
 from node_agent.store.errors import NotStored
 from protocol.errors import ErrorCode, OperationError
-from protocol.operations import OPERATIONS, ROOTS, Operation
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS, Operation
 
 
 def _operation_route(operation: Operation) -> Route[LocalNode]:
@@ -36,6 +37,9 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     # A task of this node's own; `tasks/{task_id}/attempts` is for one that there is already.
     Route("POST", "attempts", handler_of(OPERATIONS["start"]), alone=False),
     Route("GET", "attempts/{attempt_id}", attempts.show_attempt),
+    Route("GET", "sessions", sessions.list_sessions),
+    Route("GET", "sessions/{session_id}", sessions.show_session),
+    Route("GET", "sessions/{session_id}/messages", sessions.show_messages),
     Route("GET", "requests", requests.list_requests),
     Route("GET", "requests/{request_id}", requests.show_request),
     *(_operation_route(operation) for operation in OPERATIONS.values()),

@@ -324,7 +324,7 @@ class ConversationRun:
             self._talk,
             self._shown,
             committed,
-            self._context.request_policy.open,
+            self._context.open_request,
             self._context.clock(),
         )
         failpoint("node.conversation.stepped")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import msgspec
 
 from node_agent.acp.steps import Prompt, Step
+from node_agent.run_context import OpenRequest
 from node_agent.sessions.rules import LASTING_ERRORS, ROTATED_TEXT, is_too_old
 from node_agent.sessions.shown_text import ShownText
 from node_agent.sessions.step_facts import (
     Applied,
-    OpenRequest,
     Talk,
     apply_facts,
     end_turn,

@@ -3,7 +3,7 @@
 All of one step is one transaction. Must not know the machine, its lines or the process.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from node_agent.acp.steps import (
     TurnOver,
     UsageTold,
 )
+from node_agent.run_context import OpenRequest
 from node_agent.sessions.rules import NOT_RESUMED_TEXT, moment
 from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id
@@ -31,7 +32,6 @@ from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import TurnEnd
 from protocol.conversation import (
-    AgentRequest,
     AuthorKind,
     Message,
     MessageRole,
@@ -47,10 +47,6 @@ _AUTHORS = {
     MessageRole.SYSTEM: AuthorKind.NODE,
 }
 _REASON_BYTES_MAX = 500
-
-
-#: Opens a request of an agent, or settles it at once by a rule.
-OpenRequest = Callable[[Transaction, Draft, int], Awaitable[AgentRequest]]
 
 
 class Talk(NamedTuple):
