@@ -7,6 +7,7 @@ does.
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -303,10 +304,13 @@ class AttemptRun:
         conversing = Conversing()
         if worktree is not None:
             conversing = executor.launch(_wish(standing)).conversing or conversing
+        environment = {**self._context.environment, **standing.plan.request.environment}
+        logged_in = any(environment.get(name, "").strip() for name in conversing.login_variables)
         opening = Opening(
             cwd="" if worktree is None else str(worktree.path),
             mode=conversing.mode,
             model=conversing.model,
+            auth_method=conversing.auth_method if logged_in else None,
         )
         return ConversationRun(
             self._context,
@@ -328,11 +332,20 @@ class AttemptRun:
         assert worktree is not None  # noqa: S101  `_once` looked
         request = standing.plan.request
         argv: list[str] = []
-        stdin, script, more = b"", None, {}
+        stdin, script = b"", None
+        more: dict[str, str] = {}
         if kind is ExecutionKind.AGENT:
             executor = executor_named(request.executor)
             launch = executor.launch(_wish(standing))
-            argv, stdin, more = launch.argv, launch.stdin, launch.environment
+            argv, stdin = launch.argv, launch.stdin
+            if launch.conversing is not None and self._context.agents_bin is not None:
+                # Agents that were installed for this node alone come first.
+                path = self._context.environment.get("PATH", "")
+                more["PATH"] = f"{self._context.agents_bin}{os.pathsep}{path}"
+            set_already = {**self._context.environment, **request.environment}
+            more |= {
+                name: value for name, value in launch.environment.items() if name not in set_already
+            }
         elif kind is ExecutionKind.SETUP:
             script = request.setup_script
         else:
@@ -344,7 +357,7 @@ class AttemptRun:
             node_id=self._context.node_id,
             execution_id=execution_id,
             identity=identity.environment,
-            requested=request.environment | more,
+            requested=more | request.environment,
         )
         return Wanted(
             kind=kind,
@@ -377,9 +390,9 @@ class AttemptRun:
         # Where its agent never ran, the next one would not either.
         go_on = last_of(standing.of_turn, ExecutionKind.AGENT) is not None
         if standing.converses and not stopped and standing.turn is not None:
-            agent = last_of(standing.of_turn, ExecutionKind.AGENT)
             turn = standing.turn
-            if agent is not None and agent.status is not ExecutionStatus.LOST:
+            ended = verdict.outcome is AttemptOutcome.SUCCEEDED
+            if verdict.outcome is not AttemptOutcome.LOST and (turn.stop_reason or ended):
                 verdict = verdict_of_turn(turn.stop_reason, turn.turn.reason)
             go_on = go_on and turn.stop_reason not in LASTING_ERRORS
         await self._decide(verdict, go_on=go_on)

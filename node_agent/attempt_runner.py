@@ -7,7 +7,7 @@ Owns the slots and who works on which attempt. Must not know how an attempt's st
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,6 +29,7 @@ from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, checkouts, operations, plans, tasks, turns
 from node_agent.store.contract import LogGrew
+from node_agent.store.requests import RequestChanged
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown
 from node_agent.turn_steps import (
@@ -76,7 +77,10 @@ class AttemptRunner:
         self.scripts = ScriptRuns(context)
         self._closing = False
         self._upkeep: set[asyncio.Task[None]] = set()
-        self._stop_listening = context.chunks.listen(self._log_grew)
+        self._stop_listening = [
+            context.chunks.listen(self._log_grew),
+            context.database.listen(self._heard),
+        ]
 
     # --- for callers --------------------------------------------------------------------------
 
@@ -175,12 +179,6 @@ class AttemptRunner:
     def _shown(self, prompt: str | None, plan: plans.Plan) -> Shown:
         return shown_prompt(self._context, prompt, plan.request.environment)
 
-    def answered(self, attempt_id: str) -> None:
-        """Have the attempt's agent told what became of its requests, as the store has it."""
-        run = self._runs.get(attempt_id)
-        if run is not None:
-            run.wake()
-
     async def interrupt(self, attempt_id: str, request: InterruptRequest, key: StartKey) -> Turn:
         """Interrupt the turn that runs. Raises NO_TURN."""
         record = done_record("interrupt", key.key, attempt_id, key.actor)
@@ -228,7 +226,8 @@ class AttemptRunner:
     async def close(self) -> None:
         """Let go of all attempts. Their processes go on; the next start takes them up."""
         self._closing = True
-        self._stop_listening()
+        for stop_listening in self._stop_listening:
+            stop_listening()
         tasks = [*self._tasks.values(), *self._upkeep]
         for task in tasks:
             task.cancel()
@@ -255,6 +254,12 @@ class AttemptRunner:
             if run.attempt_id in self._again:
                 self._again.discard(run.attempt_id)
                 self.resume(run.attempt_id)
+
+    def _heard(self, events: Sequence[object]) -> None:
+        """Have agents told what became of their requests, as the store has it."""
+        for event in events:
+            if isinstance(event, RequestChanged) and event.attempt_id in self._runs:
+                self._runs[event.attempt_id].wake()
 
     def _log_grew(self, grew: LogGrew) -> None:
         """Say a log's end anew where a closed log grew: it was numbered on from the hive's."""

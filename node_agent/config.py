@@ -79,6 +79,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(ge=0, le=3600, description="Seconds between asking a process to stop and killing it."),
     ] = 10.0
+    agent_silence_minutes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="An agent that says nothing for so long in a turn is told of; 0: never."
+            " It is not stopped.",
+        ),
+    ] = 10.0
     spool_quota_bytes: Annotated[
         int,
         Meta(

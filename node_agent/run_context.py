@@ -67,6 +67,8 @@ class RunContext:
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2
     live: Live = _drop
     open_request: OpenRequest = _open_request
+    #: Where the programs of agents are that were installed for this node alone.
+    agents_bin: Path | None = None
     #: How long an agent may say nothing in a turn before people are told; 0: as long as it likes.
     silence_s: float = 600.0
     #: The wall clock, for what conversations do by the hour.

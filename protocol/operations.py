@@ -594,5 +594,8 @@ _ROWS: Final = (
     ),
 )
 
+#: Paths that begin with one of these stand directly below `/api/v1/`, not below an attempt.
+ROOTS: Final = ("tasks/", "executions/", "requests/")
+
 #: All operations, by name.
 OPERATIONS: Final[dict[str, Operation]] = {row.name: row for row in _ROWS}

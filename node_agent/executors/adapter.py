@@ -19,10 +19,15 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversing:
-    """How a conversation with the process begins: the agent's mode and model, its own if None."""
+    """How a conversation with the process begins: the agent's mode and model, its own if None.
+
+    `auth_method` is how to log in where the environment holds one of `login_variables`.
+    """
 
     mode: str | None = None
     model: str | None = None
+    auth_method: str | None = None
+    login_variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

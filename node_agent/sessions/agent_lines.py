@@ -13,6 +13,7 @@ from protocol.limits import MIB
 
 #: What the agents' own protocol library takes for one line.
 LINE_BYTES_MAX: Final = 50 * MIB
+BEGINNING: Final = Reach()
 
 
 class Missing(NamedTuple):
@@ -25,7 +26,7 @@ class Missing(NamedTuple):
 class AgentLines:
     """Cuts lines out of what a spool reader returns, from where `reach` says."""
 
-    def __init__(self, reach: Reach = Reach(), bytes_max: int = LINE_BYTES_MAX) -> None:
+    def __init__(self, reach: Reach = BEGINNING, bytes_max: int = LINE_BYTES_MAX) -> None:
         #: Where the next line begins.
         self.reach = reach
         self._bytes_max = bytes_max
@@ -41,7 +42,7 @@ class AgentLines:
         found: list[bytes | Missing] = []
         for piece in pieces:
             if isinstance(piece, SpoolGap):
-                self._gap(piece, position)
+                self._gap(piece)
             elif piece.stream == STDERR:
                 after = piece.stream_offset + len(piece.data)
                 self.reach = self.reach._replace(stderr_bytes=after)
@@ -82,7 +83,7 @@ class AgentLines:
                 self._begin_at(frame.stream_offset + at, position)
             self._begun += rest
 
-    def _gap(self, gap: SpoolGap, position: SpoolPosition) -> None:
+    def _gap(self, gap: SpoolGap) -> None:
         """Pass over what is missing, and the line it tore: up to the next line's end."""
         if gap.stderr_bytes:
             after = self.reach.stderr_bytes + gap.stderr_bytes

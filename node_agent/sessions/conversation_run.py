@@ -424,7 +424,7 @@ class ConversationRun:
         await self._context.notices.tell(
             "warning",
             "agent_silent",
-            f"the agent of attempt {self._talk.attempt_id} has said nothing for {minutes:g} minutes",
+            f"an agent has said nothing for {minutes:g} minutes",
             hint="Look at its log; interrupt the turn or stop the attempt if it hangs.",
             attempt_id=self._talk.attempt_id,
         )
