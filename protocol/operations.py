@@ -112,14 +112,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 _E = ErrorCode
 #: What may go wrong between a node and the forge that has its repository.
-_FORGE: Final = (
-    _E.NO_FORGE,
-    _E.CLI_MISSING,
-    _E.NOT_LOGGED_IN,
-    _E.AUTH,
-    _E.FORGE_FAILED,
-    _E.FORGE_LIMIT,
-)
+_LOGIN: Final = (_E.CLI_MISSING, _E.NOT_LOGGED_IN, _E.AUTH)
+_FORGE: Final = (_E.NO_FORGE, *_LOGIN, _E.FORGE_FAILED, _E.FORGE_LIMIT)
 _ROWS: Final = (
     Operation(
         name="start",
