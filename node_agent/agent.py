@@ -118,7 +118,7 @@ class Agent:
             stores.database, self._context.notices, config.worktrees_dir
         )
         self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
-        self._request_deadlines = RequestDeadlines(stores.database)
+        self._request_deadlines = RequestDeadlines(stores.database, clock=self._context.clock)
         self._membership = Membership(
             config,
             identity,

@@ -5,7 +5,15 @@ from typing import Any
 import msgspec
 
 from protocol import digest, ids
-from protocol.conversation import AuthorKind, Message, MessageRole, Session, TurnState
+from protocol.conversation import (
+    AgentRequest,
+    AuthorKind,
+    Message,
+    MessageRole,
+    RequestKind,
+    Session,
+    TurnState,
+)
 from protocol.entities import (
     Attempt,
     Checkout,
@@ -148,6 +156,18 @@ def message(seq: int = 1, number: int = 0, **changes: Any) -> Op:
         "updated_at_ms": NOW_MS + seq,
     }
     return op(OpKind.MESSAGE, Message(**{**facts, **changes}))
+
+
+def request(number: int = 40, **changes: Any) -> Op:
+    """What the agent of the attempt `uid(10)` asks; open, unless told otherwise."""
+    facts = {
+        "id": uid(number),
+        "attempt_id": uid(10),
+        "kind": RequestKind.APPROVAL,
+        "title": "Run the tests",
+        "opened_at_ms": NOW_MS,
+    }
+    return op(OpKind.REQUEST, AgentRequest(**{**facts, **changes}))
 
 
 def ended(number: int = 10, outcome: AttemptOutcome = AttemptOutcome.SUCCEEDED, **more: Any) -> Op:

@@ -50,6 +50,7 @@ def test_every_kind_is_folded():
         reported.session(),
         reported.turn(),
         reported.message(),
+        reported.request(),
     ],
     ids=lambda op: op.kind,
 )
