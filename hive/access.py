@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS, Role
 
 
@@ -88,6 +89,19 @@ ROUTES: Final[dict[str, Requirement]] = {
     "GET /api/v1/executions": _V,
     "GET /api/v1/executions/{execution}": _V,
     "GET /api/v1/executions/{execution}/log": _V,
+    "GET /api/v1/sessions": _V,
+    "POST /api/v1/sessions": _O,
+    "GET /api/v1/sessions/{session}": _V,
+    "PATCH /api/v1/sessions/{session}": _O,
+    "DELETE /api/v1/sessions/{session}": _O,
+    "POST /api/v1/sessions/{session}/heartbeat": _O,
+    "GET /api/v1/sessions/{session}/messages": _V,
+    "POST /api/v1/sessions/{session}/messages": OPERATIONS["follow_up"].role,
+    "GET /api/v1/messages": _V,
+    "GET /api/v1/messages/{message}": _V,
+    "GET /api/v1/requests": _V,
+    "GET /api/v1/requests/{request}": _V,
+    "POST /api/v1/requests/{request}/answer": OPERATIONS["answer"].role,
     "GET /api/v1/stream": _V,
     "GET /api/v1/operations": _V,
     "GET /api/v1/operations/{key}": _V,
@@ -101,7 +115,7 @@ ROUTES: Final[dict[str, Requirement]] = {
 }
 #: Below one attempt, and below a task's newest: one row for each operation of the protocol.
 for _operation in OPERATIONS.values():
-    if not _operation.path.startswith(("tasks/", "executions/")):
+    if not _operation.path.startswith(ROOTS):
         for _root in ("/api/v1/attempts/{attempt}", "/api/v1/tasks/{task}/attempt"):
             ROUTES[f"{_operation.method} {_root}/{_operation.path}"] = _operation.role
 

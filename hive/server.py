@@ -26,8 +26,10 @@ from hive.backfill import Backfill
 from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
+from hive.external_sessions import ExternalSessions
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
+from hive.live_texts import LiveTexts
 from hive.minute_limit import MinuteLimit
 from hive.node_briefing import OVER_MAX, NodeBriefing
 from hive.node_gateway import HiveFacts, NodeGateway
@@ -125,9 +127,13 @@ class Hive:
             on_change=self._on_change,
             on_caught_up=self.backfill.caught_up,
             connects=MinuteLimit("links", config.node_connects_per_minute_max),
+            on_said=LiveTexts(database, self.feed).say,
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
         self.deferred = DeferredOperations(database, self.proxy, self.registry.is_online, now_ms)
+        self.sessions = ExternalSessions(
+            database, now_ms, idle_s=config.session_idle_s, age_s=config.session_age_s
+        )
         self.context = HiveContext(
             config=config,
             hive_id=row.hive_id,
@@ -142,6 +148,7 @@ class Hive:
             proxy=self.proxy,
             deferred=self.deferred,
             direct=DirectAccess(signer),
+            sessions=self.sessions,
             tokens=TokenCache(self._authenticate, config.token_cached_s),
             enrol_failures=MinuteLimit("failures", config.enrol_failures_per_minute_max),
             url=config.url,
@@ -338,6 +345,7 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
         asyncio.create_task(hive.briefing.run(), name="briefing"),
         asyncio.create_task(hive.run_seen(), name="seen"),
         asyncio.create_task(hive.deferred.run(), name="deferred operations"),
+        asyncio.create_task(hive.sessions.run(), name="external sessions"),
     ]
     try:
         port = await _listen(config, runner, tls)

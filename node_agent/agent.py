@@ -13,6 +13,7 @@ from typing import Any
 
 from node_agent import config as node_config
 from node_agent import failpoints, own_log
+from node_agent.acp.discovery import AGENTS_FOLDER, installed_agents
 from node_agent.api.direct import DirectListener
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.routes import answer
@@ -35,11 +36,15 @@ from node_agent.recovery import recover
 from node_agent.run_context import RunContext
 from node_agent.secret_values import values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
+from node_agent.sessions.request_deadlines import RequestDeadlines
+from node_agent.sessions.request_steps import RequestPolicy
+from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
+from protocol.request_rules import RequestRules
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +84,7 @@ class Agent:
         self._stores = stores
         self._record = record
         self._changes = Changes()
-        self._context = _run_context(config, record, stores)
+        self._context = replace(_run_context(config, record, stores), live=self._say_live)
         self._runner = AttemptRunner(self._context)
         self._dispatcher = OperationDispatcher(
             functions_of(
@@ -90,6 +95,7 @@ class Agent:
                 git_identity=config.git_identity,
                 node_name=lambda: name_of(config, self._record),
                 forge=ForgeAccess.of(config),
+                secrets=self._context.secrets,
             ),
             stores.ledger,
             node_id=identity.node_id,
@@ -111,6 +117,8 @@ class Agent:
         self._worktree_upkeep = WorktreeUpkeep(
             stores.database, self._context.notices, config.worktrees_dir
         )
+        self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
+        self._request_deadlines = RequestDeadlines(stores.database, clock=self._context.clock)
         self._membership = Membership(
             config,
             identity,
@@ -128,6 +136,9 @@ class Agent:
         )
 
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
+
+    def _say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:
+        self._membership.say_live(session_id, message_id, at, text, role)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""
@@ -173,6 +184,8 @@ class Agent:
             asyncio.create_task(self._membership.run(), name="membership"),
             asyncio.create_task(self._upkeep.run(), name="upkeep"),
             asyncio.create_task(self._worktree_upkeep.run(), name="worktree upkeep"),
+            asyncio.create_task(self._session_upkeep.run(), name="session upkeep"),
+            asyncio.create_task(self._request_deadlines.run(), name="request deadlines"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
@@ -212,7 +225,8 @@ class Agent:
 
     async def _describe(self) -> None:
         """Have the journal tell what this node is, where that changed."""
-        said = node_state(self._config, self._record, list(EXECUTORS))
+        agents = installed_agents(self._config.data_dir, node_config.process_environment())
+        said = node_state(self._config, self._record, list(EXECUTORS), agents)
         await self._stores.database.write(node_states.tell, said, now_ms())
 
     def _wake_watchers(self) -> list[Callable[[], None]]:
@@ -275,4 +289,10 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         git_identity=config.git_identity,
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
+        agents_bin=config.data_dir / AGENTS_FOLDER / "node_modules" / ".bin",
+        silence_s=config.agent_silence_minutes * 60,
+        open_request=RequestPolicy(
+            rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),
+            deadline_ms=round(config.request_deadline_h * 3_600_000),
+        ).open,
     )

@@ -39,6 +39,11 @@ LOG_PROBE_DIGESTS_MAX: Final = 4_000
 NEED_BYTES_DEFAULT: Final = 64 * MIB
 #: Needs a node works on at a time; a hive asks for more only as these end.
 NEEDS_OPEN_MAX: Final = 64
+#: Live text of agents: one piece, pieces of a link in a second, and what waits at the node when the
+#: link is busy. Beyond these it is dropped: it is for eyes alone, and comes whole as a message.
+LIVE_TEXT_BYTES_MAX: Final = 8 * KIB
+LIVE_TEXT_PER_S_MAX: Final = 20
+LIVE_TEXT_WAITING_BYTES_MAX: Final = 32 * KIB
 #: Calls open on one link at a time.
 CALLS_OPEN_MAX: Final = 256
 

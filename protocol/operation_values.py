@@ -1,8 +1,11 @@
 """What the Structs of every operation rest on: the base of requests, a streamed reply's head."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+#: Paths that begin with one of these stand directly below `/api/v1/`, not below an attempt.
+ROOTS: Final = ("tasks/", "executions/", "requests/")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

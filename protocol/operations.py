@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from protocol.answer_requests import AnswerRequest
 from protocol.attempt_requests import (
     AttemptReply,
     CleanupRequest,
@@ -40,6 +41,7 @@ from protocol.branch_requests import (
     StashRequest,
     TargetBranchRequest,
 )
+from protocol.conversation import AgentRequest
 from protocol.entities import PullRequest
 from protocol.errors import ErrorCode
 from protocol.operation_values import Request, StreamHead
@@ -91,7 +93,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     changing: bool
     role: Role
     method: str
-    #: Below `/api/v1/attempts/{attempt_id}/`, or below `/api/v1/` for `tasks/` and `executions/`.
+    #: Below `/api/v1/attempts/{attempt_id}/`, or below `/api/v1/` for those of `ROOTS`.
     path: str
     #: The sub-command of `hive attempt` and `node-agent attempt`.
     command: str
@@ -110,14 +112,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 _E = ErrorCode
 #: What may go wrong between a node and the forge that has its repository.
-_FORGE: Final = (
-    _E.NO_FORGE,
-    _E.CLI_MISSING,
-    _E.NOT_LOGGED_IN,
-    _E.AUTH,
-    _E.FORGE_FAILED,
-    _E.FORGE_LIMIT,
-)
+_LOGIN: Final = (_E.CLI_MISSING, _E.NOT_LOGGED_IN, _E.AUTH)
+_FORGE: Final = (_E.NO_FORGE, *_LOGIN, _E.FORGE_FAILED, _E.FORGE_LIMIT)
 _ROWS: Final = (
     Operation(
         name="start",
@@ -206,6 +202,18 @@ _ROWS: Final = (
         command="interrupt",
         summary="Interrupt the turn that runs; the next one follows, or the attempt ends",
         errors=(_E.NO_TURN,),
+    ),
+    Operation(
+        name="answer",
+        request=AnswerRequest,
+        reply=AgentRequest,
+        changing=True,
+        role=Role.OPERATOR,
+        method="POST",
+        path="requests/{request_id}/answer",
+        command="answer",
+        summary="Answer what an agent asks; the first answer counts",
+        errors=(_E.ALREADY_ANSWERED, _E.EXPIRED, _E.CANCELLED),
     ),
     Operation(
         name="review",
@@ -580,6 +588,9 @@ _ROWS: Final = (
         errors=(*_FORGE, _E.NOT_FOUND),
     ),
 )
+
+#: Paths that begin with one of these stand directly below `/api/v1/`, not below an attempt.
+ROOTS: Final = ("tasks/", "executions/", "requests/")
 
 #: All operations, by name.
 OPERATIONS: Final[dict[str, Operation]] = {row.name: row for row in _ROWS}

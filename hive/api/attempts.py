@@ -209,6 +209,7 @@ async def attempt_of_entity(
         answered,
         project_id=held.project_id,
         executions=held.executions,
+        sessions=held.sessions,
         sync_state=held.sync_state,
         synced_through_ms=held.synced_through_ms,
         superseded=held.superseded,

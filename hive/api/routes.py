@@ -12,11 +12,15 @@ from hive.api import (
     enrol,
     events,
     executions,
+    messages,
     nodes,
     operations,
     outcomes,
     projects,
     replies,
+    request_replies,
+    requests,
+    sessions,
     starting,
     streams,
     system,
@@ -31,16 +35,19 @@ from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, RouteExample, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.conversation import AgentRequest
 from protocol.operation_examples import EXAMPLES
-from protocol.operation_values import StreamHead
+from protocol.operation_values import ROOTS, StreamHead
 from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
+_ANSWER = OPERATIONS["answer"]
 #: What has one shape wherever it comes from.
 _SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     AttemptReply: replies.Attempt,
     ExecutionReply: replies.Execution,
+    AgentRequest: request_replies.Request,
 }
 
 
@@ -120,6 +127,7 @@ def _own_routes() -> list[Route]:
             executions.LogQuery,
             reply=r.LogPage,
         ),
+        *_conversation_routes(),
         Route(
             "GET",
             f"{_V1}/stream",
@@ -184,6 +192,90 @@ def _own_routes() -> list[Route]:
             status=201,
         ),
         Route("DELETE", f"{_V1}/tokens/{{token}}", tokens.revoke, "Revoke a token", reply=r.Token),
+    ]
+
+
+def _conversation_routes() -> list[Route]:
+    r = replies
+    session = f"{_V1}/sessions/{{session}}"
+    return [
+        Route(
+            "GET",
+            f"{_V1}/sessions",
+            sessions.list_,
+            "The sessions, newest first",
+            sessions.SessionsQuery,
+            reply=r.Page[r.Session],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/sessions",
+            sessions.create,
+            "Map the session of an agent that is no node's",
+            body=sessions.NewExternalSession,
+            reply=r.Session,
+            status=201,
+        ),
+        Route("GET", session, sessions.show, "One session", reply=r.Session),
+        Route(
+            "PATCH",
+            session,
+            sessions.edit,
+            "Change an external session",
+            body=sessions.EditSession,
+            reply=r.Session,
+        ),
+        Route("DELETE", session, sessions.delete, "Close an external session", reply=r.Session),
+        Route(
+            "POST",
+            f"{session}/heartbeat",
+            sessions.heartbeat,
+            "Keep an external session alive",
+            body=sessions.Heartbeat,
+            reply=r.Session,
+        ),
+        Route(
+            "GET",
+            f"{session}/messages",
+            messages.transcript,
+            "A page of its transcript, both ways",
+            messages.TranscriptQuery,
+            reply=r.MessagePage,
+        ),
+        Route(
+            "POST",
+            f"{session}/messages",
+            messages.send,
+            "Send messages into it",
+            body=messages.SendMessages,
+            reply=r.SentMessages,
+            errors=OPERATIONS["follow_up"].errors,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/messages",
+            messages.list_,
+            "Messages of an attempt, a task or a project",
+            messages.MessagesQuery,
+            reply=r.Page[r.Message],
+        ),
+        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
+        Route(
+            "GET",
+            f"{_V1}/requests",
+            requests.list_,
+            "What agents ask of people, newest first",
+            requests.RequestsQuery,
+            reply=r.Page[request_replies.Request],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/requests/{{request}}",
+            requests.show,
+            "One request, with its answer",
+            reply=request_replies.Request,
+        ),
+        _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]
 
 
@@ -393,7 +485,7 @@ def _text_routes() -> list[Route]:
 def _operation_routes() -> list[Route]:
     routes = []
     for operation in OPERATIONS.values():
-        if operation.path.startswith(("tasks/", "executions/")):
+        if operation.path.startswith(ROOTS):
             # Those have handlers of their own above.
             continue
         for root, make in (

@@ -35,6 +35,7 @@ from hive.variables import Variable
 from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
+from protocol.request_rules import rules_of_settings
 
 ANY: Final = "any"
 WAIT_S_MAX: Final = 300.0
@@ -268,6 +269,7 @@ async def _start_on(
         cleanup_script=project.cleanup_script,
         dev_script=project.dev_script,
         copy_files=project.copy_files,
+        request_rules=rules_of_settings(project.policies),
     )
     target = Target(node_id=node_id, task_id=task.id, project_id=project.id)
     async with node_errors(context, node_id):

@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 from typing import Final
 
-from node_agent.executors.adapter import Executor
+from node_agent.acp.presets import PRESETS
+from node_agent.executors.acp import AcpExecutor
+from node_agent.executors.adapter import Conversing, Executor, Launch
 from node_agent.executors.command import CommandExecutor
 from protocol.errors import ErrorCode, OperationError
 
+_KNOWN_AGENTS: Final = {
+    preset.name: Launch(
+        argv=preset.argv(),
+        environment=dict(preset.sets),
+        conversing=Conversing(
+            auth_method=preset.auth_method, login_variables=preset.login_variables
+        ),
+    )
+    for preset in PRESETS.values()
+}
 EXECUTORS: Final[Mapping[str, Executor]] = {
-    executor.name: executor for executor in (CommandExecutor(),)
+    executor.name: executor for executor in (CommandExecutor(), AcpExecutor(_KNOWN_AGENTS))
 }
 
 
