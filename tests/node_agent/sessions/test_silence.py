@@ -1,4 +1,4 @@
-"""Silence is told of once, until the agent speaks; never while no turn runs, nor where it is off."""
+"""Silence is told of once, until the agent speaks; never without a turn, nor where it is off."""
 
 from node_agent.sessions.silence import Silence
 
