@@ -151,7 +151,8 @@ class DeferredOperations:
 
     async def _not_done(self, delivery: Delivery, error: SkepError) -> bool:
         key, now_ms = delivery.row.key, self._clock()
-        if error.code in {ErrorCode.UNKNOWN_OUTCOME, ErrorCode.IN_PROGRESS}:
+        at_work = error.code is ErrorCode.IN_PROGRESS and error.details.get("key") == key
+        if error.code is ErrorCode.UNKNOWN_OUTCOME or at_work:
             # Sent again under its key until the node says, here or by its own op.
             return False
         if error.code in NOTHING_DONE:

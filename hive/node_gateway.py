@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from hive.failpoints import failpoint
 from hive.ingest import Ingest
 from hive.minute_limit import MinuteLimit
 from hive.node_registry import NodeLive, NodeRegistry
-from hive.store.backend import ChunkKind, IngestStore
+from hive.store.backend import CLOSES_PRESENT_LINK, ChunkKind, IngestStore
 from protocol import codec, hive_link, limits, tokens
 from protocol.credit import cost
 from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError, SkepError
@@ -94,12 +94,24 @@ class NodeGateway:
         #: Links that nodes opened.
         self.connects = connects
         self._links: set[_Link] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self.draining = False
 
     def next_order(self) -> int:
         """Return the next number of the counter that orders challenges and acceptances."""
         self._order += 1
         return self._order
+
+    def leaving(self, node_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start what goes on also where the link that waits for it is cancelled."""
+        task = asyncio.create_task(work, name=f"leaving {node_id}")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        return task
+
+    async def all_left(self) -> None:
+        """Wait for what links that have ended still do, before the store is closed."""
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one link until it closes."""
@@ -152,27 +164,38 @@ class _Link:
         #: What `on_caught_up` is given, until it was.
         self._logs_coming: Collection[str] | None = None
         self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     # --- life ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve the link from challenge to close."""
         try:
+            if await self._shake_hands():
+                await self._run_live()
+        finally:
+            # However it ends, also half accepted: nobody is connected by a socket that is closed.
+            # One that breaks cancels this task, also in here: what must be done is not lost.
+            await asyncio.shield(self.gateway.leaving(self.node_id, self._end()))
+
+    async def _shake_hands(self) -> bool:
+        """Bring the link to be live; False where it is to be closed."""
+        try:
             await self.send(self.machine.challenge())
             async with asyncio.timeout(limits.HANDSHAKE_S_MAX):
                 while self.machine.phase is not hive_link.Phase.LIVE:
                     if not await self._read_one(limits.HANDSHAKE_S_MAX):
-                        return
+                        return False
         except TimeoutError:
             await self.close(ErrorCode.BAD_FRAME)
-            return
+            return False
         except SkepError as error:
             await self._refuse(error)
-            return
-        await self._run_live()
+            return False
+        return True
 
     async def _run_live(self) -> None:
-        tasks = [
+        self._tasks = [
             asyncio.create_task(self._run_ops(), name=f"ops {self.node_id}"),
             asyncio.create_task(self._run_chunks(), name=f"chunks {self.node_id}"),
             asyncio.create_task(self._run_pings(), name=f"pings {self.node_id}"),
@@ -180,23 +203,26 @@ class _Link:
         ]
         try:
             await self.gateway.on_live(self.node_id)
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except SkepError as error:
             await self._refuse(error)
         except ConnectionError:
             pass
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self.machine.close()
-            if self.gateway.registry.detach(self.node_id, self):
-                log.info("node %s is offline", self.node_id, extra={"node_id": self.node_id})
-                with contextlib.suppress(SkepError):
-                    await self.gateway.on_change(self.node_id)
-            await self._close_socket(1000, "")
+
+    async def _end(self) -> None:
+        """The node is away from here on, and whoever looks on hears of it."""
+        gone = self.gateway.registry.detach(self.node_id, self)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.machine.close()
+        if gone:
+            log.info("node %s is offline", self.node_id, extra={"node_id": self.node_id})
+            with contextlib.suppress(SkepError):
+                await self.gateway.on_change(self.node_id)
+        await self._close_socket(1000, "")
 
     async def _run_reader(self) -> None:
         while await self._read_one(limits.LINK_SILENT_S_MAX):
@@ -291,9 +317,14 @@ class _Link:
         # Only what the node signed counts: nobody else can lock it out.
         gateway.connects.check(hello.node_id)
         gateway.connects.count(hello.node_id)
-        link_no = await gateway.store.accept_link(
-            hello, challenged_at=self.challenged_at, accepted_at=gateway.next_order()
-        )
+        try:
+            link_no = await gateway.store.accept_link(
+                hello, challenged_at=self.challenged_at, accepted_at=gateway.next_order()
+            )
+        except RemoteProtocolError as error:
+            if error.details.get(CLOSES_PRESENT_LINK):
+                await gateway.registry.disconnect(hello.node_id, error.code)
+            raise
         failpoint("hive.link.accepted")
         self.node_id = hello.node_id
         generation = await gateway.facts.generation(hello.generation_seen)

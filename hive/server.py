@@ -345,6 +345,7 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
         hive.context.stopping = True
         hive.feed.close()
         await runner.cleanup()
+        await hive.gateway.all_left()
         await _cancelled(owned)
 
 

@@ -352,10 +352,10 @@ async def _begin(
 ) -> tuple[AttemptReply, bool]:
     """Write all of a start, unless its key was answered before; say whether it was written."""
     at_ms = attempt.created_at_ms
+    # Of no attempt yet: asked again, it planned another one, and is the same all the same.
     record = OperationRecord(
         key=key.key,
         operation="start",
-        attempt_id=attempt.id,
         actor=key.actor,
         status="done",
         head_after=attempt.base_commit,
@@ -380,6 +380,7 @@ async def _begin(
     await plans.save(tx, attempt.id, request)
     await _first_turn(tx, attempt, request, shown, key.actor)
     reply = AttemptReply(attempt=attempt)
+    record = msgspec.structs.replace(record, attempt_id=attempt.id)
     await operations.answer(tx, record, key.body_hash, msgspec.msgpack.encode(reply))
     return reply, True
 

@@ -71,6 +71,8 @@ class Elsewhere:
         self._session: aiohttp.ClientSession | None = None
         self._ways: OrderedDict[str, _Way] = OrderedDict()
         self._attempts: OrderedDict[str, str] = OrderedDict()
+        #: Whose token the ways were found with.
+        self._person = ""
 
     def signed_in(self) -> bool:
         """Whether someone is signed in at the joined hive."""
@@ -89,6 +91,10 @@ class Elsewhere:
                 "nobody is signed in at the hive here",
                 hint="Sign in with your own token: node-agent login",
             )
+        if hive.token != self._person:
+            # What the hive gave to someone else is not shown for this one.
+            self._ways.clear()
+            self._person = hive.token
         parts = path.split("/")
         if parts[0] == "attempts" and len(parts) == 2 and method == "GET":
             return await self._attempt(hive, parts[1], asked)

@@ -274,13 +274,22 @@ class Membership:
 
     async def linked(self, links: Links) -> None:
         """Keep which projects the hive made of the checkouts."""
+        told = {
+            link.checkout_id: link.problem for link in await self._database.read(checkouts.links)
+        }
         await self._database.write(checkouts.save_links, links.links)
         if await self._read_policies() and self._uplink is not None:
             # Which logs stream is said in the hello.
             await self._uplink.redial()
         for link in links.links:
-            if link.problem:
-                log.warning("the hive and checkout %s: %s", link.checkout_id, link.problem)
+            # The hive says it all again with each checkout; a person reads it once.
+            if link.problem and link.problem != told.get(link.checkout_id):
+                log.warning(
+                    "the hive has no project for checkout %s: %s; "
+                    "`node-agent checkout add PATH --project NAME` asks for another name",
+                    link.checkout_id,
+                    link.problem,
+                )
 
     async def safe_moved(self, safe: Safe) -> None:
         """Let what is in every backup of the hive be deleted here."""

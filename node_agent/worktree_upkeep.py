@@ -51,12 +51,12 @@ class WorktreeUpkeep:
         for checkout in await self._database.read(checkouts.present):
             try:
                 await prune_worktrees(await open_repository(Path(checkout.path)), self._root)
-            except SkepError as error:
+            except (SkepError, OSError) as error:
                 LOG.info("the worktrees of %s were not looked at: %s", checkout.path, error)
         for attempt_id in await self._removals.planned():
             try:
                 await self._removals.carry_out(attempt_id)
-            except SkepError as error:
+            except (SkepError, OSError) as error:
                 LOG.warning("the worktree of attempt %s stays: %s", attempt_id, error)
         while over := await self._database.read(attempts.no_longer_held, now_ms(), _PAGE):
             for attempt in over:
@@ -65,12 +65,13 @@ class WorktreeUpkeep:
     async def _remove(self, attempt: Attempt) -> None:
         try:
             await self._removals.remove_when_over(attempt.id, now_ms())
-        except SkepError as error:
+        except (SkepError, OSError) as error:
+            # A file that may not be deleted, as of a container's root, holds up no other worktree.
             await self._put_off(attempt, error)
 
-    async def _put_off(self, attempt: Attempt, error: SkepError) -> None:
+    async def _put_off(self, attempt: Attempt, error: SkepError | OSError) -> None:
         LOG.warning("the worktree of attempt %s stays: %s", attempt.id, error)
-        if error.code is ErrorCode.UNSAVED_WORK:
+        if isinstance(error, SkepError) and error.code is ErrorCode.UNSAVED_WORK:
             await self._notices.tell(
                 "warning",
                 "worktree_kept",

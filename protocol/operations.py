@@ -2,7 +2,7 @@
 
 From this one table come the node's dispatcher, the hive's routes, the node's own routes, the
 `hive attempt` and `node-agent attempt` commands and the OpenAPI page. One more operation is one
-entry here, one function at the node and one test.
+entry here, one function at the node, and its cases in `tests/end_to_end/matrix`.
 """
 
 import enum
@@ -563,6 +563,7 @@ _ROWS: Final = (
             _E.FORCE_PUSH_REQUIRED,
             _E.PUSH_REJECTED,
             _E.NO_REMOTE,
+            _E.REBASE_IN_PROGRESS,
             _E.EXPECTED_HEAD_MOVED,
             _E.GIT_FAILED,
         ),

@@ -7,46 +7,22 @@ may be used again until it expires, because it only ever reads; see `docs/decisi
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import limits
-from protocol.tokens import refused, signed_token, verified_claims
+from protocol.tokens import Grant, check_grant, refused, sign_grant
 
 _TYPE: Final = "skep-stream+jwt"
 _WHAT: Final = "token of a stream"
 
 
-class StreamToken(msgspec.Struct, frozen=True, kw_only=True):
+class StreamToken(Grant, frozen=True, kw_only=True):
     """Who may read which attempt at which node, and until when."""
-
-    jti: str
-    actor: str
-    role: str
-    node_id: str
-    attempt_id: str
-    hive_id: str
-    generation: int
-    issued_at_s: int
-    expires_at_s: int
-    project_id: str | None = None
 
 
 def mint_stream_token(token: StreamToken, *, key: Ed25519PrivateKey, key_id: str) -> str:
     """Sign a token as a JWT."""
-    claims = {
-        "iss": token.hive_id,
-        "aud": token.node_id,
-        "sub": token.actor,
-        "jti": token.jti,
-        "iat": token.issued_at_s,
-        "exp": token.expires_at_s,
-        "role": token.role,
-        "prj": token.project_id,
-        "att": token.attempt_id,
-        "gen": token.generation,
-    }
-    return signed_token(claims, kind=_TYPE, key=key, key_id=key_id)
+    return sign_grant(token, kind=_TYPE, key=key, key_id=key_id)
 
 
 def check_stream_token(
@@ -62,33 +38,17 @@ def check_stream_token(
 
     The caller holds the request against `attempt_id` and `role`.
     """
-    claims = verified_claims(text, keys, hive_id, node_id, kind=_TYPE, what=_WHAT)
-    try:
-        token = msgspec.convert(
-            {
-                "jti": claims["jti"],
-                "actor": claims["sub"],
-                "role": claims["role"],
-                "node_id": node_id,
-                "attempt_id": claims["att"],
-                "hive_id": hive_id,
-                "generation": claims["gen"],
-                "issued_at_s": claims["iat"],
-                "expires_at_s": claims["exp"],
-                "project_id": claims.get("prj"),
-            },
-            StreamToken,
-        )
-    except KeyError as missing:
-        raise refused(f"the {_WHAT} lacks {missing}") from missing
-    except msgspec.ValidationError as error:
-        raise refused(f"a claim of the {_WHAT} is not what it should be") from error
-    if token.expires_at_s + limits.TOKEN_LEEWAY_S < now_s:
-        raise refused(f"the {_WHAT} has expired")
-    if token.issued_at_s - limits.TOKEN_LEEWAY_S > now_s:
-        raise refused(f"the {_WHAT} is not valid yet")
+    token = check_grant(
+        text,
+        StreamToken,
+        kind=_TYPE,
+        what=_WHAT,
+        keys=keys,
+        hive_id=hive_id,
+        generation=generation,
+        node_id=node_id,
+        now_s=now_s,
+    )
     if token.expires_at_s - token.issued_at_s > limits.STREAM_TOKEN_TTL_S:
         raise refused(f"the {_WHAT} lives too long")
-    if token.generation != generation:
-        raise refused(f"the {_WHAT} is of another generation of the hive")
     return token

@@ -6,7 +6,7 @@ token chooses its algorithm or its key's place (RFC 8725).
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import jwt
 import msgspec
@@ -69,21 +69,48 @@ def check_hello(
         )
 
 
-class Capability(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bearer may have the node do: exactly one operation with exactly one body."""
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hive signs for a bearer: who may do something to an attempt at a node, until when.
+
+    Base of each kind of token; a kind says what may be done.
+    """
 
     jti: str
     actor: str
     role: str
     node_id: str
-    operation: str
     attempt_id: str
-    body_hash: str
     hive_id: str
     generation: int
     issued_at_s: int
     expires_at_s: int
     project_id: str | None = None
+
+
+G = TypeVar("G", bound=Grant)
+
+#: The claims in which the fields of grants stand.
+_CLAIMS: Final = {
+    "hive_id": "iss",
+    "node_id": "aud",
+    "actor": "sub",
+    "jti": "jti",
+    "issued_at_s": "iat",
+    "expires_at_s": "exp",
+    "role": "role",
+    "project_id": "prj",
+    "attempt_id": "att",
+    "generation": "gen",
+    "operation": "op",
+    "body_hash": "bh",
+}
+
+
+class Capability(Grant, frozen=True, kw_only=True):
+    """What the bearer may have the node do: exactly one operation with exactly one body."""
+
+    operation: str
+    body_hash: str
 
 
 def body_hash(body: bytes) -> str:
@@ -93,21 +120,7 @@ def body_hash(body: bytes) -> str:
 
 def mint_capability(capability: Capability, *, key: Ed25519PrivateKey, key_id: str) -> str:
     """Sign a capability as a JWT."""
-    claims = {
-        "iss": capability.hive_id,
-        "aud": capability.node_id,
-        "sub": capability.actor,
-        "jti": capability.jti,
-        "iat": capability.issued_at_s,
-        "exp": capability.expires_at_s,
-        "role": capability.role,
-        "prj": capability.project_id,
-        "att": capability.attempt_id,
-        "op": capability.operation,
-        "bh": capability.body_hash,
-        "gen": capability.generation,
-    }
-    return signed_token(claims, kind=_CAPABILITY_TYPE, key=key, key_id=key_id)
+    return sign_grant(capability, kind=_CAPABILITY_TYPE, key=key, key_id=key_id)
 
 
 def check_capability(
@@ -127,37 +140,17 @@ def check_capability(
     `now_s` is the hive's clock as the node reckons it from `welcome`. The caller keeps the `jti`s
     of unexpired capabilities and refuses a second use.
     """
-    claims = verified_claims(
-        token, keys, hive_id, node_id, kind=_CAPABILITY_TYPE, what="capability"
+    capability = check_grant(
+        token,
+        Capability,
+        kind=_CAPABILITY_TYPE,
+        what="capability",
+        keys=keys,
+        hive_id=hive_id,
+        generation=generation,
+        node_id=node_id,
+        now_s=now_s,
     )
-    try:
-        capability = msgspec.convert(
-            {
-                "jti": claims["jti"],
-                "actor": claims["sub"],
-                "role": claims["role"],
-                "node_id": node_id,
-                "operation": claims["op"],
-                "attempt_id": claims["att"],
-                "body_hash": claims["bh"],
-                "hive_id": hive_id,
-                "generation": claims["gen"],
-                "issued_at_s": claims["iat"],
-                "expires_at_s": claims["exp"],
-                "project_id": claims.get("prj"),
-            },
-            Capability,
-        )
-    except KeyError as missing:
-        raise refused(f"the capability lacks {missing}") from missing
-    except msgspec.ValidationError as error:
-        raise refused("a claim of the capability is not what it should be") from error
-    if capability.expires_at_s + limits.TOKEN_LEEWAY_S < now_s:
-        raise refused("the capability has expired")
-    if capability.issued_at_s - limits.TOKEN_LEEWAY_S > now_s:
-        raise refused("the capability is not valid yet")
-    if capability.generation != generation:
-        raise refused("the capability is of another generation of the hive")
     if capability.operation != operation or capability.attempt_id != attempt_id:
         raise refused("the capability is for another operation")
     if capability.body_hash != body_hash(body):
@@ -165,20 +158,52 @@ def check_capability(
     return capability
 
 
-def signed_token(
-    claims: Mapping[str, Any], *, kind: str, key: Ed25519PrivateKey, key_id: str
-) -> str:
-    """Sign claims as a JWT of one kind, which keeps it from passing for another."""
-    return jwt.encode(dict(claims), key, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": kind})
+def sign_grant(grant: Grant, *, kind: str, key: Ed25519PrivateKey, key_id: str) -> str:
+    """Sign a grant as a JWT of one kind, which keeps it from passing for another."""
+    claims = {_CLAIMS[name]: getattr(grant, name) for name in grant.__struct_fields__}
+    return jwt.encode(claims, key, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": kind})
 
 
-def verified_claims(
+def check_grant(
+    token: str,
+    grant: type[G],
+    *,
+    kind: str,
+    what: str,
+    keys: Mapping[str, bytes],
+    hive_id: str,
+    generation: int,
+    node_id: str,
+    now_s: float,
+) -> G:
+    """Return what a token of this kind grants at this node now; raise RemoteProtocolError if not.
+
+    `what` is what people call the token.
+    """
+    claims = _verified_claims(token, keys, hive_id, node_id, kind=kind, what=what)
+    told: dict[str, Any] = {}
+    for field in msgspec.structs.fields(grant):
+        if (claim := _CLAIMS[field.name]) in claims:
+            told[field.name] = claims[claim]
+        elif field.required:
+            raise refused(f"the {what} lacks {claim!r}")
+    try:
+        granted = msgspec.convert({**told, "hive_id": hive_id, "node_id": node_id}, grant)
+    except msgspec.ValidationError as error:
+        raise refused(f"a claim of the {what} is not what it should be") from error
+    if granted.expires_at_s + limits.TOKEN_LEEWAY_S < now_s:
+        raise refused(f"the {what} has expired")
+    if granted.issued_at_s - limits.TOKEN_LEEWAY_S > now_s:
+        raise refused(f"the {what} is not valid yet")
+    if granted.generation != generation:
+        raise refused(f"the {what} is of another generation of the hive")
+    return granted
+
+
+def _verified_claims(
     token: str, keys: Mapping[str, bytes], hive_id: str, node_id: str, *, kind: str, what: str
 ) -> dict[str, Any]:
-    """Return the claims of a token of this kind, by this hive, for this node. Times are not judged.
-
-    Raises RemoteProtocolError; `what` is what people call the token.
-    """
+    """Return the claims of a token of this kind, by this hive, for this node; times as they are."""
     try:
         header = jwt.get_unverified_header(token)
         public_key = keys[header["kid"]]
@@ -190,7 +215,7 @@ def verified_claims(
             algorithms=[_ALGORITHM],
             audience=node_id,
             issuer=hive_id,
-            # Expiry is judged by the caller's clock, see `check_capability`.
+            # Expiry is judged by the caller's clock, see `check_grant`.
             options={
                 "verify_exp": False,
                 "verify_iat": False,

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from protocol.errors import ErrorCode, SkepError
+from protocol.whole_numbers import field_out_of_range
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -78,7 +79,7 @@ def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> 
     if not strict:
         given = {name: _as_bool(value) if known[name] else value for name, value in given.items()}
     try:
-        return msgspec.convert(given, kind, strict=strict)
+        made = msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         text = str(error)
         place = _PLACE.search(text)
@@ -90,6 +91,10 @@ def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> 
         elif field:
             message = f"{field}: {message[:1].lower()}{message[1:]}"
         raise InvalidInput(message, field=field) from error
+    field = field_out_of_range(made)
+    if field:
+        raise InvalidInput(f"{field}: the number is too large", field=field)
+    return made
 
 
 def idempotency_key(request: web.Request) -> str | None:

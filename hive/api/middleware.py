@@ -250,6 +250,7 @@ class TokenCache:
         self._look_up = look_up
         self._kept_s = kept_s
         self._found: dict[str, tuple[float, Principal]] = {}
+        self._forgotten = 0
 
     async def find(self, token: str) -> Principal | None:
         """Return the holder of a token, None where there is none."""
@@ -257,8 +258,10 @@ class TokenCache:
         if kept is not None and kept[0] > time.monotonic():
             return kept[1]
         self._found.pop(token, None)
+        forgotten = self._forgotten
         principal = await self._look_up(token)
-        if principal is not None and self._kept_s:
+        # What was read before a revocation may be what was revoked.
+        if principal is not None and self._kept_s and forgotten == self._forgotten:
             if len(self._found) >= self._TOKENS_MAX:
                 self._found.clear()
             self._found[token] = (time.monotonic() + self._kept_s, principal)
@@ -266,6 +269,7 @@ class TokenCache:
 
     def forget(self) -> None:
         """Forget all: a token was revoked."""
+        self._forgotten += 1
         self._found.clear()
 
 

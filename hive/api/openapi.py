@@ -161,7 +161,7 @@ def _unique(kinds: list[Any]) -> list[Any]:
 
 
 def _plain_path(path: str) -> str:
-    # `{path:.+}` of the router is `{path}` to the reader.
+    # `{path:...}` of the router is `{path}` to the reader.
     parts = [part.partition(":")[0] + "}" if ":" in part else part for part in path.split("/")]
     return "/".join(parts)
 

@@ -43,6 +43,10 @@ R = TypeVar("R", bound=web.StreamResponse)
 _BESIDES: Final = frozenset({"attempt", "when", "expires_in_s", "deadline_s"})
 #: Its attempt goes on: whoever waits for an end next must not be shown the one before.
 _FOLLOW_UP: Final = "follow_up"
+_MAY_WAIT: Final = (
+    "It goes on working by itself. Ask again when it is back, or now with `when=online`"
+    " (--when online): then it is done once the node is back."
+)
 ATTEMPT_HEADER: Final = "Skep-Attempt-Id"
 #: What a node may say of a stream in headers.
 _HEADER_PREFIX: Final = "skep-"
@@ -136,7 +140,7 @@ async def run_operation(
         expected_head=request.headers.get("Expected-Head"),
         deadline_s=deadline_of(request, operation.deadline_s),
     )
-    async with node_errors(context, row.node_id):
+    async with node_errors(context, row.node_id, may_wait=True):
         if wish is None:
             reply = await context.proxy.change(intent, target, asked)
         else:
@@ -222,19 +226,23 @@ async def request_of_entity(
 
 
 @contextlib.asynccontextmanager
-async def node_errors(context: HiveContext, node_id: str) -> AsyncIterator[None]:
-    """Add to `node_offline` when the node was last heard of, and which it is."""
+async def node_errors(
+    context: HiveContext, node_id: str, *, may_wait: bool = False
+) -> AsyncIterator[None]:
+    """Add to `node_offline` when the node was last heard of, which it is, and what can be done."""
     try:
         yield
     except OperationError as error:
         if error.code is not ErrorCode.NODE_OFFLINE:
             raise
         node = await context.database.read(get_node, node_id)
+        # What is known of a call that left before is more than that.
+        left = "key" in error.details
+        hint = error.hint or "It goes on working by itself; try again when it is back."
         away = OperationError(
             ErrorCode.NODE_OFFLINE,
-            # What is known of a call that left before is more than that.
-            error.message if "key" in error.details else f"the node {node.name} is not connected",
-            hint=error.hint or "It goes on working by itself; try again when it is back.",
+            error.message if left else f"the node {node.name} is not connected",
+            hint=_MAY_WAIT if may_wait and not left else hint,
         )
         away.details = {
             **error.details,

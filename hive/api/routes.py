@@ -532,8 +532,8 @@ def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[
     """Put every route on `app`; return those that the description describes."""
     routes = api_routes()
     for route in routes:
-        # A file's path has slashes of its own.
-        path = route.path.replace("{path}", "{path:.+}")
+        # A file's path has slashes of its own, and may have line ends.
+        path = route.path.replace("{path}", "{path:(?s:.+)}")
         # What goes to a node is carried on by the proxy; waiting for one ends with the caller.
         own_change = route.method != "GET" and not route.changing
         handler = finishing(route.handler) if own_change else route.handler

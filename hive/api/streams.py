@@ -23,6 +23,8 @@ from protocol.ids import is_id
 
 #: A sign of life this often, so that proxies keep the stream and clients notice a dead one.
 ALIVE_S: Final = 15.0
+#: A revoked token is refused within 5 s, and so are the streams it opened.
+RIGHT_CHECKED_S: Final = 3.0
 TOPICS_MAX: Final = 100
 _TOPIC_WORDS: Final = frozenset({"attempt", "project", "node", "task", "session"})
 #: What a resuming viewer missed is read in pages; one who missed more than this reads anew.
@@ -131,15 +133,17 @@ async def _send_new(
 ) -> None:
     sent = _position(newest)
     loop = asyncio.get_running_loop()
-    checked = loop.time()
+    checked = told = loop.time()
     while True:
         try:
-            async with asyncio.timeout(ALIVE_S):
+            async with asyncio.timeout(RIGHT_CHECKED_S):
                 taken = await subscription.take()
         except TimeoutError:
-            await viewer.alive("")
+            if loop.time() - told >= ALIVE_S - RIGHT_CHECKED_S / 2:
+                told = loop.time()
+                await viewer.alive("")
             taken = ([], False)
-        if loop.time() - checked >= ALIVE_S:
+        if loop.time() - checked >= RIGHT_CHECKED_S:
             checked = loop.time()
             if not await _may_go_on(request):
                 return

@@ -16,6 +16,7 @@ import msgspec
 from hive.client import HiveClient, path_of
 from hive.commands import attempts, operations
 from hive.commands.calling import client_command, given_only, new_key
+from hive.commands.known_head import head_to_expect
 from hive.commands.nodes import seconds
 from hive.commands.terminal import (
     Terminal,
@@ -155,13 +156,13 @@ def _call(
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
     else:
         if operation.takes_head and head is None:
-            head = hive.get(f"attempts/{path_of(attempt)}/branch-status")["head"]
+            head = head_to_expect(hive, attempt, may_be_away=asked_when == "online")
         reply = hive.request(
             operation.method,
             path,
             query={
                 "when": asked_when,
-                "expires_in_s": seconds(expires_in) if expires_in else None,
+                "expires_in_s": seconds(expires_in, "--expires-in") if expires_in else None,
                 **(fields if operation.method == "DELETE" else {}),
             },
             body=None if operation.method == "DELETE" else fields,

@@ -67,7 +67,12 @@ def restore(file: Path, data_dir: str | None, *, force: bool, as_json: bool) -> 
 def _render_made(made: dict[str, Any]) -> Iterable[Any]:
     yield "[bold]The copy is whole.[/] Nodes may delete what all copies of the last 7 days hold."
     yield facts(
-        [("file", made["path"]), ("size", size(made["bytes"])), ("made", when(made["at_ms"]))]
+        [
+            ("file", made["path"]),
+            ("hive", made["hive_id"]),
+            ("size", size(made["bytes"])),
+            ("made", when(made["at_ms"])),
+        ]
     )
 
 

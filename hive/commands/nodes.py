@@ -40,7 +40,7 @@ def show(hive: HiveClient, terminal: Terminal, node: str) -> None:
 @client_command
 def join_token(hive: HiveClient, terminal: Terminal, label: str | None, ttl: str) -> None:
     """Make a one-time token that lets a machine join."""
-    ttl_s = seconds(ttl)
+    ttl_s = seconds(ttl, "--ttl")
     if ttl_s > _JOIN_TTL_S_MAX:
         raise click.UsageError("--ttl: a join token is good for an hour at most.")
     body = given_only(label=label, ttl_s=ttl_s)
@@ -80,7 +80,7 @@ def release(hive: HiveClient, terminal: Terminal, node: str, instance: int) -> N
     terminal.show(released, _render_one)
 
 
-def seconds(text: str) -> int:
+def seconds(text: str, option: str) -> int:
     """Return a duration such as 90, 30m or 1h in seconds. Raises click.BadParameter."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
@@ -89,7 +89,9 @@ def seconds(text: str) -> int:
     except ValueError:
         value = 0
     if not 1 <= value <= 10 * 366 * 86400:
-        raise click.BadParameter(f"{text!r} is no duration; write 90, 30m, 1h or 7d")
+        raise click.BadParameter(
+            f"{text!r} is no duration; write 90, 30m, 1h or 7d", param_hint=option
+        )
     return int(value)
 
 
@@ -99,7 +101,7 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
         return
     yield table(
         "",
-        ["id", "name", "status", "activity", ">slots", "executors", "version", "last seen"],
+        ["id", "name", "status", "activity", ">slots", "executors?", "version?", "last seen"],
         (
             (
                 short(node["id"]),

@@ -59,6 +59,16 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
 @click.option("--repo-url")
 @click.option("--default-branch")
 @click.option("--sync-policy", type=POLICIES, help="How much of its logs the hive keeps.")
+@click.option("--setup-script", metavar="SH", help="Run before an agent in a new worktree.")
+@click.option("--cleanup-script", metavar="SH", help="Run after an agent.")
+@click.option("--dev-script", metavar="SH", help="Run when asked for.")
+@click.option(
+    "--copy-file",
+    "copy_files",
+    metavar="PATTERN",
+    multiple=True,
+    help="What git has no record of, to be copied into each worktree; more than once for more.",
+)
 @variable_option
 @click.option("--unset", "unset", multiple=True, metavar="NAME", help="Take a variable away.")
 @click.option(
@@ -79,8 +89,8 @@ def edit(
     deny: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Change a project."""
-    path, body = f"projects/{path_of(project)}", given_only(**given)
+    """Change a project; '' takes away what there was."""
+    path, body = f"projects/{path_of(project)}", _changes(**given)
     if variables or unset or allow or deny:
         before = hive.get(path)
         # Refused where another edited the project since it was read: each of these is one setting.
@@ -123,6 +133,14 @@ def delete(hive: HiveClient, terminal: Terminal, project: str) -> None:
     terminal.show(deleted, lambda gone: [f"Deleted {gone['id']}."])
 
 
+def _changes(*, copy_files: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    body = given_only(**given, copy_files=[file for file in copy_files if file] or None)
+    if copy_files == ("",):
+        body["copy_files"] = []
+    # A project keeps its name and its policy; all else it can be without.
+    return {name: None if value == "" and name != "name" else value for name, value in body.items()}
+
+
 def _render_list(page: dict[str, Any]) -> Iterable[Any]:
     if not page["items"]:
         yield "No projects yet. `hive projects create --name NAME` makes one;"
@@ -159,6 +177,10 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
                 "variables",
                 ", ".join(f"{name}={value}" for name, value in project["variables"].items()),
             ),
+            ("setup", project.get("setup_script")),
+            ("cleanup", project.get("cleanup_script")),
+            ("dev", project.get("dev_script")),
+            ("copied in", ", ".join(project.get("copy_files") or [])),
             ("unasked", "\n".join((project["policies"].get("requests") or {}).get("allow", []))),
             ("never", "\n".join((project["policies"].get("requests") or {}).get("deny", []))),
             ("archived", "yes" if project["archived"] else ""),

@@ -98,9 +98,10 @@ def print_error(body: ErrorBody, *, as_json: bool) -> None:
         return
     code = click.style(body.code, fg="red", bold=True)
     click.echo(f"{click.style('error', fg='red')} {code}: {body.message}", err=True)
-    shown = {name: value for name, value in body.details.items() if _is_plain(value)}
-    for name, value in shown.items():
-        click.echo(click.style(f"  {name}: {value}", dim=True), err=True)
+    for name, value in body.details.items():
+        if _is_plain(value):
+            line = f"  {name.removesuffix('_ms').removesuffix('_at')}: {_detail(name, value)}"
+            click.echo(click.style(line, dim=True), err=True)
     if body.hint:
         click.echo(f"  {click.style('hint', fg='cyan')}: {body.hint}", err=True)
 
@@ -229,6 +230,13 @@ def _cell(value: Any) -> Any:
 
 def _is_rich(value: Any) -> bool:
     return hasattr(value, "__rich_console__") or hasattr(value, "__rich__")
+
+
+def _detail(name: str, value: Any) -> Any:
+    """Return a time as people read it, and all else as it is."""
+    if name.endswith("_at_ms"):
+        return when(value)
+    return f"{value} ms" if name.endswith("_ms") else value
 
 
 def _is_plain(value: Any) -> bool:

@@ -33,7 +33,7 @@ def list_tokens(hive: HiveClient, terminal: Terminal, limit: int, cursor: str | 
 @client_command
 def create(hive: HiveClient, terminal: Terminal, name: str, role: str, ttl: str | None) -> None:
     """Make a token; it is shown this once."""
-    ttl_s = None if ttl is None else seconds(ttl)
+    ttl_s = None if ttl is None else seconds(ttl, "--ttl")
     made = hive.post("tokens", given_only(name=name, role=role, ttl_s=ttl_s))
     terminal.show(made, _render_made)
 

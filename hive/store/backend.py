@@ -70,6 +70,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 #: Words of `Change.ids` that are topics of the live stream.
 TOPIC_WORDS: Final = ("session", "attempt", "project", "node", "task")
 
+#: Among the details of a refused hello: the link that the node has must be closed too.
+CLOSES_PRESENT_LINK: Final = "closes_present_link"
+
 
 # --- databases ------------------------------------------------------------------------------------
 
@@ -239,7 +242,8 @@ class IngestStore(Protocol):
         """Take a verified hello; return the link's number, which makes it the node's present one.
 
         Raises UNKNOWN_NODE, REVOKED, SUPERSEDED, QUARANTINED. A quarantine is written down before
-        it is raised. Epochs not seen before get their ranks, in the hello's order.
+        it is raised, with CLOSES_PRESENT_LINK: nobody may write for the node then. Epochs not seen
+        before get their ranks, in the hello's order.
         """
         ...
 

@@ -22,6 +22,7 @@ from hive.projections import EventDraft
 from hive.store import credentials, deferred, events, identity, operations, schema
 from hive.store.credentials import Revocations
 from hive.store.folder_lock import FolderLock
+from hive.store.line_files import append_line
 from hive.store.signing_key import sync_folder
 from hive.store.sqlite import SqliteDatabase
 from protocol.errors import ErrorCode, SkepError
@@ -121,7 +122,7 @@ def backup(database: Path, file: Path, listing: Path, now_ms: int) -> BackupReco
     record = BackupRecord(
         path=str(file), at_ms=now_ms, hive_id=verified.hive_id, bytes=file.stat().st_size
     )
-    _list(listing, record)
+    append_line(listing, msgspec.json.encode(record))
     return record
 
 
@@ -141,15 +142,6 @@ def _copy(database: Path, temporary: Path) -> None:
         raise SkepError(code, f"the copy failed: {error}") from error
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _list(listing: Path, record: BackupRecord) -> None:
-    descriptor = os.open(listing, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(descriptor, msgspec.json.encode(record) + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -5,7 +5,6 @@ database, which a restore applies: a backup brings no revoked node or token back
 """
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from hive.store import events, nodes
 from hive.store.backend import Database, Row, Transaction
 from hive.store.catalog import resolve
 from hive.store.ids import new_id
+from hive.store.line_files import append_line
 from hive.store.nodes import NodeRow
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.operations import Role
@@ -262,13 +262,7 @@ class Revocations:
 
     def append(self, revocation: Revocation) -> None:
         """Write a line, on disk before this returns."""
-        line = msgspec.json.encode(revocation) + b"\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_line(self.path, msgspec.json.encode(revocation))
 
     def read(self) -> list[Revocation]:
         """Return what was revoked, the latest time of each; a line cut off is passed over."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from hive.store.backend import Row, Transaction
+from hive.store.backend import CLOSES_PRESENT_LINK, Row, Transaction
 from protocol.errors import ErrorCode, RemoteProtocolError
 
 _SELECT = """
@@ -24,9 +24,12 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     code: ErrorCode
     message: str
     hint: str = ""
+    #: Whether the link that the node has is refused with it.
+    closes_present_link: bool = False
 
     def error(self) -> RemoteProtocolError:
-        return RemoteProtocolError(self.code, self.message, hint=self.hint)
+        more = {CLOSES_PRESENT_LINK: True} if self.closes_present_link else {}
+        return RemoteProtocolError(self.code, self.message, hint=self.hint, **more)
 
 
 _UNKNOWN: Final = Refused(
@@ -44,9 +47,10 @@ SUPERSEDED: Final = Refused(
 )
 
 
-def quarantined(node_id: str) -> Refused:
+def quarantined(node_id: str, *, closes_present_link: bool = False) -> Refused:
     """Return the refusal of a node in quarantine."""
     return Refused(
+        closes_present_link=closes_present_link,
         code=ErrorCode.QUARANTINED,
         message="the node is in quarantine: two processes hold its identity, or its history forked",
         hint=f"See hive nodes show {node_id}, then hive nodes release {node_id} --instance I.",

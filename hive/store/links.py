@@ -76,7 +76,7 @@ async def accept(
     if verdict is Verdict.QUARANTINE:
         why = f"instances {holder.instance} and {hello.instance} both hold its key"
         await quarantine(tx, hello.node_id, hello.instance, TWO_HOLDERS, why, now_ms)
-        return quarantined(hello.node_id)
+        return quarantined(hello.node_id, closes_present_link=True)
     holder = holders.granted(
         holder,
         instance=hello.instance,

@@ -169,6 +169,9 @@ async def begin(
     told = await find_report(tx, key)
     if told is not None and await tx.fetch_one(_SELECT, {"key": key}) is None:
         # This hive was restored since: what its node reported is what became of the key.
+        if told.operation != operation or attempt_id not in {None, told.attempt_id}:
+            # Another request's: what is returned has no body that this one's could be.
+            return await find_operation(tx, key)
         known = {"status": told.status, "node_id": told.node_id, "actor": told.actor}
         await tx.execute(_BEGIN, {**values, **known})
         return await find_operation(tx, key)

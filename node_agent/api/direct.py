@@ -79,7 +79,8 @@ class DirectListener:
         self._origins = origins
         self._requests = 0
         app = web.Application(client_max_size=_BODY_BYTES_MAX)
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        # All of it, line ends too: a file may be named so.
+        app.router.add_route("*", "/{path:(?s:.*)}", self._handle)
         self._runner = web.AppRunner(
             app,
             access_log=None,

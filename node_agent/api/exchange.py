@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from protocol.errors import ErrorCode, OperationError, SkepError
+from protocol.whole_numbers import field_out_of_range
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -70,7 +71,7 @@ def from_query(kind: type[S], given: Mapping[str, str]) -> S:
         name: text.lower() if known[name].type is bool else text for name, text in given.items()
     }
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return _in_range(msgspec.convert(values, kind, strict=False))
     except msgspec.ValidationError as error:
         raise _wrong(_field_of(error), str(error)) from error
 
@@ -84,11 +85,18 @@ def _as(kind: type[S], body: bytes, where: str, named: Mapping[str, str]) -> S:
         for name in given if isinstance(given, dict) else ():
             if name not in known:
                 raise _wrong(name, f"there is no field {name!r}")
-        return msgspec.convert(given, kind)
+        return _in_range(msgspec.convert(given, kind))
     except msgspec.ValidationError as error:
         raise _wrong(_field_of(error) or where, str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wrong(where, f"the body is not JSON: {error}") from error
+
+
+def _in_range(made: S) -> S:
+    name = field_out_of_range(made)
+    if name:
+        raise _wrong(name, f"{name}: the number is too large")
+    return made
 
 
 def _field_of(error: msgspec.ValidationError) -> str:

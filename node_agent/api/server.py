@@ -41,7 +41,8 @@ class LocalApi:
         self._path = path
         self._answerer = answerer
         app = web.Application(client_max_size=_BODY_BYTES_MAX)
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        # All of it, line ends too: a file may be named so.
+        app.router.add_route("*", "/{path:(?s:.*)}", self._handle)
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S
         )

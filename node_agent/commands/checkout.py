@@ -39,11 +39,12 @@ def list_(invocation: Invocation) -> None:
     invocation.reply(
         answer,
         lambda page: invocation.table(
-            ["Id", "Project", "Path", "Branch"],
+            ["Id", "Name", "Project", "Path", "Branch"],
             [
                 [
                     f"[bold]{plain(one['id'][-8:])}[/]",
                     plain(one["name"]),
+                    _project(one),
                     plain(one["path"]),
                     plain(one["default_branch"]),
                 ]
@@ -68,6 +69,14 @@ def remove(invocation: Invocation, checkout: str) -> None:
         answer,
         lambda one: invocation.say(f"Removed [bold]{plain(one['name'])}[/]; its files stay."),
     )
+
+
+def _project(one: dict[str, Any]) -> str:
+    """The hive's project, or why it has given the checkout none."""
+    project = one.get("project") or {}
+    if project.get("problem"):
+        return f"[red]{plain(project['problem'])}[/]"
+    return plain(project.get("project_name"))
 
 
 def _facts(one: dict[str, Any]) -> list[tuple[str, str]]:

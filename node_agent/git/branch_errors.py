@@ -193,8 +193,8 @@ class InvalidBranchName(GitError):
 class NothingToStash(GitError):
     """Nothing uncommitted is there, or no stash."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(ErrorCode.NOTHING_TO_STASH, message, hint="Ignored files stay out of it.")
+    def __init__(self, message: str, *, hint: str = "Ignored files stay out of it.") -> None:
+        super().__init__(ErrorCode.NOTHING_TO_STASH, message, hint=hint)
 
 
 class OpenPullRequest(GitError):

@@ -1,13 +1,16 @@
 """An attempt's commits, page by page, and those between any two points of a repository."""
 
+import asyncio
 import re
 from typing import Final
 
 from node_agent.git.errors import InvalidInput
 from node_agent.git.merge import holds
+from node_agent.git.refs import branch_ref
 from node_agent.git.repository import Repository
 from node_agent.git.sources import Source
 from node_agent.git.targets import merge_base, target_commit
+from node_agent.git.unfinished import unfinished
 from protocol.branch_requests import CommitEntry, CommitsReply
 
 LIMIT_MAX: Final = 200
@@ -27,7 +30,7 @@ async def attempt_commits(
     """Return a page of what the attempt committed; its first page fixes the head of the others."""
     if not 1 <= limit <= LIMIT_MAX:
         raise InvalidInput("limit", str(limit), f"Ask for 1 to {LIMIT_MAX}.")
-    head, skip = source.head, 0
+    head, skip = await _head(source), 0
     if after is not None:
         head, skip = await _place(source.repository, after)
     if head is None:
@@ -75,6 +78,14 @@ def _entry(row: tuple[str, ...]) -> CommitEntry:
 
 def _ms(seconds: str) -> int:
     return int(seconds) * 1000 if seconds.lstrip("-").isdecimal() else 0
+
+
+async def _head(source: Source) -> str | None:
+    """Where the attempt's commits are: in a rebase, HEAD stands on what came to its new base."""
+    worktree = source.worktree
+    if worktree is not None and await asyncio.to_thread(unfinished, worktree.git_dir) == "rebase":
+        return await source.repository.commit_of(branch_ref(source.branch)) or source.head
+    return source.head
 
 
 async def _base(

@@ -256,6 +256,7 @@ async def _note_new_files(worktree: Worktree, env: dict[str, str]) -> None:
                 await worktree.git(
                     "add",
                     "--intent-to-add",
+                    "--sparse",
                     "--force",
                     "--pathspec-from-file=-",
                     "--pathspec-file-nul",

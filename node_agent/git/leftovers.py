@@ -54,6 +54,8 @@ async def _stage(worktree: Worktree, left_out: Sequence[bytes]) -> None:
         *DURABLE,
         "add",
         "--all",
+        # Also outside what a sparse checkout shows: what lies there is work like any other.
+        "--sparse",
         *ALL_BUT,
         stdin=all_but(left_out),
         env=EXCLUDING,

@@ -62,7 +62,7 @@ async def save_work(worktree: Worktree) -> SavedWork | None:
         if former is not None and await _is_same(worktree, former, tree, head):
             return SavedWork(ref, former, head)
         parents = [parent for parent in (head, former) if parent is not None]
-        commit = await _commit(worktree, tree, parents)
+        commit = await _commit(worktree, worktree.attempt_id, tree, parents)
         await worktree.git(*DURABLE, "update-ref", ref, commit, former or _ZERO)
         return SavedWork(ref, commit, head)
 
@@ -109,7 +109,11 @@ async def save_lost_head(repository: Repository, git_dir: Path, attempt_id: str)
     if unreachable.stdout:
         ref = saved_ref(attempt_id)
         former = await repository.commit_of(ref)
-        await repository.git(*DURABLE, "update-ref", ref, head, former or _ZERO)
+        kept = head
+        if former is not None:
+            # What was saved before may be nowhere else, and is not let go of for this.
+            kept = await _commit(repository, attempt_id, f"{head}^{{tree}}", [head, former])
+        await repository.git(*DURABLE, "update-ref", ref, kept, former or _ZERO)
 
 
 async def _snapshot(worktree: Worktree) -> str:
@@ -121,6 +125,8 @@ async def _snapshot(worktree: Worktree) -> str:
             *DURABLE,
             "add",
             "--all",
+            # Also outside what a sparse checkout shows: what lies there is work like any other.
+            "--sparse",
             *ALL_BUT,
             stdin=all_but([*untracked.nested, *untracked.copied]),
             env=env | EXCLUDING,
@@ -175,9 +181,11 @@ async def _is_same(worktree: Worktree, saved: str, tree: str, head: str | None) 
     )
 
 
-async def _commit(worktree: Worktree, tree: str, parents: list[str]) -> str:
-    message = f"Uncommitted work of attempt {worktree.attempt_id}\n"
-    made = await worktree.git(
+async def _commit(
+    place: Repository | Worktree, attempt_id: str, tree: str, parents: list[str]
+) -> str:
+    message = f"Uncommitted work of attempt {attempt_id}\n"
+    made = await place.git(
         *DURABLE,
         "commit-tree",
         *(word for parent in parents for word in ("-p", parent)),

@@ -142,6 +142,8 @@ async def _all_files(worktree: Worktree) -> AsyncIterator[tuple[dict[str, str], 
             *DURABLE,
             "add",
             "--all",
+            # Also outside what a sparse checkout shows: what lies there is work like any other.
+            "--sparse",
             *ALL_BUT,
             stdin=all_but([*untracked.nested, *untracked.copied]),
             env=env | EXCLUDING,
@@ -154,7 +156,15 @@ async def _all_files(worktree: Worktree) -> AsyncIterator[tuple[dict[str, str], 
 async def _switch(worktree: Worktree, env: dict[str, str], before: str, after: str) -> None:
     try:
         await worktree.git(
-            "read-tree", "-m", "-u", before, after, env=env, timeout_s=LONG_TIMEOUT_S
+            # Else files outside a sparse checkout would not come back, and be lost with the stash.
+            "read-tree",
+            "--no-sparse-checkout",
+            "-m",
+            "-u",
+            before,
+            after,
+            env=env,
+            timeout_s=LONG_TIMEOUT_S,
         )
     except GitFailed as error:
         if "not uptodate" in error.stderr or "would be overwritten" in error.stderr:

@@ -51,20 +51,25 @@ class Interrupted:
     """A changing operation that a crash cut short, as it is asked to be brought to an end."""
 
     asking: Asking
-    #: What it was about to do; None where it had not got that far, and so had done nothing.
-    plan: bytes | None
+    #: What it was about to do; whether it did is to be seen.
+    plan: bytes
     #: So long ago that nobody waits for it any more: what is not done is not begun.
     late: bool
 
     def check_wanted(self) -> None:
         """Raise OperationError where what was not done is not to be done any more."""
-        if self.late:
-            raise OperationError(
-                ErrorCode.DEADLINE_PASSED,
-                f"the node stopped before it could {self.asking.operation.name.replace('_', ' ')};"
-                " nothing was changed",
-                hint="Look at the attempt, then ask again under another key.",
-            )
+        check_wanted(self.asking, late=self.late)
+
+
+def check_wanted(asking: Asking, *, late: bool) -> None:
+    """Raise OperationError where nobody waits any more for what a crash kept from being done."""
+    if late:
+        raise OperationError(
+            ErrorCode.DEADLINE_PASSED,
+            f"the node stopped before it could {asking.operation.name.replace('_', ' ')};"
+            " nothing was changed",
+            hint="Look at the attempt, then ask again under another key.",
+        )
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,6 @@ class BranchChanges:
 
     async def resume_merge(self, interrupted: Interrupted) -> MergeReply:
         """Finish a merge that a crash cut short."""
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.merge(interrupted.asking)
         plan = planned(interrupted.plan, MergePlan)
         async with self._places.locked(any_head(interrupted.asking)) as place:
             repository = place.source.repository
@@ -160,9 +157,6 @@ class BranchChanges:
 
     async def resume_rebase(self, interrupted: Interrupted) -> RebaseReply:
         """Finish a rebase that a crash cut short, or tell where it stands."""
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.rebase(interrupted.asking)
         plan = planned(interrupted.plan, RebasePlan)
         async with self._places.locked(any_head(interrupted.asking)) as place:
             repository = place.source.repository
@@ -224,8 +218,7 @@ class BranchChanges:
     async def resume_abort(self, interrupted: Interrupted) -> BranchStatusReply:
         """Finish an abort that a crash cut short."""
         async with self._places.locked(any_head(interrupted.asking)) as place:
-            half_done = await asyncio.to_thread(unfinished, place.worktree.git_dir)
-            if half_done is not None or interrupted.plan is None:
+            if await asyncio.to_thread(unfinished, place.worktree.git_dir) is not None:
                 interrupted.check_wanted()
                 await abort_unfinished(place.worktree)
         return await self._status(interrupted.asking)

@@ -13,6 +13,7 @@ from node_agent.failpoints import failpoint
 from node_agent.git.branch_errors import OpenPullRequest, RebaseInProgress
 from node_agent.git.branch_rename import check_new_name, rename_branch
 from node_agent.git.errors import BranchMissing, InvalidInput
+from node_agent.git.locks import repository_lock
 from node_agent.git.refs import branch_ref, check_ref_name
 from node_agent.git.targets import target_commit
 from node_agent.git.unfinished import unfinished
@@ -56,9 +57,6 @@ class BranchNames:
     async def resume_target(self, interrupted: Interrupted) -> BranchStatusReply:
         """Finish a change of target that a crash cut short."""
         asking = interrupted.asking
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.target_branch(asking)
         plan = planned(interrupted.plan, TargetPlan)
         place = await self._places.find(any_head(asking))
         if place.attempt.target_branch != plan.branch:
@@ -100,20 +98,19 @@ class BranchNames:
     async def resume_rename(self, interrupted: Interrupted) -> RenameBranchReply:
         """Finish a renaming that a crash cut short, under whichever name the branch is by now."""
         asking = interrupted.asking
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.rename_branch(asking)
         plan = planned(interrupted.plan, RenamePlan)
         repository = await self._places.repository(asking)
-        if await repository.commit_of(
-            branch_ref(plan.after)
-        ) is None and await repository.commit_of(branch_ref(plan.before)):
-            interrupted.check_wanted()
-        worktree = await self._places.worktree(asking, repository)
-        await rename_branch(
-            repository, worktree, before=plan.before, after=plan.after, head=plan.head
-        )
-        await self._database.write(_set, asking.attempt_id, {"branch": plan.after})
+        # Attempts go on while this is settled, and make worktrees here.
+        async with repository_lock(repository.common_dir):
+            if await repository.commit_of(
+                branch_ref(plan.after)
+            ) is None and await repository.commit_of(branch_ref(plan.before)):
+                interrupted.check_wanted()
+            worktree = await self._places.worktree(asking, repository)
+            await rename_branch(
+                repository, worktree, before=plan.before, after=plan.after, head=plan.head
+            )
+            await self._database.write(_set, asking.attempt_id, {"branch": plan.after})
         return _renamed(plan)
 
     async def _rename(self, place: BranchPlace, plan: RenamePlan) -> RenameBranchReply:

@@ -8,7 +8,15 @@ from typing import Final
 from node_agent.failpoints import failpoint
 from node_agent.git.errors import GitError
 from node_agent.git.merge import check_finished
-from node_agent.git.push import PushPlan, Remote, check_push, push, remote_head, remote_of
+from node_agent.git.push import (
+    PushPlan,
+    Remote,
+    check_push,
+    named_remote,
+    push,
+    remote_head,
+    remote_of,
+)
 from node_agent.git.refs import branch_ref
 from node_agent.git.repository import Repository
 from node_agent.operations.asking import Asking, Interrupted
@@ -67,13 +75,11 @@ class BranchPush:
 
     async def resume_push(self, interrupted: Interrupted) -> PushReply:
         """Finish a push that a crash cut short, by what its remote says."""
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.push(interrupted.asking)
         written = planned(interrupted.plan, PushIntent)
         place = await self._places.find(any_head(interrupted.asking))
         repository = place.source.repository
-        remote = await remote_of(repository, place.attempt.branch)
+        # Not the branch's by now: that may have been set to another since.
+        remote = await named_remote(repository, written.remote)
         found = await remote_head(repository, remote, written.ref, timeout_s=_SETTLE_TIMEOUT_S)
         if found != written.after:
             if found != written.before:

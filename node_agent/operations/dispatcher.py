@@ -26,13 +26,20 @@ import msgspec
 
 from node_agent.failpoints import failpoint
 from node_agent.identity import HiveIdentity
-from node_agent.operations.asking import Asking, Interrupted, Plan, Streamed, decode_request
+from node_agent.operations.asking import (
+    Asking,
+    Interrupted,
+    Plan,
+    Streamed,
+    check_wanted,
+    decode_request,
+)
 from node_agent.operations.expectations import check_expected_execution
-from node_agent.operations.ledger import Asked, KeyLedger, KnownKey
+from node_agent.operations.ledger import Asked, KeyLedger, KnownKey, check_same, in_progress
 from node_agent.operations.permission import UsedCapabilities, check_call, check_refusals
 from protocol import limits
 from protocol.entities import OperationRecord
-from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError, operation_error
+from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
 from protocol.operations import OPERATIONS, Operation
 from protocol.tokens import Capability, body_hash
@@ -71,7 +78,7 @@ class OperationFunction:
     no moment in which one is there and another is not. `settle` is asked after a crash between
     INTENT and RESULT: it looks what is there, does what is missing, and returns the answer.
     `resume` is the same for an operation that writes down what it will do (`Asking.intend`)
-    before it does it; of these only one at a time is at work on an attempt.
+    before it does it, where it got so far; of these only one at a time is at work on an attempt.
     """
 
     run: Callable[[Asking], Awaitable[Answer]]
@@ -98,8 +105,8 @@ class OperationDispatcher:
         self._node_id = node_id
         self._refused = frozenset(refused)
         self._used = UsedCapabilities()
-        # Key -> (hash of its body, the operation at work).
-        self._under_way: dict[str, tuple[str, asyncio.Task[bytes]]] = {}
+        # Key -> (what it stands for, the operation at work).
+        self._under_way: dict[str, tuple[Asking, asyncio.Task[bytes]]] = {}
         # Attempt -> the operation that is changing its branch.
         self._changing: dict[str, str] = {}
 
@@ -209,10 +216,10 @@ class OperationDispatcher:
             )
         asking = replace(asking, key=key)
         if key in self._under_way:
-            _check_same(key, self._under_way[key][0], asking)
-            raise _in_progress(key)
+            check_same(key, _meaning(self._under_way[key][0]), _meaning(asking))
+            raise in_progress(key)
         task = asyncio.create_task(self._once(function, asking), name=f"{asking.operation.name}")
-        self._under_way[key] = (asking.body_hash, task)
+        self._under_way[key] = (asking, task)
         task.add_done_callback(lambda _: self._done(key))
         return await asyncio.shield(task)
 
@@ -293,57 +300,38 @@ class OperationDispatcher:
     async def settle_unsettled(self) -> None:
         """Finish what a crash left between INTENT and RESULT. Called once, before any call."""
         for known in await self._ledger.unsettled():
-            record = known.record
-            function = self._functions.get(record.operation)
-            if function is not None and function.resume is not None and known.asked is not None:
-                await self._resume(function, known, known.asked)
-                continue
-            if function is None or function.settle is None:
-                error = OperationError(
-                    ErrorCode.UNKNOWN_OUTCOME,
-                    f"the node stopped in the middle of {record.operation}",
-                    hint="Look at the attempt's branch, then ask again under another key.",
-                )
-                await self._settle(record, error=error.body())
-                continue
             try:
-                reply = _whole(await function.settle(record))
-            except SkepError as refused:
-                await self._settle(record, error=refused.body())
+                record, answer = await self._finish(known)
+                reply = _whole(answer)
+            except Exception as error:  # noqa: BLE001  one that cannot be settled keeps no other back
+                await self._settle(known.record, error=_verdict_of(error, known))
             else:
                 await self._settle(record, reply=reply)
-            log.info("settled %s under key %s after a restart", record.operation, record.key)
+            log.info("settled %s under key %s", known.record.operation, known.record.key)
 
-    async def _resume(self, function: OperationFunction, known: KnownKey, asked: Asked) -> None:
-        """Bring to its end what wrote down what it was about to do."""
-        assert function.resume is not None  # noqa: S101  looked at by the caller
-        record = known.record
-        operation = OPERATIONS[record.operation]
-        try:
-            noted = _Noted(
-                self._ledger,
-                record,
-                Asking(
-                    operation=operation,
-                    attempt_id=record.attempt_id or "",
-                    request=decode_request(operation, asked.request),
-                    body_hash=known.body_hash,
-                    actor=record.actor,
-                    key=record.key,
-                    expected_head=asked.expected_head,
-                    project_id=asked.project_id,
-                ),
+    async def _finish(self, known: KnownKey) -> tuple[OperationRecord, Answer]:
+        """Look what became of an operation that was cut short, and do what is missing."""
+        record, asked = known.record, known.asked
+        function = self._functions.get(record.operation)
+        if function is not None and function.settle is not None:
+            return record, await function.settle(record)
+        if function is None or function.resume is None or asked is None:
+            raise OperationError(
+                ErrorCode.UNKNOWN_OUTCOME,
+                f"the node stopped in the middle of {record.operation}",
+                hint="Look at the attempt's branch, then ask again under another key.",
             )
-            late = _now_ms() - record.started_at_ms > _WAITED_FOR_S_MAX * 1000
-            interrupted = Interrupted(
-                asking=replace(noted.asking, intend=noted.intend), plan=asked.plan, late=late
-            )
-            reply = _whole(await function.resume(interrupted))
-        except Exception as error:  # noqa: BLE001  one that cannot be settled keeps no other back
-            await self._settle(record, error=_verdict_of(error, record, asked))
+        noted = _Noted(self._ledger, record, _asking_of(known, asked))
+        asking = replace(noted.asking, intend=noted.intend)
+        late = _now_ms() - record.started_at_ms > _WAITED_FOR_S_MAX * 1000
+        if asked.plan is None:
+            # It had done nothing yet, so it looks at everything anew.
+            check_wanted(asking, late=late)
+            answer = await function.run(asking)
         else:
-            await self._settle(noted.record, reply=reply)
-        log.info("settled %s under key %s after a restart", record.operation, record.key)
+            interrupted = Interrupted(asking=asking, plan=asked.plan, late=late)
+            answer = await function.resume(interrupted)
+        return noted.record, answer
 
     async def close(self, *, within_s: float) -> None:
         """Wait for what is at work, at most so long; what is cut short is settled at next start."""
@@ -444,39 +432,28 @@ def _whole(answer: Answer) -> bytes:
 
 
 def _answer_again(known: KnownKey, asking: Asking) -> bytes:
-    """Return what a key was answered before; raise where it failed, goes on, or is another's."""
-    key = asking.key or ""
-    if known.record.operation != asking.operation.name:
-        raise _reused(key)
-    _check_same(key, known.body_hash, asking)
-    if known.error is not None:
-        raise operation_error(known.error)
-    if known.reply is None:
-        raise _in_progress(key)
-    return known.reply
+    return known.answer_again(*_meaning(asking))
 
 
-def _check_same(key: str, earlier_hash: str, asking: Asking) -> None:
-    if earlier_hash != asking.body_hash:
-        raise _reused(key)
-
-
-def _reused(key: str) -> OperationError:
-    return OperationError(
-        ErrorCode.KEY_REUSED,
-        "this idempotency key belongs to another request",
-        hint="Take a new key for each new request; repeat one only with the same content.",
-        key=key,
+def _asking_of(known: KnownKey, asked: Asked) -> Asking:
+    """Return what was asked under a key, as it stands in the ledger."""
+    record = known.record
+    operation = OPERATIONS[record.operation]
+    return Asking(
+        operation=operation,
+        attempt_id=record.attempt_id or "",
+        request=decode_request(operation, asked.request),
+        body_hash=known.body_hash,
+        actor=record.actor,
+        key=record.key,
+        expected_head=asked.expected_head,
+        project_id=asked.project_id,
     )
 
 
-def _in_progress(key: str) -> OperationError:
-    return OperationError(
-        ErrorCode.IN_PROGRESS,
-        "this operation is under way",
-        hint="Ask again with the same key for its result.",
-        key=key,
-    )
+def _meaning(asking: Asking) -> tuple[str, str, str]:
+    """Return what a key stands for: the operation, its attempt, and what it was asked to do."""
+    return asking.operation.name, asking.attempt_id, asking.body_hash
 
 
 def _late(asking: Asking) -> OperationError:
@@ -503,11 +480,21 @@ def _body_of(error: Exception, operation: str) -> ErrorBody:
     ).body()
 
 
-def _verdict_of(error: Exception, record: OperationRecord, asked: Asked) -> ErrorBody:
+def _verdict_of(error: Exception, known: KnownKey) -> ErrorBody:
     """What is told of an operation that could not be brought to its end after a crash."""
+    record, asked = known.record, known.asked
     body = _body_of(error, record.operation)
-    if asked.plan is None or (isinstance(error, SkepError) and error.code not in _NO_VERDICT):
+    did_nothing = asked is not None and asked.plan is None
+    if did_nothing or (isinstance(error, SkepError) and error.code not in _NO_VERDICT):
         return body
+    if asked is None or asked.plan is None:
+        return OperationError(
+            ErrorCode.UNKNOWN_OUTCOME,
+            f"the node stopped in the middle of {record.operation}, and could not look what became"
+            f" of it: {body.message}",
+            hint="Look at the attempt, then ask again under another key if it was not done.",
+            error=msgspec.to_builtins(body),
+        ).body()
     return OperationError(
         ErrorCode.UNKNOWN_OUTCOME,
         f"the node stopped in the middle of {record.operation}, and what became of it could not"

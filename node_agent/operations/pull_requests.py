@@ -18,7 +18,9 @@ from node_agent.forge.credentials import ForgeAccess
 from node_agent.forge.errors import PrExists, PrNotFound, PrUnknown
 from node_agent.forge.places import Place, number_of, place_of
 from node_agent.forge.pull_requests import Pull, entity_of, reply_of, state_of
+from node_agent.git.branch_errors import ExpectedHeadMoved
 from node_agent.git.errors import BranchMissing, InvalidInput
+from node_agent.git.merge import check_finished
 from node_agent.git.push_branch import push_branch
 from node_agent.git.refs import branch_ref, check_branch_name
 from node_agent.git.sources import Source
@@ -268,22 +270,17 @@ async def _head(source: Source, expected: str | None) -> str:
     head = await source.repository.commit_of(branch_ref(source.branch))
     if head is None:
         raise BranchMissing("branch", source.branch)
+    await check_finished(source)
     if source.worktree is not None and source.head != head:
         raise OperationError(
             ErrorCode.CONFLICT,
             "the attempt's worktree is not on its branch",
-            hint="A rebase may be under way there; finish or abort it, or check the branch out.",
+            hint="Check the branch out there, or bring its commits to it.",
             branch=source.branch,
             head=source.head,
         )
     if expected is not None and expected != head:
-        raise OperationError(
-            ErrorCode.EXPECTED_HEAD_MOVED,
-            "the attempt's branch is at another commit than the one you saw",
-            hint="Look at what is new, then ask again with the head it has now.",
-            expected_head=expected,
-            head=head,
-        )
+        raise ExpectedHeadMoved("the attempt's branch", expected, head)
     return head
 
 

@@ -65,9 +65,6 @@ class Stashes:
     async def resume_stash(self, interrupted: Interrupted) -> StashReply:
         """Finish a stash that a crash cut short."""
         asking = interrupted.asking
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.stash(asking)
         plan = planned(interrupted.plan, StashPlan)
         async with self._places.locked(any_head(asking)) as place:
             repository = place.source.repository
@@ -87,7 +84,10 @@ class Stashes:
             repository, attempt = place.source.repository, place.attempt
             stash = await repository.commit_of(stash_ref(attempt.id))
             if stash is None:
-                raise NothingToStash("the attempt has no stash")
+                raise NothingToStash(
+                    "the attempt has no stash",
+                    hint="What a program put aside by `git stash`, `git stash pop` brings back.",
+                )
             await check_can_stash(worktree)
             files_before, files_after = await popped_tree(repository, worktree, stash)
             plan = PopPlan(
@@ -105,9 +105,6 @@ class Stashes:
     async def resume_pop(self, interrupted: Interrupted) -> StashPopReply:
         """Finish what a crash cut short; the stash goes only when its files are back."""
         asking = interrupted.asking
-        if interrupted.plan is None:
-            interrupted.check_wanted()
-            return await self.stash_pop(asking)
         plan = planned(interrupted.plan, PopPlan)
         async with self._places.locked(any_head(asking)) as place:
             found = await place.source.repository.commit_of(stash_ref(place.attempt.id))

@@ -12,7 +12,7 @@ from node_agent.store.database import Database
 from node_agent.store.journal import forget, save
 from node_agent.store.transaction import Row, Transaction
 from protocol.entities import OperationRecord
-from protocol.errors import ErrorBody, ErrorCode, OperationError, operation_error
+from protocol.errors import ErrorBody
 from protocol.ops import OpKind
 
 _EXPIRED_ROWS_MAX = 500
@@ -112,30 +112,11 @@ async def _insert(
 
 
 async def answered_before(tx: Transaction, record: OperationRecord, body_hash: str) -> bytes | None:
-    """Return what this key was answered before; None where it is new.
-
-    Raises what it failed with, IN_PROGRESS, or KEY_REUSED where it stood for something else.
-    """
+    """Return what this key was answered before; None where it is new. Raises as `answer_again`."""
     known = await find(tx, record.key)
     if known is None:
         return None
-    if known.record.operation != record.operation or known.body_hash != body_hash:
-        raise OperationError(
-            ErrorCode.KEY_REUSED,
-            "this idempotency key belongs to another request",
-            hint="Take a new key for each new request; repeat one only with the same content.",
-            key=record.key,
-        )
-    if known.error is not None:
-        raise operation_error(known.error)
-    if known.reply is None:
-        raise OperationError(
-            ErrorCode.IN_PROGRESS,
-            "this operation is under way",
-            hint="Ask again with the same key for its result.",
-            key=record.key,
-        )
-    return known.reply
+    return known.answer_again(record.operation, record.attempt_id or "", body_hash)
 
 
 async def answer(tx: Transaction, record: OperationRecord, body_hash: str, reply: bytes) -> None:

@@ -56,7 +56,7 @@ async def get(tx: Transaction, attempt_id: str) -> Plan:
     )
 
 
-# The first to ask is the one who stopped it; a later one may only be less patient.
+# The first to ask is the one who stopped it; how patiently is the last one's word.
 _ASK_STOP = """
 UPDATE attempt_plan SET stop_asked_at_ms = coalesce(stop_asked_at_ms, :at_ms),
     stop_grace_s = :grace_s

@@ -19,6 +19,13 @@ class State:
     branch: str
     status: str
 
+    def base_words(self) -> list[str]:
+        """How a command line says that work begins here, where that does not go without saying.
+
+        A detached checkout may stand anywhere; an attempt would begin at the default branch.
+        """
+        return ["--base-branch", self.head] if self.branch == "HEAD" else []
+
 
 def git(folder: DemoFolder, where: Path, *args: str) -> str:
     """Run plain git in a repository. Raises StepFailed."""

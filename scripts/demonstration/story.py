@@ -184,9 +184,9 @@ class Story:
             self.screen.command(
                 f"hive tasks run {task['id'][-8:]} --node {node.name} --command '{mode} …'"
             )
-        started = self.hive.json(
-            "tasks", "run", task["id"], "--node", node.name, "--command", shlex.join(words)
-        )
+        asked = ["tasks", "run", task["id"], "--node", node.name, "--command", shlex.join(words)]
+        asked += self.clones_before[node.name].base_words()
+        started = self.hive.json(*asked)
         run = Run(started["id"], title, node, copy, outcome, task["id"])
         self.runs.append(run)
         return run

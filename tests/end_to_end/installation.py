@@ -125,7 +125,7 @@ def make_repository(path: Path) -> Path:
     return path
 
 
-def git(cwd: Path, *args: str) -> str:
+def git(cwd: Path | str, *args: str) -> str:
     """Run plain git and return what it printed."""
     done = subprocess.run(["git", *args], cwd=cwd, capture_output=True, text=True, check=True)
     return done.stdout

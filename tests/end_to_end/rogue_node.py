@@ -36,6 +36,7 @@ class RogueNode:
     """A link under a node's own key, with a journal of one new epoch."""
 
     def __init__(self, hive: HiveProgram, node: NodeProgram) -> None:
+        self.node = node
         self._identity = open_identity(node.data_dir)
         self._hive = hive
         self._socket: ClientConnection

@@ -140,6 +140,13 @@ def test_what_is_refused_and_what_is_cancelled(story: Story) -> None:
     viewer = story.another_node("viewer")
     assert viewer.json("requests", "show", question)["title"] == "Which port?"
     assert viewer.refused("requests", "answer", approval, "yes")["code"] == "forbidden"
+    for shown in (
+        hive.call("requests", "--open"),
+        hive.call("requests", "show", question),
+        owner.call("requests"),
+        owner.call("requests", "show", question[-12:]),
+    ):
+        assert (shown.returncode, "Which port?" in shown.stdout) == (0, True), shown.stderr
     # The node's own operator needs no hive for what is asked here.
     hive.kill()
     taken = owner.json("requests", "answer", question[-12:], "--form", '{"port": 80}')

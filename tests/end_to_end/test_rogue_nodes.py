@@ -116,6 +116,36 @@ def test_garbage_on_a_live_link(what: str, rogue: RogueNode) -> None:
     assert (code, reason.split(":")[0]) == (4400, "bad_frame")
 
 
+def test_a_refused_node_is_not_online(ground: Ground, rogue: RogueNode) -> None:
+    """Once the hive has closed its link, nobody is told that the node is there."""
+    for _ in range(5):
+        rogue.link()
+        rogue.connect_no += 1
+        rogue.send_raw(b"\xc1")
+        assert rogue.closed()[0] == 4400
+        ground.installation.hive.wait_node(rogue.node_id, "offline")
+
+
+def test_two_holders_are_both_refused(ground: Ground, rogue: RogueNode) -> None:
+    """The one that has the link loses it with the verdict, not when it next writes."""
+    hive = ground.installation.hive
+    with RogueNode(hive, rogue.node) as twin:
+        rogue.link()
+        twin.link()
+        assert rogue.closed()[0] == 4409
+        challenge = rogue.dial()
+        rogue.connect_no += 1
+        rogue.send(rogue.hello(challenge), HelloLogs(logs=[], last=True))
+        assert rogue.closed()[0] == 4403
+        assert twin.closed()[0] == 4403
+    hive.wait_node(rogue.node_id, "quarantined")
+    hive.json("nodes", "release", rogue.node_id, "--instance", str(rogue.epoch))
+    hive.wait_node(rogue.node_id, "offline")
+    rogue.connect_no += 1
+    rogue.link()
+    hive.wait_node(rogue.node_id, "online")
+
+
 def test_garbage_in_place_of_a_hello(rogue: RogueNode) -> None:
     """Whoever does not begin with a hello is shown out."""
     rogue.dial()

@@ -108,6 +108,24 @@ async def test_a_node_that_took_nothing_is_asked_again(running: RunningHive, mon
 
 
 @pytest.mark.asyncio
+async def test_what_met_another_operation_can_be_taken_back(running: RunningHive):
+    """The node did nothing, as another one was at work on the attempt: it waits on."""
+    node, attempt, _ = await away(running)
+
+    async def busy(_call: Any) -> None:
+        raise OperationError(
+            ErrorCode.IN_PROGRESS, "another operation is at work", operation="push"
+        )
+
+    node.answers["stop"] = busy
+    await keep(running, attempt)
+    await node.connect()
+    await asked(node, 1)
+    await settled(running, "later-1", "waiting")
+    assert (await running.post("operations/later-1/cancel")).json["status"] == "cancelled"
+
+
+@pytest.mark.asyncio
 async def test_once_sent_it_is_never_called_failed_on_a_guess(running: RunningHive):
     """It may have been done; then the token is revoked: unknown, not failed, and not sent again."""
     node, attempt, _ = await away(running)

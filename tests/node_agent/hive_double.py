@@ -112,7 +112,7 @@ class HiveDouble:
         )
         replies: asyncio.Queue[Reply] = asyncio.Queue()
         self._calls[call_id] = replies
-        await self._send(
+        await self.send(
             Call(
                 call_id=call_id,
                 operation=operation,
@@ -148,7 +148,7 @@ class HiveDouble:
 
     async def _handshake(self, socket: ServerConnection) -> None:
         nonce = secrets.token_bytes(32)
-        await self._send(Challenge(hive_id=self.hive_id, nonce=nonce))
+        await self.send(Challenge(hive_id=self.hive_id, nonce=nonce))
         hello = codec.decode_from_node(await socket.recv(decode=False))
         assert isinstance(hello, Hello)
         check_hello(
@@ -172,7 +172,7 @@ class HiveDouble:
             else mark
             for one, mark in zip(hello.epochs, marks, strict=True)
         ]
-        await self._send(
+        await self.send(
             Welcome(
                 hive_id=self.hive_id,
                 generation=GENERATION,
@@ -185,7 +185,7 @@ class HiveDouble:
             )
         )
         held = [LogMark(one.execution_id, 1, 1, digest.EMPTY) for one in logs.logs]
-        await self._send(WelcomeLogs(marks=held, last=True))
+        await self.send(WelcomeLogs(marks=held, last=True))
 
     async def _take(self, message: Any) -> None:
         match message:
@@ -193,7 +193,7 @@ class HiveDouble:
                 self.ops += message.ops
                 mark = message.first_seq + len(message.ops) - 1
                 self._marks[message.epoch] = mark
-                await self._send(
+                await self.send(
                     Ack(link_no=self._links, generation=GENERATION, epoch=message.epoch, seq=mark)
                 )
             case LogChunk() | GapChunk():
@@ -201,12 +201,12 @@ class HiveDouble:
                 self._sent_bytes += len(getattr(message, "blob", b"")) + 64
                 following = message.first_entry + message.entries
                 held = LogMark(message.execution_id, through(message) + 1, following, digest.EMPTY)
-                await self._send(LogAck(link_no=self._links, generation=GENERATION, marks=[held]))
+                await self.send(LogAck(link_no=self._links, generation=GENERATION, marks=[held]))
                 total = self._sent_bytes + limits.CREDIT_WINDOW_BYTES_MAX
-                await self._send(Credit(total=total))
+                await self.send(Credit(total=total))
             case Heartbeat():
                 self.heartbeats.append(message)
-                await self._send(
+                await self.send(
                     HeartbeatReply(
                         n=message.n,
                         hive_time_ms=int(time.time() * 1000),
@@ -226,7 +226,7 @@ class HiveDouble:
                     Op(one.kind, one.entity_id, one.at_ms, one.body) for one in message.records
                 ]
 
-    async def _send(self, message: Any) -> None:
+    async def send(self, message: Any) -> None:
         assert self._socket is not None
         await self._socket.send(codec.encode(message))
 

@@ -13,10 +13,11 @@ from node_agent import identity
 from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.entities import Attempt, NodeState
 from protocol.log_chunks import LogChunk, open_chunk
-from protocol.messages import End, Opened, Part, Result
+from protocol.messages import End, Links, Opened, Part, ProjectLink, Result
 from protocol.work_requests import DiffRequest, LogRequest
 from tests.node_agent.hive_double import HiveDouble, hive_double
 from tests.node_agent.running_node import RunningNode, make_repository
+from tests.node_agent.waiting import until
 
 
 class Linked:
@@ -99,6 +100,34 @@ async def test_joining_and_leaving_while_the_agent_runs(linked: Linked) -> None:
     await linked.join()
     assert [hello.instance for hello in hive.hellos] == [hive.hellos[0].instance] * 2
     assert hive.hellos[1].connect_no > hive.hellos[0].connect_no
+
+
+@pytest.mark.asyncio
+async def test_a_checkout_without_a_project_is_told(linked: Linked) -> None:
+    """The list says why the hive has no project for it; the log says so once, and what to do."""
+    await linked.join()
+    (checkout,) = (await linked.json("checkout", "list"))["items"]
+    refused = ProjectLink(checkout_id=checkout["id"], problem="project_mismatch")
+
+    async def told(problem: str) -> None:
+        link = msgspec.structs.replace(refused, project_name="shop", problem=problem)
+        await linked.hive.send(Links(links=[link]))
+
+        async def known() -> bool:
+            (one,) = (await linked.json("checkout", "list"))["items"]
+            return bool(one["project"]) and one["project"]["problem"] == problem
+
+        await until(known, f"the checkout's problem to be {problem!r}")
+
+    await told("project_mismatch")
+    listed = await asyncio.to_thread(linked.node.command, "checkout", "list")
+    assert "project_mismatch" in listed.stdout
+    await linked.hive.send(Links(links=[refused]))
+    await told("")
+    listed = await asyncio.to_thread(linked.node.command, "checkout", "list")
+    assert "shop" in listed.stdout
+    (warning,) = [line for line in linked.node.log.splitlines() if "project_mismatch" in line]
+    assert "--project NAME" in warning
 
 
 @pytest.mark.asyncio

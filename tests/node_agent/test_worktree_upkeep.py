@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from node_agent import worktree_upkeep
+from node_agent.git import worktree_removal
+from node_agent.git.folders import remove_folder
 from node_agent.notices import Notices
 from node_agent.store import attempts
 from node_agent.worktree_upkeep import WorktreeUpkeep
@@ -78,3 +80,30 @@ async def test_work_that_is_nowhere_else_keeps_its_worktree(
         assert after.hold_until_ms > attempt.hold_until_ms
         # Everything but the hold is as it was.
         assert msgspec.structs.replace(after, hold_until_ms=attempt.hold_until_ms) == attempt
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_may_not_be_deleted_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a container that left files of root's: what it is in is tried again, the rest goes."""
+    repository = make_repository(tmp_path / "repository")
+    async with open_workshop(tmp_path / "node", 1) as shop:
+        await shop.add_checkout(repository)
+        first = await shop.run("sh -c 'exit 3'")
+        second = await shop.run("sh -c 'exit 3'")
+
+        def refuse(path: Path) -> None:
+            if first.id in path.name and path.exists():
+                raise PermissionError(13, "not permitted", str(path))
+            remove_folder(path)
+
+        monkeypatch.setattr(worktree_removal, "remove_folder", refuse)
+        for _ in range(2):
+            after = await after_its_hold(shop, second, monkeypatch)
+        assert after.worktree is None
+        kept = await shop.database.read(attempts.get, first.id)
+        assert kept.worktree is not None
+        monkeypatch.setattr(worktree_removal, "remove_folder", remove_folder)
+        await upkeep_of(shop).round()
+        assert (await shop.database.read(attempts.get, first.id)).worktree is None

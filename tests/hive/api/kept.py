@@ -35,7 +35,7 @@ async def settled(running: RunningHive, key: str, *statuses: str) -> dict[str, A
 
 async def until(look: Callable[[], Awaitable[Any]]) -> Any:
     """Look until there is something, within a bound."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not (seen := await look()):
             await asyncio.sleep(0.01)
         return seen

@@ -136,7 +136,13 @@ async def test_bounds_are_kept(running: RunningHive):
     """Numbers out of bounds are refused by name."""
     node = await running.node("one")
     _, execution = await running_log(node)
-    for query in ({"limit": 0}, {"limit": 5001}, {"after": -1}, {"wait_ms": 60_000}):
+    for query in (
+        {"limit": 0},
+        {"limit": 5001},
+        {"after": -1},
+        {"after": 2**63},
+        {"wait_ms": 60_000},
+    ):
         refused = await running.get(f"executions/{execution}/log", **query)
         assert (refused.status, refused.error["details"]["field"]) == (422, next(iter(query)))
     missing = await running.get("executions/ffffffff-0000-7000-8000-000000000000/log")

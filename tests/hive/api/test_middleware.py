@@ -1,11 +1,12 @@
 """What holds for every request: one error shape, tokens, roles, Host and Origin, safe headers."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
-from hive.access import ROUTES, Need
+from hive.access import ROUTES, Need, Principal
 from hive.api.middleware import Doorkeeper, TokenCache, caller_address
 from hive.api.routes import api_routes
 from hive.config import load
@@ -214,3 +215,25 @@ async def test_a_token_found_bad_is_asked_for_again_and_a_good_one_not():
     cache.forget()
     await cache.find("good")
     assert asked[-1] == "good"
+
+
+@pytest.mark.asyncio
+async def test_a_token_that_was_being_looked_up_when_one_was_revoked_is_not_kept():
+    """What was read of the store before the revocation may be the revoked token itself."""
+    ann = Principal(token_id="1", name="ann", role=Role.VIEWER)
+    good, reading, revoked = [True], asyncio.Event(), asyncio.Event()
+
+    async def look_up(_token: str) -> Principal | None:
+        found = ann if good[0] else None
+        reading.set()
+        await revoked.wait()
+        return found
+
+    cache = TokenCache(look_up, 60.0)
+    early = asyncio.create_task(cache.find("token"))
+    await asyncio.wait_for(reading.wait(), 30)
+    good[0] = False
+    cache.forget()
+    revoked.set()
+    assert await asyncio.wait_for(early, 30) == ann
+    assert await cache.find("token") is None

@@ -1,6 +1,7 @@
 """Operations on attempts over HTTP: through the relay, byte for byte, on the attempt one saw."""
 
 import asyncio
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -58,6 +59,18 @@ async def test_a_file_is_no_page_of_ours(running: RunningHive):
     assert msgspec.msgpack.decode(node.calls[0].body)["path"] == "src/a b.html"
     assert answer.headers["Content-Disposition"] == "attachment"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["new\nline.txt", "a/b\r\nc", "100%20?&#.txt", "-x 'ü' \"q\""])
+async def test_a_file_of_any_name(running: RunningHive, name: str):
+    """What a file is called reaches the node as it is: line ends, marks of addresses and all."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    node.streams("read_file", b"text", media_type="text/plain")
+    answer = await running.get(f"attempts/{attempt.id}/files/{quote(name)}")
+    assert answer.content == b"text"
+    assert msgspec.msgpack.decode(node.calls[0].body)["path"] == name
 
 
 @pytest.mark.asyncio
@@ -164,6 +177,7 @@ async def test_a_node_that_is_away_says_since_when(running: RunningHive):
         assert (answer.status, answer.error["code"]) == (503, "node_offline")
         assert answer.error["details"]["last_seen_at_ms"] > 1_700_000_000_000
         assert answer.error["retryable"]
+        assert ("when=online" in answer.error["hint"]) is (method == "POST")
 
 
 @pytest.mark.asyncio
@@ -172,6 +186,8 @@ async def test_a_node_that_is_away_says_since_when(running: RunningHive):
     [
         ("GET", "diff", {"context": "three"}, "context"),
         ("GET", "diff", {"colour": "red"}, "colour"),
+        ("GET", "diff", {"context": "9" * 30}, "context"),
+        ("POST", "pr/attach", {"body": {"number": 10**30}}, "number"),
         ("POST", "stop", {"deadline_s": "0"}, "deadline_s"),
         ("POST", "stop", {"deadline_s": "99999"}, "deadline_s"),
     ],

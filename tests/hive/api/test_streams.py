@@ -10,7 +10,11 @@ import aiohttp
 import msgspec
 import pytest
 
+from hive.api import streams
 from tests.hive.api.running import RunningHive, running_hive
+
+#: What the documents promise.
+REVOKED_WITHIN_S = 5.0
 
 
 class Events:
@@ -246,8 +250,9 @@ async def test_opening_a_partial_attempt_asks_for_the_rest_once(running: Running
 async def test_a_revoked_token_ends_its_streams(
     running: RunningHive, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whoever may not call any more does not go on listening either."""
-    monkeypatch.setattr("hive.api.streams.ALIVE_S", 0.1)
+    """Whoever may not call any more does not go on listening, long before a sign of life is due."""
+    assert streams.RIGHT_CHECKED_S < REVOKED_WITHIN_S
+    monkeypatch.setattr("hive.api.streams.RIGHT_CHECKED_S", 0.1)
     made = (await running.post("tokens", {"name": "ci"})).json
     async with viewing(running, "nodes", Authorization=f"Bearer {made['token']}") as events:
         await events.opened()

@@ -48,3 +48,17 @@ async def test_a_terminal_that_knows_ascii_alone_is_written_to(
     said = await hive.run("nodes")
     assert (said.code, said.err) == (0, "")
     assert "\\u25cf online" in said.out
+
+
+@pytest.mark.asyncio
+async def test_times_in_an_error_are_told_as_people_read_them(running: RunningHive, hive: Commands):
+    """A person is not shown milliseconds since the epoch; a script is shown nothing else."""
+    node = await running.node("one")
+    attempt = await node.has_attempt()
+    await node.leave()
+    said = await hive.run("attempt", "branch-status", attempt.id)
+    assert "last_seen: " in said.err
+    assert " ago" in said.err
+    assert "_ms" not in said.err
+    asked = await hive.run("attempt", "branch-status", attempt.id, "--json")
+    assert asked.error["details"]["last_seen_at_ms"] > 1_700_000_000_000

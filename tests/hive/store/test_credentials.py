@@ -176,3 +176,14 @@ async def test_revocations_are_applied_to_a_store_that_lacks_them(hive: OpenHive
     assert (await hive.read(nodes.get_node, NODE)).revoked_at_ms == NOW_MS + 1
     assert (await hive.read(credentials.get_token, row.id)).revoked_at_ms == NOW_MS + 1
     assert (await hive.happened())[-1] == "revocations_applied"
+
+
+def test_a_revocation_after_one_that_was_cut_off_is_read(tmp_path: Path):
+    """A crash in the middle of a line costs that line alone, never the next."""
+    revocations = Revocations(tmp_path / "revocations.log")
+    revocations.append(Revocation(what="node", id="one", at_ms=1))
+    with revocations.path.open("ab") as file:
+        file.write(b'{"what":"token","id":"tw')
+    for number in range(2):
+        revocations.append(Revocation(what="token", id=f"three-{number}", at_ms=3))
+    assert [one.id for one in revocations.read()] == ["one", "three-0", "three-1"]

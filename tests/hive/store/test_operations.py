@@ -137,6 +137,18 @@ async def test_a_restored_hive_knows_a_key_by_its_nodes_report(hive: OpenHive):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("other", [{"attempt_id": uid(11)}, {"operation": "release"}])
+async def test_a_key_that_a_node_reported_stands_for_what_was_reported(hive: OpenHive, other):
+    """After a restore no other operation, nor one on another attempt, gets the answer of that."""
+    alpha = await hive.reporting()
+    await alpha.tells(reported.operation("key-1", actor="ann", status="done"))
+    row = await begin(hive, body_hash="h", **other)
+    assert (row.operation, row.attempt_id, row.body_hash) == ("stop", uid(10), "")
+    again = await begin(hive, body_hash="h")
+    assert (again.attempt_id, again.body_hash) == (uid(10), "h")
+
+
+@pytest.mark.asyncio
 async def test_the_head_that_was_expected_is_known(hive: OpenHive):
     """What is unknown is shown with what was to be there before."""
     await begin(hive, expected_head="abc")

@@ -194,6 +194,13 @@ async def test_a_token_reads_its_attempt_again_and_again(stored: StoredNode) -> 
             assert reply.headers["Content-Disposition"] == "attachment"
             assert reply.headers["Cache-Control"] == "no-store"
             assert "Set-Cookie" not in reply.headers
+        worktree = stored.worktrees_dir / stored.attempt.id
+        (worktree / "new\nline").write_text("odd\n")
+        async with node.session.get(
+            f"{node.url}/api/v1/attempts/{stored.attempt.id}/files/new%0Aline",
+            headers={"Authorization": f"Bearer {token}"},
+        ) as reply:
+            assert await reply.read() == b"odd\n"
 
 
 @pytest.mark.asyncio

@@ -3,7 +3,7 @@
 import pytest
 
 from node_agent.api.exchange import ApiRequest, from_query
-from protocol.attempt_requests import StartRequest
+from protocol.attempt_requests import HoldRequest, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.work_requests import DiffRequest, ReadFileRequest
 
@@ -24,6 +24,7 @@ def test_a_body_becomes_a_request() -> None:
         (b"[1]", "body"),
         (b"{", "body"),
         (b"\xff", "body"),
+        (b'{"a":' * 100_000, "body"),
     ],
 )
 def test_a_wrong_body_names_its_field(body: bytes, field: str) -> None:
@@ -34,13 +35,20 @@ def test_a_wrong_body_names_its_field(body: bytes, field: str) -> None:
     assert caught.value.details["field"] == field
 
 
+def test_a_number_no_store_can_hold_is_named() -> None:
+    """JSON has numbers that neither the wire nor a store takes."""
+    with pytest.raises(OperationError) as caught:
+        ApiRequest(body=b'{"until_ms": %d}' % 2**63).decode(HoldRequest)
+    assert (caught.value.code, caught.value.details["field"]) == (ErrorCode.INVALID, "until_ms")
+
+
 def test_a_query_becomes_a_request() -> None:
     """Text of a query becomes the types of the fields, booleans in any case of letters."""
     assert from_query(DiffRequest, {"stat": "True", "context": "5"}) == DiffRequest(
         stat=True, context=5
     )
     assert from_query(DiffRequest, {"stat": "1"}).stat
-    for wrong in ({"context": "x"}, {"depth": "1"}):
+    for wrong in ({"context": "x"}, {"depth": "1"}, {"context": "9" * 30}):
         with pytest.raises(OperationError) as caught:
             from_query(DiffRequest, wrong)
         assert caught.value.details["field"] == next(iter(wrong))

@@ -55,6 +55,8 @@ async def test_what_is_asked_arrives_whole(tmp_path: Path) -> None:
             None,
             {},
         ]
+        [_, path, *_] = await ask(client.get, "new%0Aline")
+        assert path == "/api/v1/new%0Aline"
         sent = await ask(client.send, "POST", "a", {"b": "ü"}, key="key-1")
         assert sent == ["POST", "/api/v1/a", {}, '{"b":"ü"}', "key-1", {}]
     assert not (tmp_path / "agent.sock").exists()

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
 TOKEN = "ghp_0123456789abcdefghijklmnopqrstuvwxyz"
 OWNER, NAME = "acme", "widgets"
+BODY_BYTES_MAX = 64 * 1024 * 1024
 #: A fault for the next request: it answers instead of the forge, or returns None to let it pass.
 Fault = Callable[[web.Request], Any]
 
@@ -47,6 +48,7 @@ class FakeForge:
     asked: list[Asked] = field(default_factory=list)
     faults: list[tuple[str, str, Fault]] = field(default_factory=list)
     prefix: str = "/api/v3"
+    name: str = NAME
 
     # --- what tests say -----------------------------------------------------------------------
 
@@ -58,7 +60,7 @@ class FakeForge:
     @property
     def origin(self) -> str:
         """The address by which a clone names the repository."""
-        return f"{self.url}/{OWNER}/{NAME}.git"
+        return f"{self.url}/{OWNER}/{self.name}.git"
 
     @property
     def posts(self) -> list[Asked]:
@@ -90,7 +92,7 @@ class FakeForge:
         number = len(self.pulls) + 1
         pull = {
             "number": number,
-            "html_url": f"{self.url}/{OWNER}/{NAME}/pull/{number}",
+            "html_url": f"{self.url}/{OWNER}/{self.name}/pull/{number}",
             "state": "open",
             "title": "Somebody's",
             "body": "",
@@ -110,7 +112,12 @@ class FakeForge:
             "label": f"{OWNER}:{branch}",
             "ref": branch,
             "sha": self.branch(branch) or "0" * 40,
-            "repo": {"id": 1, "name": NAME, "full_name": f"{OWNER}/{NAME}", "private": True},
+            "repo": {
+                "id": 1,
+                "name": self.name,
+                "full_name": f"{OWNER}/{self.name}",
+                "private": True,
+            },
         }
 
     # --- what it answers ----------------------------------------------------------------------
@@ -145,7 +152,7 @@ class FakeForge:
 
     def answer(self, method: str, path: str, query: dict[str, str], body: str) -> web.Response:
         """Answer as the documentation says."""
-        root = f"{self.prefix}/repos/{OWNER}/{NAME}"
+        root = f"{self.prefix}/repos/{OWNER}/{self.name}"
         if not path.lower().startswith(root.lower()):
             return said(404, "Not Found")
         rest = path[len(root) :]
@@ -154,7 +161,7 @@ class FakeForge:
         if method != "GET":
             return said(404, "Not Found")
         if rest == "":
-            return reply({"id": 1, "full_name": f"{OWNER}/{NAME}", "default_branch": "main"})
+            return reply({"id": 1, "full_name": f"{OWNER}/{self.name}", "default_branch": "main"})
         if rest == "/pulls":
             return reply(self._listed(query))
         if found := re.fullmatch(r"/pulls/(\d+)", rest):
@@ -300,15 +307,26 @@ def taken_then(forge: FakeForge, after: Fault) -> Fault:
 # --- running ------------------------------------------------------------------------------------
 
 
+class Served(Protocol):
+    """What answers HTTP, and is told its address."""
+
+    url: str
+
+    async def handle(self, request: web.Request) -> web.StreamResponse: ...
+
+
+S = TypeVar("S", bound=Served)
+
+
 @contextmanager
-def serving(forge: FakeForge) -> Iterator[FakeForge]:
-    """Serve a forge on a port of this machine, from a thread of its own."""
+def serving(forge: S) -> Iterator[S]:
+    """Serve a forge, or its like, on a port of this machine, from a thread of its own."""
     loop = asyncio.new_event_loop()
     started = threading.Event()
     stop = asyncio.Event()
 
     async def serve() -> None:
-        app = web.Application()
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.router.add_route("*", "/{any:.*}", forge.handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()

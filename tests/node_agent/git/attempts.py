@@ -39,3 +39,8 @@ def commit(worktree: Worktree, message: str, files: dict[str, str | bytes]) -> s
     git(worktree.path, "add", "-A")
     git(worktree.path, "commit", "-q", "-m", message)
     return git(worktree.path, "rev-parse", "HEAD")
+
+
+def make_sparse(sample: Sample) -> None:
+    """Have a user's checkout, and so its worktrees, show nothing but README."""
+    sample.git("sparse-checkout", "set", "--no-cone", "/README")

@@ -18,7 +18,7 @@ from node_agent.git.sources import Source, find_source
 from node_agent.git.untracked import note_copied
 from node_agent.git.worktree_removal import remove_worktree
 from protocol.work_requests import FileDiff
-from tests.node_agent.git.attempts import commit, make_worktree, write
+from tests.node_agent.git.attempts import commit, make_sparse, make_worktree, write
 from tests.node_agent.git.repositories import ATTEMPT, Sample, git
 
 BRANCH = "skep/do-it-deadbeef"
@@ -493,3 +493,18 @@ async def test_agent_at_work_does_not_stop_it(sample: Sample, root: Path) -> Non
         stop.set()
         await agent
     assert "steady" in await changes(source, sample.head)
+
+
+@pytest.mark.asyncio
+async def test_work_outside_a_sparse_checkout_is_shown(sample: Sample, root: Path) -> None:
+    """New and changed files where the sparse checkout shows nothing are shown, and no others."""
+    make_sparse(sample)
+    source = await source_of(sample, root)
+    assert source.worktree is not None
+    write(source.worktree, "far/new", "new\n")
+    write(source.worktree, "src/code.py", "print(2)\n")
+    found = await changes(source, sample.head)
+    assert {path: file["kind"] for path, file in found.items()} == {
+        "far/new": "added",
+        "src/code.py": "modified",
+    }

@@ -9,7 +9,7 @@ from node_agent.git.commit_identity import commit_identity
 from node_agent.git.errors import ConflictsOpen, InvalidInput
 from node_agent.git.leftovers import commit_all
 from node_agent.git.untracked import note_copied
-from tests.node_agent.git.attempts import commit, make_worktree, write
+from tests.node_agent.git.attempts import commit, make_sparse, make_worktree, write
 from tests.node_agent.git.repositories import Sample, git
 
 
@@ -103,3 +103,15 @@ async def test_message_must_say_something(sample: Sample, root: Path, message: s
     identity = await commit_identity(repository, setting=None, node_name="bee")
     with pytest.raises(InvalidInput):
         await commit_all(worktree, message, identity)
+
+
+@pytest.mark.asyncio
+async def test_work_outside_a_sparse_checkout_is_committed(sample: Sample, root: Path) -> None:
+    """A new file where the sparse checkout shows nothing is work; what is not shown stays."""
+    make_sparse(sample)
+    repository, worktree = await make_worktree(sample, root)
+    identity = await commit_identity(repository, setting=None, node_name="bee")
+    write(worktree, "far/new", "new\n")
+    assert await commit_all(worktree, "What was left", identity) is not None
+    names = sample.git("ls-tree", "-r", "--name-only", worktree.branch).split("\n")
+    assert names == ["README", "far/new", "src/code.py"]

@@ -8,7 +8,7 @@ import pytest
 
 from node_agent.git.saved_work import find_saved_work, restore_saved_work, save_work
 from node_agent.git.worktree_removal import remove_worktree
-from tests.node_agent.git.attempts import commit, make_worktree, write
+from tests.node_agent.git.attempts import commit, make_sparse, make_worktree, write
 from tests.node_agent.git.repositories import ATTEMPT, Sample, git
 
 REF = f"refs/skep/saved/{ATTEMPT}"
@@ -194,3 +194,14 @@ async def test_work_that_was_undone_is_saved_as_undone(sample: Sample, root: Pat
     assert sample.git("diff", "--name-only", sample.head, REF) == ""
     assert sample.git("rev-parse", f"{REF}^2") == first.commit
     assert await save_work(worktree) == second
+
+
+@pytest.mark.asyncio
+async def test_work_outside_a_sparse_checkout_is_saved(sample: Sample, root: Path) -> None:
+    """A new file where the sparse checkout shows nothing is work; what is not shown stays."""
+    make_sparse(sample)
+    _, worktree = await make_worktree(sample, root)
+    write(worktree, "far/new", "new\n")
+    assert await save_work(worktree) is not None
+    names = sample.git("ls-tree", "-r", "--name-only", REF).split("\n")
+    assert names == ["README", "far/new", "src/code.py"]

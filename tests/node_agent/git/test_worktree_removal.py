@@ -196,3 +196,21 @@ async def test_last_commit_of_a_deleted_worktree_is_saved(sample: Sample, root: 
     shutil.rmtree(worktree.path)
     assert await prune_worktrees(repository, root) == [ATTEMPT]
     assert sample.git("rev-parse", REF) == head
+
+
+@pytest.mark.asyncio
+async def test_what_was_saved_before_stays_below_the_last_commit(
+    sample: Sample, root: Path
+) -> None:
+    """The commit of a deleted worktree is kept upon earlier saved work, and not in its place."""
+    repository, worktree = await make_worktree(sample, root)
+    write(worktree, "precious", "saved once")
+    assert await remove_worktree(repository, root, ATTEMPT) is not None
+    _, worktree = await make_worktree(sample, root)
+    git(worktree.path, "checkout", "-q", "--detach")
+    head = commit(worktree, "detached", {"a": "a"})
+    shutil.rmtree(worktree.path)
+    assert await prune_worktrees(repository, root) == [ATTEMPT]
+    assert sample.git("rev-parse", f"{REF}^1") == head
+    assert sample.git("show", f"{REF}:a") == "a"
+    assert sample.git("show", f"{REF}^2:precious") == "saved once"

@@ -143,6 +143,26 @@ async def test_a_push_cut_short_is_settled_by_the_remote(
 
 
 @pytest.mark.asyncio
+async def test_a_push_cut_short_goes_to_the_remote_it_was_for(
+    stored: StoredNode, tmp_path: Path
+) -> None:
+    """Whatever remote the branch is pushed to by now: another was never meant."""
+    at = await Branching.make(stored)
+    remote = Remote(at, tmp_path)
+    other = tmp_path / "other.git"
+    git(tmp_path, "init", "-q", "--bare", str(other))
+
+    def change_remote() -> None:
+        at.sample.git("remote", "add", "other", f"file://{other}")
+        at.sample.git("config", "remote.pushDefault", "other")
+
+    known = await at.crash("push", acted=False, meanwhile=change_remote)
+    reply = msgspec.msgpack.decode(known.reply or b"", type=PushReply)
+    assert (reply.remote, remote.head) == ("origin", at.first)
+    assert git(other, "for-each-ref") == ""
+
+
+@pytest.mark.asyncio
 async def test_push_without_the_worktree(stored: StoredNode, tmp_path: Path) -> None:
     """From the branch alone, and said so."""
     at = await Branching.make(stored)

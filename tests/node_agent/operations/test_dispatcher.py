@@ -70,7 +70,7 @@ def call(operation: str, request: Any = None, **more: Any) -> Call:
     fields: dict[str, Any] = {
         "call_id": f"call-{call.counter}",
         "operation": operation,
-        "attempt_id": "a1",
+        "attempt_id": claims["attempt_id"],
         "body": body,
         "capability": mint_capability(Capability(**claims), key=key, key_id=key_id),
         "time_left_ms": 5_000,
@@ -174,13 +174,17 @@ async def test_the_same_key_again_gives_the_stored_answer() -> None:
 
 @pytest.mark.asyncio
 async def test_a_key_with_another_body_or_operation_is_refused() -> None:
-    """A key belongs to one request; with another body it has no effect."""
+    """A key belongs to one request; with another body or of another attempt it has no effect."""
     stop = Stopping()
     at = dispatcher(stop=stop, start=stop)
-    await result(at, call("stop", StopRequest(grace_s=1), idempotency_key="key-1"))
+    first = call("stop", StopRequest(grace_s=1), idempotency_key="key-1")
+    assert (await result(at, first)).error is None
+    other_attempt = await result(
+        at, call("stop", StopRequest(grace_s=1), attempt_id="a2", idempotency_key="key-1")
+    )
     other_body = await result(at, call("stop", StopRequest(grace_s=2), idempotency_key="key-1"))
     other_operation = await result(at, call("start", StartRequest(), idempotency_key="key-1"))
-    for answer in (other_body, other_operation):
+    for answer in (other_attempt, other_body, other_operation):
         assert answer.error is not None
         assert answer.error.code == "key_reused"
     assert len(stop.asked) == 1
@@ -188,16 +192,21 @@ async def test_a_key_with_another_body_or_operation_is_refused() -> None:
 
 @pytest.mark.asyncio
 async def test_two_at_once_are_one_effect() -> None:
-    """While a call is at work its key answers in_progress, and refuses another body."""
+    """While a call is at work its key answers in_progress, and refuses all it is not for."""
     stop = Stopping()
     stop.go_on.clear()
-    at = dispatcher(stop=stop)
+    at = dispatcher(stop=stop, release=stop)
     first = asyncio.create_task(result(at, call("stop", StopRequest(), idempotency_key="k")))
     await stop.began.wait()
     second = await result(at, call("stop", StopRequest(), idempotency_key="k"))
-    third = await result(at, call("stop", StopRequest(grace_s=9), idempotency_key="k"))
     assert (second.error and second.error.code) == "in_progress"
-    assert (third.error and third.error.code) == "key_reused"
+    for other in (
+        call("stop", StopRequest(grace_s=9), idempotency_key="k"),
+        call("stop", StopRequest(), attempt_id="a2", idempotency_key="k"),
+        call("release", StopRequest(), idempotency_key="k"),
+    ):
+        answer = await result(at, other)
+        assert (answer.error and answer.error.code) == "key_reused"
     assert at.busy == 1
     stop.go_on.set()
     assert (await first).error is None
@@ -355,7 +364,8 @@ async def test_a_function_that_keeps_its_key_is_left_to_it() -> None:
 async def test_what_a_crash_left_is_settled_at_the_next_start() -> None:
     """An INTENT without RESULT is settled by its function, or is unknown where it cannot look."""
     ledger = MemoryLedger()
-    for key, name in (("k1", "stop"), ("k2", "push"), ("k3", "start")):
+    names = ("stop", "push", "cleanup", "create_pr", "hold")
+    for key, name in zip(("k1", "k2", "k3", "k4", "k5"), names, strict=True):
         record = OperationRecord(key=key, operation=name, attempt_id="a1")
         await ledger.intend(record, "h")
     settled = []
@@ -367,17 +377,25 @@ async def test_what_a_crash_left_is_settled_at_the_next_start() -> None:
     async def refuse(record: OperationRecord) -> AttemptReply:
         raise OperationError(ErrorCode.GONE, f"{record.key} is gone")
 
+    async def look_in_vain(record: OperationRecord) -> AttemptReply:
+        raise OperationError(ErrorCode.GIT_FAILED, "the disk is away")
+
+    async def break_off(record: OperationRecord) -> AttemptReply:
+        raise PermissionError(record.key)
+
     stop = Stopping()
     at = dispatcher(
         ledger,
         stop=OperationFunction(stop, settle=settle),
-        start=OperationFunction(stop, settle=refuse),
+        cleanup=OperationFunction(stop, settle=refuse),
+        create_pr=OperationFunction(stop, settle=break_off),
+        hold=OperationFunction(stop, settle=look_in_vain),
     )
     await at.settle_unsettled()
     assert settled == ["k1"]
     assert stop.asked == []
     errors = {key: known.error and known.error.code for key, known in ledger.keys.items()}
-    assert errors == {"k1": None, "k2": "unknown", "k3": "gone"}
+    assert errors == {"k1": None, "k2": "unknown", "k3": "gone", "k4": "unknown", "k5": "unknown"}
 
 
 class Merging:
@@ -389,9 +407,13 @@ class Merging:
         self.go_on = asyncio.Event()
         self.resumed: list[Interrupted] = []
         self.fails: Exception | None = None
+        self.asked: list[Asking] = []
 
     async def run(self, asking: Asking) -> AttemptReply:
         assert asking.intend is not None
+        self.asked.append(asking)
+        if self.fails is not None:
+            raise self.fails
         await asking.intend(Plan(head_before="a", head_after="b"))
         self.planned.set()
         await self.go_on.wait()
@@ -447,7 +469,7 @@ async def test_what_was_planned_is_resumed(
     fails: Exception | None,
     code: str | None,
 ) -> None:
-    """It is resumed with what was asked and planned; what cannot be looked at is unknown."""
+    """It is resumed with what was asked and planned, or begun; what cannot be told is unknown."""
     ledger, merge = MemoryLedger(), Merging()
     merge.fails = fails
     record = OperationRecord(
@@ -459,10 +481,13 @@ async def test_what_was_planned_is_resumed(
     plan = msgspec.msgpack.encode(Plan(head_before="a")) if planned else None
     request = msgspec.msgpack.encode(MergeRequest(strategy="merge"))
     await ledger.intend(record, "h", Asked(request=request, expected_head="a", plan=plan))
+    merge.go_on.set()
     await dispatcher(ledger, merge=merge.function).settle_unsettled()
-    (asked,) = merge.resumed
-    assert asked.asking.request == MergeRequest(strategy="merge")
-    assert (asked.asking.expected_head, asked.plan) == ("a", plan)
+    assert [one.plan for one in merge.resumed] == ([plan] if planned else [])
+    for asking in [one.asking for one in merge.resumed] + merge.asked:
+        assert asking.request == MergeRequest(strategy="merge")
+        assert (asking.expected_head, asking.attempt_id) == ("a", "a1")
+    assert len(merge.asked) == (not planned and code != "deadline_passed")
     error = ledger.keys["k"].error
     assert (error and error.code) == code
     if code == "unknown":

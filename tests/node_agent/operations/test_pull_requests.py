@@ -184,6 +184,10 @@ async def test_nothing_is_done_for_what_cannot_be(work: Work) -> None:
     )
     work.sample.git("checkout", "-q", "--detach", "main")
     assert (await refused(work.create())).code is ErrorCode.CONFLICT
+    # The editor leaves the rebase where it begins.
+    work.sample.git("checkout", "-q", work.branch)
+    work.sample.git("-c", "sequence.editor=sed -i 1ibreak", "rebase", "-q", "-i", "main~0")
+    assert (await refused(work.create())).code is ErrorCode.REBASE_IN_PROGRESS
     assert (await refused(work.create(attempt_id="none"))).code is ErrorCode.NOT_FOUND
     assert (await refused(work.create(project_id="p2"))).code is ErrorCode.NOT_FOUND
     assert (work.forge.posts, work.forge.branch(work.branch)) == ([], None)

@@ -111,3 +111,20 @@ async def test_a_stash_cut_short_between_ref_and_files(stored: StoredNode) -> No
     )
     assert (known.error and known.error.code) == "checkout_dirty"
     assert (at.worktree.path / "README").read_text() == "and changed again\n"
+
+
+@pytest.mark.asyncio
+async def test_work_outside_a_sparse_checkout(stored: StoredNode) -> None:
+    """It is stashed and comes back like any other; what is not shown is not taken for deleted."""
+    at = await Branching.make(stored)
+    at.git("sparse-checkout", "set", "--no-cone", "/README")
+    at.write("far/new", "new\n")
+    at.write("src/code.py", "print(2)\n")
+    before = files(at)
+    reply = await at.ask("stash")
+    changed = at.sample.git("diff", "--name-only", f"{reply.commit}^", reply.commit)
+    assert changed == "far/new\nsrc/code.py"
+    assert at.git("status", "--porcelain") == ""
+    assert not (at.worktree.path / "far").exists()
+    await at.ask("stash_pop")
+    assert files(at) == before

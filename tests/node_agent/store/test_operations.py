@@ -80,7 +80,11 @@ async def test_answered_in_the_effects_own_transaction(database: Database):
     assert await database.read(answered_before, record(), "hash") is None
     await database.write(answer, record(), "hash", b"reply")
     assert await database.read(answered_before, record(), "hash") == b"reply"
-    for other, body_hash in ((record(), "other"), (record(operation="push"), "hash")):
+    for other, body_hash in (
+        (record(), "other"),
+        (record(operation="push"), "hash"),
+        (record(attempt_id="a2"), "hash"),
+    ):
         with pytest.raises(OperationError) as refused:
             await database.read(answered_before, other, body_hash)
         assert refused.value.code is ErrorCode.KEY_REUSED

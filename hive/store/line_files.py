@@ -1,0 +1,24 @@
+"""Files of lines that only grow, beside the database: each line is on disk before it counts.
+
+Must not know what a line says. Whoever reads them passes over one that a crash cut off.
+"""
+
+import os
+from pathlib import Path
+
+from hive.store.backend import StoreFull
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Write a line; it is on disk, and a line of its own, once this returns. Raises StoreFull."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        # Where a crash cut the last one off, the next must not be lost with it.
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        said = (b"\n" if torn else b"") + line + b"\n"
+        if os.write(descriptor, said) != len(said):
+            raise StoreFull(f"{path} takes no more")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
