@@ -13,6 +13,7 @@ from typing import Any
 
 from node_agent import config as node_config
 from node_agent import failpoints, own_log
+from node_agent.acp.discovery import installed_agents
 from node_agent.api.direct import DirectListener
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.routes import answer
@@ -211,7 +212,8 @@ class Agent:
 
     async def _describe(self) -> None:
         """Have the journal tell what this node is, where that changed."""
-        said = node_state(self._config, self._record, list(EXECUTORS))
+        agents = installed_agents(self._config.data_dir, node_config.process_environment())
+        said = node_state(self._config, self._record, list(EXECUTORS), agents)
         await self._stores.database.write(node_states.tell, said, now_ms())
 
     def _wake_watchers(self) -> list[Callable[[], None]]:

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logout": ("node_agent.commands.login:logout", "Forget who signed in."),
     "run": ("node_agent.commands.run:run", "Run the node agent."),
     "status": ("node_agent.commands.status:status", "How this node stands."),
+    "agents": ("node_agent.commands.agents:agents", "Coding agents on this machine."),
     "checkout": ("node_agent.commands.checkout:checkout", "Repositories this node works on."),
     "start": ("node_agent.commands.start:start", "Start an attempt here."),
     "attempts": ("node_agent.commands.attempts:attempts", "Attempts of this node."),
