@@ -457,8 +457,10 @@ def test_any_request_id_is_answered_as_it_came(start: Start, rpc_id: str):
 
     talk.put(reply)
     assert lines == [
-        (f'{{"jsonrpc":"2.0","id":{rpc_id},"result":'
-        '{"outcome":{"outcome":"selected","optionId":"o"}}}')
+        (
+            f'{{"jsonrpc":"2.0","id":{rpc_id},"result":'
+            '{"outcome":{"outcome":"selected","optionId":"o"}}}'
+        )
     ]
     (talk.cwd / "go").touch()
     talk.until(TurnOver)
