@@ -8,6 +8,7 @@ from aiohttp import web
 
 from hive.api import (
     attempts,
+    conversation_replies,
     direct,
     enrol,
     events,
@@ -193,7 +194,7 @@ def _own_routes() -> list[Route]:
 
 
 def _conversation_routes() -> list[Route]:
-    r = replies
+    r, c = replies, conversation_replies
     session = f"{_V1}/sessions/{{session}}"
     return [
         Route(
@@ -202,7 +203,7 @@ def _conversation_routes() -> list[Route]:
             sessions.list_,
             "The sessions, newest first",
             sessions.SessionsQuery,
-            reply=r.Page[r.Session],
+            reply=r.Page[c.Session],
         ),
         Route(
             "POST",
@@ -210,26 +211,26 @@ def _conversation_routes() -> list[Route]:
             sessions.create,
             "Map the session of an agent that is no node's",
             body=sessions.NewExternalSession,
-            reply=r.Session,
+            reply=c.Session,
             status=201,
         ),
-        Route("GET", session, sessions.show, "One session", reply=r.Session),
+        Route("GET", session, sessions.show, "One session", reply=c.Session),
         Route(
             "PATCH",
             session,
             sessions.edit,
             "Change an external session",
             body=sessions.EditSession,
-            reply=r.Session,
+            reply=c.Session,
         ),
-        Route("DELETE", session, sessions.delete, "Close an external session", reply=r.Session),
+        Route("DELETE", session, sessions.delete, "Close an external session", reply=c.Session),
         Route(
             "POST",
             f"{session}/heartbeat",
             sessions.heartbeat,
             "Keep an external session alive",
             body=sessions.Heartbeat,
-            reply=r.Session,
+            reply=c.Session,
         ),
         Route(
             "GET",
@@ -237,7 +238,7 @@ def _conversation_routes() -> list[Route]:
             messages.transcript,
             "A page of its transcript, both ways",
             messages.TranscriptQuery,
-            reply=r.MessagePage,
+            reply=c.MessagePage,
         ),
         Route(
             "POST",
@@ -245,7 +246,7 @@ def _conversation_routes() -> list[Route]:
             messages.send,
             "Send messages into it",
             body=messages.SendMessages,
-            reply=r.SentMessages,
+            reply=c.SentMessages,
             errors=OPERATIONS["follow_up"].errors,
         ),
         Route(
@@ -254,9 +255,9 @@ def _conversation_routes() -> list[Route]:
             messages.list_,
             "Messages of an attempt, a task or a project",
             messages.MessagesQuery,
-            reply=r.Page[r.Message],
+            reply=r.Page[c.Message],
         ),
-        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
+        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=c.Message),
         Route(
             "GET",
             f"{_V1}/requests",
