@@ -88,7 +88,7 @@ def answer(
         f"requests/{path_of(found['id'])}/answer",
         query={
             "when": asked_when,
-            "expires_in_s": seconds(expires_in) if expires_in else None,
+            "expires_in_s": seconds(expires_in, "--expires-in") if expires_in else None,
         },
         body=body,
         key=key,
