@@ -28,6 +28,7 @@ from node_agent.git.repository import Repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
 from node_agent.run_context import RunContext
 from node_agent.sessions.conversation_run import ConversationRun
+from node_agent.sessions.conversation_steps import abandon_conversation
 from node_agent.sessions.rules import LASTING_ERRORS
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, plans, turns
@@ -425,6 +426,7 @@ class AttemptRun:
                     settled=self.settled.set,
                 )
                 await run.abandon(execution)
+                await self._context.keep(abandon_conversation, self.attempt_id, execution.id)
         verdict = Verdict(AttemptOutcome.FAILED, f"the node agent failed: {_words(error)}")
         if standing.attempt.phase is AttemptPhase.FINISHING:
             await self._end(standing, [verdict.reason or ""])

@@ -25,6 +25,7 @@ from node_agent.git.worktrees import check_root
 from node_agent.log_ends import say_log_end_again
 from node_agent.run_context import RunContext
 from node_agent.script_runs import ScriptRuns
+from node_agent.sessions.follow_ups import images_of
 from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, checkouts, operations, plans, tasks, turns
@@ -156,7 +157,12 @@ class AttemptRunner:
         record = done_record("follow_up", key.key, attempt_id, key.actor, head=attempt.head_commit)
         taken = await self._context.database.write(
             take_follow_up,
-            Wanted(turn, self._shown(request.prompt, plan)),
+            Wanted(
+                turn,
+                self._shown(request.prompt, plan),
+                images_of(request),
+                forks=request.from_turn is not None,
+            ),
             record,
             key.body_hash,
             self._context.slots,

@@ -49,6 +49,7 @@ class Wanted(NamedTuple):
     turn: Turn
     shown: Shown
     images: Sequence[tuple[str, str]] = ()
+    forks: bool = False
 
 
 async def take_follow_up(
@@ -70,7 +71,7 @@ async def take_follow_up(
     ended = attempt.phase is AttemptPhase.ENDED
     if ended and await attempts.busy_slots(tx) >= slots:
         raise NodeFull(slots)
-    taken = await turns.add(tx, *wanted)
+    taken = await turns.add(tx, wanted.turn, wanted.shown, wanted.images, forks=wanted.forks)
     if ended:
         taken = await _go_on(tx, attempt) or taken
     await operations.answer(tx, record, body_hash, msgspec.msgpack.encode(taken))

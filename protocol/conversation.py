@@ -18,7 +18,7 @@ TOPIC_CHARACTERS_MAX: Final = 120
 
 
 class SessionStatus(enum.StrEnum):
-    """`OPEN`: a turn runs or a request waits. `IDLE`: nothing does. `CLOSED`: until it is resumed."""
+    """`OPEN`: a turn runs or a request waits. `IDLE`: neither. `CLOSED`: until it is resumed."""
 
     OPEN = "open"
     IDLE = "idle"

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from hive.access import Principal
-from hive.api import replies
+from hive.api import conversation_replies, replies
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
@@ -97,15 +97,17 @@ async def transcript(request: web.Request) -> web.Response:
     return json_response(await _page_reply(context, page))
 
 
-async def _page_reply(context: HiveContext, page: TranscriptPage) -> replies.MessagePage:
+async def _page_reply(
+    context: HiveContext, page: TranscriptPage
+) -> conversation_replies.MessagePage:
     node_id = page.session.node_id
     seqs = [item.seq for item in page.items]
     first = min([*seqs, *(gap[0] for gap in page.missing)], default=None)
     last = max([*seqs, *(gap[1] for gap in page.missing)], default=None)
     reason = "" if node_id is None or not page.missing else await _why(context, page, node_id)
-    return replies.MessagePage(
+    return conversation_replies.MessagePage(
         items=[message_reply(item) for item in page.items],
-        gaps=[replies.MessageGap(gap=gap, reason=reason) for gap in page.missing],
+        gaps=[conversation_replies.MessageGap(gap=gap, reason=reason) for gap in page.missing],
         previous=first if page.more_before else None,
         next=last if page.more_after else None,
         message_count=page.session.message_count,
@@ -121,10 +123,10 @@ async def _why(context: HiveContext, page: TranscriptPage, node_id: str) -> str:
     return _FETCHED if context.registry.is_online(node_id) else _AWAY
 
 
-def message_reply(row: MessageRow) -> replies.Message:
+def message_reply(row: MessageRow) -> conversation_replies.Message:
     """Return a message as the API shows it."""
-    return replies.Message(
-        **{name: getattr(row, name) for name in replies.Message.__struct_fields__}
+    return conversation_replies.Message(
+        **{name: getattr(row, name) for name in conversation_replies.Message.__struct_fields__}
     )
 
 
@@ -191,18 +193,20 @@ async def send(request: web.Request) -> web.Response:
         sent = await _follow_up(context, session, principal, asked.messages)
     duplicates = sum(one.duplicate for one in sent)
     return json_response(
-        replies.SentMessages(persisted=len(sent) - duplicates, duplicates=duplicates, items=sent)
+        conversation_replies.SentMessages(
+            persisted=len(sent) - duplicates, duplicates=duplicates, items=sent
+        )
     )
 
 
 async def _keep(
     context: HiveContext, session: SessionRow, principal: Principal, sent: list[SentMessage]
-) -> list[replies.SentMessage]:
+) -> list[conversation_replies.SentMessage]:
     now_ms = context.clock()
     new = [_new_message(session, principal, one, now_ms) for one in sent]
     kept = await context.database.write(messages.append, session.id, new, now_ms)
     return [
-        replies.SentMessage(
+        conversation_replies.SentMessage(
             id=one.sender_id, duplicate=one.duplicate, message_id=one.message_id, seq=one.seq
         )
         for one in kept
@@ -232,7 +236,7 @@ def _new_message(
 
 async def _follow_up(
     context: HiveContext, session: SessionRow, principal: Principal, sent: list[SentMessage]
-) -> list[replies.SentMessage]:
+) -> list[conversation_replies.SentMessage]:
     """Give the session's attempt a turn for each message; the node keeps them in order."""
     for place, one in enumerate(sent):
         if one.role is not MessageRole.USER or not one.content.strip() or one.tool or one.plan:
@@ -263,7 +267,9 @@ async def _follow_up(
             reply = await context.proxy.change(intent, target, asked)
         turn = msgspec.msgpack.decode(reply, type=Turn)
         duplicate = before is not None and before.status == operations.DONE
-        told.append(replies.SentMessage(id=one.id, duplicate=duplicate, turn_id=turn.id))
+        told.append(
+            conversation_replies.SentMessage(id=one.id, duplicate=duplicate, turn_id=turn.id)
+        )
     return told
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from hive.api import (
     attempts,
+    conversation_replies,
     direct,
     enrol,
     events,
@@ -196,7 +197,7 @@ def _own_routes() -> list[Route]:
 
 
 def _conversation_routes() -> list[Route]:
-    r = replies
+    r, c = replies, conversation_replies
     session = f"{_V1}/sessions/{{session}}"
     return [
         Route(
@@ -205,7 +206,7 @@ def _conversation_routes() -> list[Route]:
             sessions.list_,
             "The sessions, newest first",
             sessions.SessionsQuery,
-            reply=r.Page[r.Session],
+            reply=r.Page[c.Session],
         ),
         Route(
             "POST",
@@ -213,26 +214,26 @@ def _conversation_routes() -> list[Route]:
             sessions.create,
             "Map the session of an agent that is no node's",
             body=sessions.NewExternalSession,
-            reply=r.Session,
+            reply=c.Session,
             status=201,
         ),
-        Route("GET", session, sessions.show, "One session", reply=r.Session),
+        Route("GET", session, sessions.show, "One session", reply=c.Session),
         Route(
             "PATCH",
             session,
             sessions.edit,
             "Change an external session",
             body=sessions.EditSession,
-            reply=r.Session,
+            reply=c.Session,
         ),
-        Route("DELETE", session, sessions.delete, "Close an external session", reply=r.Session),
+        Route("DELETE", session, sessions.delete, "Close an external session", reply=c.Session),
         Route(
             "POST",
             f"{session}/heartbeat",
             sessions.heartbeat,
             "Keep an external session alive",
             body=sessions.Heartbeat,
-            reply=r.Session,
+            reply=c.Session,
         ),
         Route(
             "GET",
@@ -240,7 +241,7 @@ def _conversation_routes() -> list[Route]:
             messages.transcript,
             "A page of its transcript, both ways",
             messages.TranscriptQuery,
-            reply=r.MessagePage,
+            reply=c.MessagePage,
         ),
         Route(
             "POST",
@@ -248,7 +249,7 @@ def _conversation_routes() -> list[Route]:
             messages.send,
             "Send messages into it",
             body=messages.SendMessages,
-            reply=r.SentMessages,
+            reply=c.SentMessages,
             errors=OPERATIONS["follow_up"].errors,
         ),
         Route(
@@ -257,9 +258,9 @@ def _conversation_routes() -> list[Route]:
             messages.list_,
             "Messages of an attempt, a task or a project",
             messages.MessagesQuery,
-            reply=r.Page[r.Message],
+            reply=r.Page[c.Message],
         ),
-        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=r.Message),
+        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=c.Message),
         Route(
             "GET",
             f"{_V1}/requests",

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from hive.api import replies
+from hive.api import conversation_replies, replies
 from hive.api.attempts import attempt_id_of
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, query_of
@@ -61,13 +61,15 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     status: SessionStatus | None = None
 
 
-def session_reply(context: HiveContext, row: SessionRow) -> replies.Session:
+def session_reply(context: HiveContext, row: SessionRow) -> conversation_replies.Session:
     """Return a session as the API shows it."""
     values = {
-        name: getattr(row, name) for name in replies.Session.__struct_fields__ if hasattr(row, name)
+        name: getattr(row, name)
+        for name in conversation_replies.Session.__struct_fields__
+        if hasattr(row, name)
     }
     online = row.node_id is not None and context.registry.is_online(row.node_id)
-    return replies.Session(
+    return conversation_replies.Session(
         **values,
         reachable=row.external or online,
         rotation_due=context.sessions.rotation_due(row),

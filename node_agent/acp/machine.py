@@ -13,8 +13,8 @@ import msgspec
 from node_agent.acp.opening import (
     PROTOCOL_VERSION,
     STEER_METHOD,
-    Setting,
     can_have,
+    chosen_setting,
     initialize_params,
     prompt_blocks,
     read_abilities,
@@ -358,9 +358,9 @@ class AgentMachine:
         self._open()
 
     def _wish(self, result: dict[str, Any], what: str, wish: str, at_entry: int | None) -> None:
-        setting = Setting(result, what, wish)
+        setting = chosen_setting(result, what, wish)
         if setting.method is None:
-            offered = f" It has: {setting.offered}." if setting.offered else ""
+            offered = f" It has: {', '.join(setting.offered)}." if setting.offered else ""
             text = f"The agent offers no {what} {wish!r}; it goes on with its own.{offered}"
             self._facts += told(self.state, text, at_entry)
             return

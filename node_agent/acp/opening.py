@@ -5,6 +5,8 @@ Builds and reads values only; the order in which they are said is the machine's.
 
 from typing import Any, Final
 
+import msgspec
+
 from node_agent.acp.state import AgentAbilities
 from node_agent.acp.steps import AgentReady, McpServer, Opening, Prompt
 from node_agent.acp.wire import mapping_in, mappings_in, text_in
@@ -101,49 +103,43 @@ def prompt_blocks(prompt: Prompt, abilities: AgentAbilities) -> list[dict[str, A
     return blocks
 
 
-class Setting:
-    """How a wish for a mode or a model is put to the agent, or why it is not."""
+class Setting(msgspec.Struct):
+    """How a wish for a mode or a model is put to the agent; no method: it is not offered."""
 
-    def __init__(self, result: dict[str, Any], what: str, wish: str) -> None:
-        self.method: str | None = None
-        self.params: dict[str, Any] = {}
-        self._offered: list[str] = []
-        self._choose(result, what, wish)
+    method: str | None = None
+    params: dict[str, str] = {}
+    offered: list[str] = []
 
-    @property
-    def offered(self) -> str:
-        """What the agent offers instead, for people."""
-        return ", ".join(self._offered[:_CHOICES_SHOWN_MAX])
 
-    def _choose(self, result: dict[str, Any], what: str, wish: str) -> None:
-        for option in mappings_in(result, "configOptions"):
-            if what not in {option.get("category"), option.get("id")}:
-                continue
-            choices = [
-                (text_in(one, "value"), text_in(one, "name"))
-                for group in mappings_in(option, "options")
-                for one in (mappings_in(group, "options") or [group])
-            ]
-            if (value := self._find(choices, wish)) is not None:
-                self.method = "session/set_config_option"
-                self.params = {"configId": text_in(option, "id"), "value": value}
-                return
-        # How agents offered it before there were options.
-        named = mapping_in(result, f"{what}s")
-        offers = mappings_in(named, f"available{what.capitalize()}s")
-        id_name = "id" if what == "mode" else "modelId"
-        choices = [(text_in(one, id_name), text_in(one, "name")) for one in offers]
-        if (value := self._find(choices, wish)) is not None:
-            self.method = f"session/set_{what}"
-            self.params = {f"{what}Id": value}
+def chosen_setting(result: dict[str, Any], what: str, wish: str) -> Setting:
+    """Find the wish, by value or by name, in what an opened session says it offers."""
+    offered: list[str] = []
+    for option in mappings_in(result, "configOptions"):
+        if what not in {option.get("category"), option.get("id")}:
+            continue
+        choices = [
+            (text_in(one, "value"), text_in(one, "name"))
+            for group in mappings_in(option, "options")
+            for one in (mappings_in(group, "options") or [group])
+        ]
+        if (value := _choice(choices, wish)) is not None:
+            params = {"configId": text_in(option, "id"), "value": value}
+            return Setting(method="session/set_config_option", params=params)
+        offered += [value for value, _ in choices if value]
+    # How agents offered it before there were options.
+    offers = mappings_in(mapping_in(result, f"{what}s"), f"available{what.capitalize()}s")
+    id_name = "id" if what == "mode" else "modelId"
+    choices = [(text_in(one, id_name), text_in(one, "name")) for one in offers]
+    if (value := _choice(choices, wish)) is not None:
+        return Setting(method=f"session/set_{what}", params={f"{what}Id": value})
+    offered += [value for value, _ in choices if value and value not in offered]
+    return Setting(offered=offered[:_CHOICES_SHOWN_MAX])
 
-    def _find(self, choices: list[tuple[str, str]], wish: str) -> str | None:
-        choices = [choice for choice in choices if choice[0]]
-        for value, _ in choices:
-            if value == wish:
-                return value
-        for value, name in choices:
-            if wish.casefold() in {value.casefold(), name.casefold()}:
-                return value
-        self._offered += [value for value, _ in choices if value not in self._offered]
-        return None
+
+def _choice(choices: list[tuple[str, str]], wish: str) -> str | None:
+    if any(value == wish for value, _ in choices):
+        return wish
+    for value, name in choices:
+        if value and wish.casefold() in {value.casefold(), name.casefold()}:
+            return value
+    return None

@@ -93,12 +93,14 @@ def ask_question(
     facts = close_block(state)
     key = state.take_key("r")
     state.requests[key] = request
+    asking = state.calls.get(call_id_of(params))
     title = text_in(form, "title") or next(iter(text.strip().splitlines()), "")
     message = MessageMade(
         key=state.take_key("q"),
         role="question",
         content=text,
         truncated=truncated,
+        parent_key=None if asking is None else asking.key,
         request_key=key,
         log_entry=at_entry,
     )
@@ -192,6 +194,11 @@ def answer_for(request: OpenRequest, reply: Reply) -> dict[str, Any]:
         own = request.text_field == request.field
         value = _typed(request, reply.text) if own else reply.text
         return {"action": "accept", "content": {request.text_field: value}}
+    if reply.text is not None and request.field is not None and request.field_type == "boolean":
+        return {"action": "accept", "content": {request.field: _typed(request, reply.text)}}
+    if request.field is not None:
+        ids = ", ".join(option_id for option_id, _ in request.options)
+        raise UnfitReply(f"the answer is one of: {ids}")
     raise UnfitReply("this form has more than one field: it is answered by a form")
 
 

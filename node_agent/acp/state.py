@@ -75,6 +75,7 @@ class KnownCall(msgspec.Struct):
     key: str
     call: ToolCall
     truncated: bool = False
+    aimed: bool = False
     parent_key: str | None = None
     request_key: str | None = None
     log_entry: int | None = None

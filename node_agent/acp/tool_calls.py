@@ -58,8 +58,13 @@ def parent_id_of(fields: dict[str, Any]) -> str | None:
     return cut_text(parent, _ID_BYTES_MAX)[0] or None
 
 
-def changed_call(call: ToolCall, fields: dict[str, Any]) -> tuple[ToolCall, bool]:
-    """Return the tool call with what an update says of it, and whether some of that was cut."""
+def changed_call(
+    call: ToolCall, fields: dict[str, Any], *, aimed: bool = False
+) -> tuple[ToolCall, bool]:
+    """Return the tool call with what an update says of it, and whether some of that was cut.
+
+    `aimed`: its input has named what it acts on, which a title does not say better.
+    """
     changes: dict[str, Any] = {}
     cut = False
     if (kind := text_in(fields, "kind")) in KINDS:
@@ -75,7 +80,8 @@ def changed_call(call: ToolCall, fields: dict[str, Any]) -> tuple[ToolCall, bool
         changes["input"], cut = _as_text(given, _INPUT_BYTES_MAX)
     if isinstance(fields.get("locations"), list):
         changes["locations"] = _locations(fields)
-    if target := _target(fields, title, call):
+    target = target_in(fields) or ("" if aimed else title or _first_place(fields, call))
+    if target:
         changes["target"] = cut_text(target, _TARGET_BYTES_MAX)[0]
     output, diffs, some_cut = _results(fields)
     if output is not None:
@@ -91,7 +97,8 @@ def size_of(call: ToolCall) -> int:
     return len(call.input) + len(call.output) + diffs + 1024
 
 
-def _target(fields: dict[str, Any], title: str, call: ToolCall) -> str:
+def target_in(fields: dict[str, Any]) -> str:
+    """Return what a call's input says it acts on: a command, a path, an address."""
     given = mapping_in(fields, "rawInput")
     for name in _TARGET_NAMES:
         value = given.get(name)
@@ -99,12 +106,12 @@ def _target(fields: dict[str, Any], title: str, call: ToolCall) -> str:
             return value
         if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
             return " ".join(value)
-    if call.target and (call.input or not title):
-        return ""
-    if title:
-        return title
+    return ""
+
+
+def _first_place(fields: dict[str, Any], call: ToolCall) -> str:
     places = mappings_in(fields, "locations")
-    return text_in(places[0], "path") if places else ""
+    return text_in(places[0], "path") if places and not call.target else ""
 
 
 def _locations(fields: dict[str, Any]) -> list[str]:
@@ -112,8 +119,9 @@ def _locations(fields: dict[str, Any]) -> list[str]:
     for place in mappings_in(fields, "locations")[:_LOCATIONS_MAX]:
         path, line = cut_text(text_in(place, "path"), _PATH_BYTES_MAX)[0], place.get("line")
         numbered = isinstance(line, int) and not isinstance(line, bool) and 0 <= line < 2**31
-        places.append(f"{path}:{line}" if numbered else path)
-    return [place for place in places if place]
+        if path:
+            places.append(f"{path}:{line}" if numbered else path)
+    return places
 
 
 def _results(fields: dict[str, Any]) -> tuple[str | None, list[FileDiff] | None, bool]:

@@ -25,6 +25,7 @@ from node_agent.acp.tool_calls import (
     content_text,
     parent_id_of,
     size_of,
+    target_in,
 )
 from node_agent.acp.usage_limits import reset_told
 from node_agent.acp.wire import mapping_in, mappings_in, text_in
@@ -129,10 +130,15 @@ def change_call(
 ) -> list[Fact]:
     """Take in what is said of a tool call; a new one ends the text before it."""
     call_id = call_id_of(update)
-    if not call_id or call_id in state.forgotten:
+    begins = text_in(update, "sessionUpdate") == "tool_call"
+    if not call_id or (call_id in state.forgotten and not begins):
         return []
     facts: list[Fact] = []
     known = state.calls.get(call_id)
+    if known is not None and begins and known.call.status in SETTLED:
+        # An agent that counts its calls anew in each turn: this is another call.
+        del state.calls[call_id]
+        known = None
     if known is None:
         facts += close_block(state)
         known = state.calls[call_id] = KnownCall(
@@ -141,7 +147,9 @@ def change_call(
             parent_key=_parent_key(state, update),
             log_entry=at_entry,
         )
-    call, cut = changed_call(known.call, update)
+        state.forgotten = [one for one in state.forgotten if one != call_id]
+    call, cut = changed_call(known.call, update, aimed=known.aimed)
+    known.aimed = known.aimed or bool(target_in(update))
     unchanged = call == known.call and request_key is None and bool(known.call.name)
     known.call, known.truncated = call, known.truncated or cut
     known.request_key = request_key or known.request_key

@@ -1,4 +1,4 @@
-"""`node-agent sessions`, `node-agent messages S`: the conversations of this node, no hive needed."""
+"""`node-agent sessions`, `messages S`: the conversations of this node, with no hive."""
 
 import sys
 from typing import Any, Final

@@ -150,18 +150,23 @@ class ConversationRun:
         """Take the conversation up where it is, or begin it."""
         if await self._load():
             return
-        session, rotated = await self._context.database.read(
-            steps.session_for, self._talk.attempt_id, self._context.clock()
+        beginning = await self._context.database.read(
+            steps.beginning_of, self._talk.attempt_id, self._context.clock()
         )
+        session = beginning.session
         self._talk = self._talk._replace(session_id=new_id() if session is None else session.id)
-        named = None if session is None or rotated else session.agent_session_id
-        opening = msgspec.structs.replace(self._opening, agent_session_id=named)
+        source = None if beginning.rotated else beginning.fork_of or session
+        opening = msgspec.structs.replace(
+            self._opening,
+            agent_session_id=None if source is None else source.agent_session_id,
+            fork=beginning.fork_of is not None,
+        )
         committed = self._committed(self._machine.begin(opening))
         await self._context.keep(
             steps.open_conversation,
             self._talk,
             committed,
-            rotated=rotated,
+            beginning,
             at_ms=self._context.clock(),
         )
         failpoint("node.conversation.opened")

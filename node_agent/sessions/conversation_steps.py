@@ -20,7 +20,7 @@ from node_agent.sessions.step_facts import (
     say_of_node,
     settle_phase,
 )
-from node_agent.stamps import new_id
+from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, conversations, messages, requests, sessions, turns
 from node_agent.store.conversations import Reach
 from node_agent.store.requests import Undelivered
@@ -37,8 +37,9 @@ from protocol.conversation import (
 from protocol.states import AttemptPhase
 from protocol.turn_requests import TurnStatus
 
-#: Why nothing more is said to a process: its turns are done; its session is too old; it failed.
-DONE, AGED, FAILED = "done", "aged", "failed"
+#: Why nothing more is said to a process: its turns are done; its session is too old, or is
+#: forked; it failed.
+DONE, AGED, FORKED, FAILED = "done", "aged", "forked", "failed"
 
 
 class Committed(NamedTuple):
@@ -84,18 +85,32 @@ Wish = Interrupt | Tell | Ask | Begin | Close
 # --- beginning ------------------------------------------------------------------------------------
 
 
-async def session_for(tx: Transaction, attempt_id: str, now_ms: int) -> tuple[Session | None, bool]:
-    """Return the session an attempt goes on with, and whether its agent's session is too old."""
+class Beginning(NamedTuple):
+    """The session a process begins with. `rotated`: without the agent's own, which is too old.
+
+    `fork_of`: it is a new one, from where this one stands.
+    """
+
+    session: Session | None
+    rotated: bool
+    fork_of: Session | None
+
+
+async def beginning_of(tx: Transaction, attempt_id: str, now_ms: int) -> Beginning:
+    """Return with which session the next process of an attempt's agent begins."""
     session = await sessions.newest_of(tx, attempt_id)
-    return session, session is not None and is_too_old(session, now_ms)
+    turn = await turns.current(tx, attempt_id)
+    if session is not None and turn is not None and turn.forks and turn.execution_id is None:
+        return Beginning(None, rotated=False, fork_of=session)
+    return Beginning(session, session is not None and is_too_old(session, now_ms), None)
 
 
 async def open_conversation(
     tx: Transaction,
     talk: Talk,
     committed: Committed,
+    beginning: Beginning,
     *,
-    rotated: bool,
     at_ms: int,
 ) -> None:
     """Write down that a conversation with a new process begins, with the first it is told."""
@@ -109,13 +124,20 @@ async def open_conversation(
             profile=attempt.profile,
             created_at_ms=at_ms,
         )
+    if (source := beginning.fork_of) is not None:
+        session = msgspec.structs.replace(
+            session,
+            forked_from=source.id,
+            agent_session_id=source.agent_session_id,
+            agent_session_at_ms=source.agent_session_at_ms,
+        )
     changes: dict[str, object] = {"status": SessionStatus.OPEN, "profile": attempt.profile}
-    if rotated:
+    if beginning.rotated:
         changes |= {"agent_session_id": None, "agent_session_at_ms": None}
     await sessions.save(tx, msgspec.structs.replace(session, **changes), at_ms)
     await conversations.begin(tx, talk.execution_id, talk.session_id, committed.machine)
     await _write(tx, talk, committed)
-    if rotated:
+    if beginning.rotated:
         await say_of_node(tx, talk, (ROTATED_TEXT, False), at_ms)
 
 
@@ -144,6 +166,8 @@ async def next_wish(tx: Transaction, talk: Talk, now_ms: int) -> Wish | None:
         return Close(FAILED)
     if attempt.phase is AttemptPhase.FINISHING or not await turns.queued(tx, talk.attempt_id):
         return Close(DONE)
+    if await turns.next_forks(tx, talk.attempt_id):
+        return Close(FORKED)
     session = await sessions.get(tx, talk.session_id)
     return Close(AGED) if is_too_old(session, now_ms) else Begin()
 
@@ -263,6 +287,14 @@ async def end_conversation(
         elif stored.ready and talk.execution_id in attempt.executions:
             await turns.move(tx, turn.turn, len(attempt.executions))
     await conversations.forget(tx, talk.execution_id)
+
+
+async def abandon_conversation(tx: Transaction, attempt_id: str, execution_id: str) -> None:
+    """End what is on record of a conversation that this node could not carry on."""
+    stored = await conversations.find(tx, execution_id)
+    if stored is not None:
+        talk = Talk(attempt_id, stored.session_id, execution_id)
+        await end_conversation(tx, talk, reason="agent_ended", head=None, at_ms=now_ms())
 
 
 def _told(reason: str) -> str:

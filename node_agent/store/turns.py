@@ -42,20 +42,27 @@ class BegunTurn(NamedTuple):
     execution_id: str | None
     interrupt_told: bool
     stop_reason: str | None
+    #: It begins a session of its own, from where the former one stands.
+    forks: bool
 
 
 _COLUMNS = "SELECT * FROM turn"
 _INSERT = """
 INSERT INTO turn (id, attempt_id, status, command, prompt, profile, author, created_at_ms, place,
-    executions_before, setup_wanted, shown, truncated, images)
+    executions_before, setup_wanted, shown, truncated, images, forks)
 VALUES (:id, :attempt_id, :status, :command, :prompt, :profile, :author, :created_at_ms,
     (SELECT coalesce(max(place), 0) + 1 FROM turn WHERE attempt_id = :attempt_id), 0, 0,
-    :shown, :truncated, :images)
+    :shown, :truncated, :images, :forks)
 """
 
 
 async def add(
-    tx: Transaction, turn: Turn, shown: Shown, images: Sequence[tuple[str, str]] = ()
+    tx: Transaction,
+    turn: Turn,
+    shown: Shown,
+    images: Sequence[tuple[str, str]] = (),
+    *,
+    forks: bool = False,
 ) -> Turn:
     """Put a turn at the end of its attempt's queue. Raises SLOW_DOWN where that is full."""
     if len(await queued(tx, turn.attempt_id)) >= QUEUED_MAX:
@@ -78,6 +85,7 @@ async def add(
             "shown": shown.text,
             "truncated": int(shown.truncated),
             "images": msgspec.msgpack.encode(list(images)) if images else None,
+            "forks": int(forks),
         },
     )
     await _tell(tx, turn.id, turn.created_at_ms)
@@ -122,6 +130,17 @@ async def queued(tx: Transaction, attempt_id: str) -> list[Turn]:
     return [_turn(row, position=position) for position, row in enumerate(rows, 1)]
 
 
+_NEXT_FORKS = """
+SELECT forks FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' ORDER BY place LIMIT 1
+"""
+
+
+async def next_forks(tx: Transaction, attempt_id: str) -> bool:
+    """Return whether the first queued turn begins a session of its own."""
+    row = await tx.fetch_one(_NEXT_FORKS, {"attempt_id": attempt_id})
+    return row is not None and bool(row["forks"])
+
+
 _BEGUN = f"{_COLUMNS} WHERE attempt_id = :attempt_id AND no IS NOT NULL ORDER BY no DESC LIMIT 1"
 
 
@@ -140,6 +159,7 @@ async def current(tx: Transaction, attempt_id: str) -> BegunTurn | None:
         row["execution_id"],
         bool(row["interrupt_told"]),
         row["stop_reason"],
+        bool(row["forks"]),
     )
 
 

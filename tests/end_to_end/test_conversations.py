@@ -1,5 +1,6 @@
-"""Conversations from a node's stores to the hive's command line, whatever is restarted meanwhile."""
+"""Transcripts from a node's stores to the hive's command line, whatever is restarted."""
 
+import contextlib
 import http.client
 import json
 import sqlite3
@@ -15,6 +16,8 @@ from protocol.entities import Attempt
 from protocol.messages import LiveText, Ops
 from protocol.ops import OpKind, encode_body
 from protocol.states import AttemptPhase
+from tests.end_to_end.agents import AgentJournal
+from tests.end_to_end.hive_program import HiveProgram
 from tests.end_to_end.installation import Installation
 from tests.end_to_end.node_program import NodeProgram
 from tests.end_to_end.rogue_node import RogueNode
@@ -79,6 +82,48 @@ class Following:
         self._reader.join(10)
         self._process.stdout.close()
         return status
+
+
+class Pieces:
+    """What a viewer of a session sees as it is written, read on a thread."""
+
+    def __init__(self, hive: HiveProgram, session_id: str) -> None:
+        self._seen: list[dict[str, Any]] = []
+        self._connection = http.client.HTTPConnection("127.0.0.1", hive.port, timeout=120)
+        token = hive.environment["SKEP_TOKEN"]
+        self._connection.request(
+            "GET",
+            f"/api/v1/stream?topics=session:{session_id}",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        self._response = self._connection.getresponse()
+        while not self._response.readline().startswith(b"id: "):
+            pass
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException, AttributeError):
+            while line := self._response.readline():
+                if line == b"event: message.delta\n":
+                    data = self._response.readline().removeprefix(b"data: ")
+                    self._seen.append(json.loads(data))
+
+    def joined(self) -> dict[str, str]:
+        """The text of each message, from its beginning as far as no piece is missing."""
+        texts: dict[str, str] = {}
+        for piece in list(self._seen):
+            text = texts.get(piece["message_id"], "")
+            if piece["at"] == len(text):
+                texts[piece["message_id"]] = text + piece["text"]
+        return {message_id: text for message_id, text in texts.items() if text}
+
+    def close(self) -> None:
+        """Leave."""
+        if self._connection.sock is not None:
+            self._connection.sock.shutdown(2)
+        self._reader.join(10)
+        self._connection.close()
 
 
 def test_a_conversation_reaches_the_command_line(
@@ -167,6 +212,46 @@ def test_what_the_hive_lost_is_fetched_from_the_node(
         "the node has filled the hole",
         holds=lambda found: found == whole(talk),
     )
+
+
+def test_what_an_agent_says_is_read_at_the_hive(
+    installation: Installation, node: NodeProgram, tmp_path: Path
+) -> None:
+    """A real conversation: live pieces, then messages with tools, then a turn sent by message."""
+    hive = installation.hive
+    journal = AgentJournal(tmp_path / "journal")
+    text = "@await gate\n@think whether\n@say one two three\n@write made.txt hello\n@plan a; b"
+    attempt: str = hive.json(
+        *("tasks", "run", installation.task("project"), "--node", node.node_name),
+        *("--executor", "acp", "--command", journal.command, "--prompt", text),
+    )["id"]
+    session = until(
+        lambda: hive.attempt(attempt)["sessions"], "the attempt has a session at the hive"
+    )[0]
+    worktree = Path(until(lambda: hive.attempt(attempt)["worktree"], "its worktree is known"))
+    pieces = Pieces(hive, session)
+    (worktree / "gate").touch()
+    assert hive.wait_ended(attempt)["outcome"] == "succeeded"
+    page = hive.json("sessions", "messages", session)
+    assert [one["seq"] for one in page["items"]] == list(range(1, len(page["items"]) + 1))
+    by_role = {one["role"]: one for one in page["items"]}
+    assert {"user", "assistant", "thinking", "tool", "plan"} <= set(by_role)
+    until(pieces.joined, "what it said was seen as it was said")
+    said = {one["id"]: one["content"] for one in page["items"]}
+    for message_id, piece in pieces.joined().items():
+        assert said[message_id].startswith(piece)
+    sent = {"messages": [{"id": "more", "content": "@say again"}]}
+    for persisted in (1, 0):
+        told = hive.client.post(f"sessions/{session}/messages", sent)
+        assert (told["persisted"], told["duplicates"]) == (persisted, 1 - persisted)
+    until(
+        lambda: [
+            one["content"].strip() for one in hive.json("sessions", "messages", session)["items"]
+        ],
+        "the turn it became is done",
+        holds=lambda found: found[-1] == "again" and found.count("@say again") == 1,
+    )
+    pieces.close()
 
 
 def test_what_an_agent_is_writing_is_seen(installation: Installation, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import shlex
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store import requests
 from protocol.conversation import RequestStatus, SessionStatus
@@ -19,6 +22,7 @@ from tests.node_agent.waiting import until
 from tests.node_agent.workshop import Workshop, make_repository, open_workshop
 
 HOUR_MS = 3_600_000
+AGENT = Path(__file__).resolve().parents[3] / "scripts" / "demonstration" / "agent.py"
 
 
 @pytest_asyncio.fixture
@@ -337,3 +341,50 @@ async def test_nobody_knows_how_it_ended(talk: Talk):
     (turn,) = await talk.turns()
     assert turn.status == "ended"
     assert (await talk.session(attempt)).status is SessionStatus.IDLE
+
+
+@pytest.mark.asyncio
+async def test_a_fork(talk: Talk):
+    """It begins a session of its own from the former one, which stays as it is."""
+    journal = talk.folder / "journal"
+    words = [sys.executable, AGENT, "--journal", journal, "--sessions", talk.folder / "sessions"]
+    command = shlex.join(map(str, words))
+    attempt = await talk.shop.start(command, executor="acp", prompt="@say one")
+    await talk.shop.runner.wait_ended(attempt.id)
+    first = await talk.session(attempt)
+    await talk.shop.follow_up(
+        attempt, prompt="@recall", from_turn=1, images=["data:image/png;base64,aGk="]
+    )
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    second = await talk.session(attempt)
+    assert second.forked_from == first.id
+    assert second.agent_session_id != first.agent_session_id
+    role, said = (await talk.told(attempt))[-1]
+    assert role == "assistant"
+    assert "@say one" in said
+    assert "session/fork" in journal.read_text()
+
+
+@pytest.mark.asyncio
+async def test_a_session_at_rest_is_closed(talk: Talk):
+    """After half an hour in which nothing happened, not before; a follow-up opens it again."""
+    attempt = await talk.run("say one")
+    later = [0]
+    upkeep = SessionUpkeep(talk.shop.database, lambda: now_ms() + later[0])
+    assert await upkeep.round() == 0
+    later[0] = HOUR_MS // 2 + 1000
+    assert await upkeep.round() == 1
+    assert await upkeep.round() == 0
+    closed = await talk.session(attempt)
+    assert (closed.status, closed.reason) == (SessionStatus.CLOSED, "idle")
+    await talk.shop.follow_up(attempt, prompt="ask May I?")
+    request = await talk.request(attempt)
+    later[0] = 2 * HOUR_MS
+    # It waits for a person, for as long as it takes.
+    assert await upkeep.round() == 0
+    opened = await talk.session(attempt)
+    assert (opened.status, opened.closed_at_ms) == (SessionStatus.OPEN, None)
+    await talk.answer(request, "yes")
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert (await talk.session(attempt)).id == closed.id

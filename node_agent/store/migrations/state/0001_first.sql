@@ -100,6 +100,8 @@ CREATE TABLE turn (
     shown TEXT NOT NULL,
     truncated INTEGER NOT NULL,
     images BLOB,
+    -- It begins a session of its own, from where the former one stands.
+    forks INTEGER NOT NULL DEFAULT 0,
     -- The conversation it is a turn of, and the process that was given its prompt.
     session_id TEXT,
     execution_id TEXT,
