@@ -162,6 +162,7 @@ class AttemptRunner:
                 self._shown(request.prompt, plan),
                 images_of(request),
                 forks=request.from_turn is not None,
+                steers=request.steer,
             ),
             record,
             key.body_hash,

@@ -50,6 +50,7 @@ class Wanted(NamedTuple):
     shown: Shown
     images: Sequence[tuple[str, str]] = ()
     forks: bool = False
+    steers: bool = False
 
 
 async def take_follow_up(
@@ -71,7 +72,15 @@ async def take_follow_up(
     ended = attempt.phase is AttemptPhase.ENDED
     if ended and await attempts.busy_slots(tx) >= slots:
         raise NodeFull(slots)
-    taken = await turns.add(tx, wanted.turn, wanted.shown, wanted.images, forks=wanted.forks)
+    taken = await turns.add(
+        tx,
+        wanted.turn,
+        wanted.shown,
+        wanted.images,
+        forks=wanted.forks,
+        # Into an ended attempt nothing can be said: there it is a turn as any other.
+        steers=wanted.steers and not ended,
+    )
     if ended:
         taken = await _go_on(tx, attempt) or taken
     await operations.answer(tx, record, body_hash, msgspec.msgpack.encode(taken))

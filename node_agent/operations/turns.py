@@ -132,7 +132,11 @@ class TurnOperations:
 
 
 def _check_without_session(request: FollowUpRequest, executor: str) -> None:
-    for field, given in (("images", request.images), ("from_turn", request.from_turn)):
+    for field, given in (
+        ("images", request.images),
+        ("from_turn", request.from_turn),
+        ("steer", request.steer or None),
+    ):
         if given not in ([], None):
             raise OperationError(
                 ErrorCode.NOT_AVAILABLE,

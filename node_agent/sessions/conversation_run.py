@@ -31,6 +31,7 @@ from node_agent.sessions.conversation_steps import (
     Close,
     Committed,
     Interrupt,
+    Steer,
     Tell,
     Wish,
 )
@@ -286,6 +287,12 @@ class ConversationRun:
                 await self._commit(
                     self._machine.interrupt(), partial(steps.told_interrupt, turn_id=wish.turn_id)
                 )
+            case Steer():
+                turn = wish.steering.turn
+                await self._commit(
+                    self._machine.steer(turn.prompt or "", turn.id),
+                    partial(steps.told_steering, turn_id=turn.id),
+                )
             case Tell():
                 settled = wish.settled
                 try:
@@ -343,7 +350,7 @@ class ConversationRun:
         if applied.failed is not None and self._closing is None:
             await self._context.keep(steps.close_conversation, self._talk, steps.FAILED)
             self._closing = steps.FAILED
-        if applied.turn_over is not None or applied.ready or applied.asked:
+        if applied.turn_over is not None or applied.ready or applied.asked or applied.steered:
             self.wake()
         return applied
 

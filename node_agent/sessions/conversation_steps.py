@@ -25,7 +25,7 @@ from node_agent.store import attempts, conversations, messages, requests, sessio
 from node_agent.store.conversations import Reach
 from node_agent.store.requests import Undelivered
 from node_agent.store.transaction import Transaction
-from node_agent.store.turns import BegunTurn, TurnEnd
+from node_agent.store.turns import BegunTurn, Steering, TurnEnd
 from protocol.conversation import (
     AuthorKind,
     Message,
@@ -73,13 +73,19 @@ class Begin(NamedTuple):
     """The next turn of the queue is to begin in this process."""
 
 
+class Steer(NamedTuple):
+    """Something is to be said into the turn that runs."""
+
+    steering: Steering
+
+
 class Close(NamedTuple):
     """Nothing more is to be said to this process."""
 
     reason: str
 
 
-Wish = Interrupt | Tell | Ask | Begin | Close
+Wish = Interrupt | Tell | Ask | Begin | Steer | Close
 
 
 # --- beginning ------------------------------------------------------------------------------------
@@ -158,9 +164,15 @@ async def next_wish(tx: Transaction, talk: Talk, now_ms: int) -> Wish | None:
     settled = await requests.undelivered(tx, talk.execution_id)
     if settled:
         return Tell(settled[0])
+    steering = await turns.steering(tx, talk.attempt_id)
     if turn is not None and runs:
+        if ours and steering is not None and not steering.told:
+            return Steer(steering)
         # One that is not ours yet: it may be given at once, the machine keeps it until it can.
         return None if ours else Ask(turn)
+    if steering is not None and steering.told:
+        # Until the agent says whether it took it, nobody knows whether it is a turn still.
+        return None
     attempt = await attempts.get(tx, talk.attempt_id)
     if turn is not None and turn.stop_reason in LASTING_ERRORS:
         return Close(FAILED)
@@ -196,6 +208,11 @@ async def commit_step(
 async def told_interrupt(tx: Transaction, turn_id: str) -> None:
     """Write down that the agent is told of an interrupt."""
     await turns.interrupt_told(tx, turn_id)
+
+
+async def told_steering(tx: Transaction, turn_id: str) -> None:
+    """Write down that the agent was told what is to be said into its turn."""
+    await turns.set_steers(tx, turn_id, "told")
 
 
 async def told_answer(tx: Transaction, talk: Talk, settled: Undelivered, at_ms: int) -> None:

@@ -49,6 +49,7 @@ def check_follow_up(request: FollowUpRequest, session: Session | None, last_no: 
     for field, given, ability in (
         ("images", bool(request.images), "images"),
         ("from_turn", request.from_turn is not None, "fork"),
+        ("steer", request.steer, "steer"),
     ):
         if given and ability not in can:
             raise OperationError(
@@ -57,6 +58,8 @@ def check_follow_up(request: FollowUpRequest, session: Session | None, last_no: 
                 hint=f"Its session lists what it can; `{ability}` is not among it.",
                 field=field,
             )
+    if request.steer and (request.images or request.from_turn is not None):
+        raise _invalid("steer", "what is said into a turn is text alone")
     if request.from_turn not in {None, last_no}:
         raise OperationError(
             ErrorCode.NOT_AVAILABLE,

@@ -73,7 +73,7 @@ class Applied:
     failed: AgentFailed | None = None
     grown: list[Growth] = field(default_factory=list)
     asked: bool = False
-    steered: list[Steered] = field(default_factory=list)
+    steered: bool = False
 
 
 async def apply_facts(
@@ -147,7 +147,8 @@ class _Step:
             case TurnOver():
                 await self._turn_over(fact)
             case Steered():
-                self._applied.steered.append(fact)
+                self._applied.steered = True
+                await self._steered(fact)
             case AgentFailed():
                 self._applied.failed = fact
                 text = f"{fact.message} {fact.hint}".strip()
@@ -254,6 +255,37 @@ class _Step:
         self._applied.ready = True
         if forgot:
             await say_of_node(self._tx, self._talk, (NOT_RESUMED_TEXT, False), self._at_ms)
+
+    async def _steered(self, fact: Steered) -> None:
+        """Have what was taken into the turn be a message of it; what was not waits as a turn."""
+        steering = await turns.steering(self._tx, self._talk.attempt_id)
+        if steering is None or steering.turn.id != fact.key:
+            return
+        if not fact.taken:
+            await turns.set_steers(self._tx, fact.key, None)
+            return
+        running = await turns.current(self._tx, self._talk.attempt_id)
+        message = Message(
+            id=new_id(),
+            session_id=self._talk.session_id,
+            attempt_id=self._talk.attempt_id,
+            turn_id=None if running is None else running.turn.id,
+            execution_id=self._talk.execution_id,
+            seq=0,
+            role=MessageRole.USER,
+            author_kind=AuthorKind.PERSON,
+            author=steering.turn.author,
+            content=steering.shown.text,
+            truncated=steering.shown.truncated,
+        )
+        await messages.save(self._tx, message, self._at_ms)
+        await turns.drop(
+            self._tx,
+            self._talk.attempt_id,
+            "it was said into the turn that ran",
+            self._at_ms,
+            turn_id=fact.key,
+        )
 
     async def _turn_over(self, fact: TurnOver) -> None:
         failed = fact.stop_reason == "error"

@@ -49,10 +49,10 @@ class BegunTurn(NamedTuple):
 _COLUMNS = "SELECT * FROM turn"
 _INSERT = """
 INSERT INTO turn (id, attempt_id, status, command, prompt, profile, author, created_at_ms, place,
-    executions_before, setup_wanted, shown, truncated, images, forks)
+    executions_before, setup_wanted, shown, truncated, images, forks, steers)
 VALUES (:id, :attempt_id, :status, :command, :prompt, :profile, :author, :created_at_ms,
     (SELECT coalesce(max(place), 0) + 1 FROM turn WHERE attempt_id = :attempt_id), 0, 0,
-    :shown, :truncated, :images, :forks)
+    :shown, :truncated, :images, :forks, :steers)
 """
 
 
@@ -63,6 +63,7 @@ async def add(
     images: Sequence[tuple[str, str]] = (),
     *,
     forks: bool = False,
+    steers: bool = False,
 ) -> Turn:
     """Put a turn at the end of its attempt's queue. Raises SLOW_DOWN where that is full."""
     if len(await queued(tx, turn.attempt_id)) >= QUEUED_MAX:
@@ -86,6 +87,7 @@ async def add(
             "truncated": int(shown.truncated),
             "images": msgspec.msgpack.encode(list(images)) if images else None,
             "forks": int(forks),
+            "steers": "wanted" if steers else None,
         },
     )
     await _tell(tx, turn.id, turn.created_at_ms)
@@ -139,6 +141,37 @@ async def next_forks(tx: Transaction, attempt_id: str) -> bool:
     """Return whether the first queued turn begins a session of its own."""
     row = await tx.fetch_one(_NEXT_FORKS, {"attempt_id": attempt_id})
     return row is not None and bool(row["forks"])
+
+
+class Steering(NamedTuple):
+    """A queued turn that is to be said into the one that runs. `told`: the agent was."""
+
+    turn: Turn
+    shown: Shown
+    told: bool
+
+
+_STEERING = """
+SELECT * FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' AND steers IS NOT NULL
+ORDER BY place LIMIT 1
+"""
+
+
+async def steering(tx: Transaction, attempt_id: str) -> Steering | None:
+    """Return the first queued turn that is to be said into the one that runs."""
+    row = await tx.fetch_one(_STEERING, {"attempt_id": attempt_id})
+    if row is None:
+        return None
+    shown = Shown(row["shown"], bool(row["truncated"]))
+    return Steering(_turn(row), shown, row["steers"] == "told")
+
+
+_SET_STEERS = "UPDATE turn SET steers = :steers WHERE id = :id"
+
+
+async def set_steers(tx: Transaction, turn_id: str, steers: str | None) -> None:
+    """Write down that the agent was `told`, or (None) that it is a turn as any other."""
+    await tx.execute(_SET_STEERS, {"id": turn_id, "steers": steers})
 
 
 _BEGUN = f"{_COLUMNS} WHERE attempt_id = :attempt_id AND no IS NOT NULL ORDER BY no DESC LIMIT 1"

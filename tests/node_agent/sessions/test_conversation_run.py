@@ -388,3 +388,24 @@ async def test_a_session_at_rest_is_closed(talk: Talk):
     await talk.answer(request, "yes")
     await talk.shop.runner.wait_ended(attempt.id)
     assert (await talk.session(attempt)).id == closed.id
+
+
+@pytest.mark.asyncio
+async def test_steering(talk: Talk):
+    """What is said into a turn that runs is heard in it: a message, and no turn of its own."""
+    journal = talk.folder / "journal"
+    command = shlex.join(map(str, [sys.executable, AGENT, "--journal", journal]))
+    attempt = await talk.shop.start(command, executor="acp", prompt="@say one\n@hear")
+
+    async def said_one() -> bool:
+        return journal.exists() and '"prompt"' in journal.read_text()
+
+    await until(said_one, "the turn runs")
+    turn = await talk.shop.follow_up(attempt, prompt="mind the gap", steer=True)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    told = await talk.told(attempt)
+    assert ("user", "mind the gap") in told
+    assert "I heard: mind the gap" in told[-1][1]
+    first, steered = await talk.turns()
+    assert (first.stop_reason, steered.id, steered.status) == ("end_turn", turn.id, "dropped")

@@ -102,6 +102,8 @@ CREATE TABLE turn (
     images BLOB,
     -- It begins a session of its own, from where the former one stands.
     forks INTEGER NOT NULL DEFAULT 0,
+    -- It is to be said into the turn that runs, where the agent takes that: wanted, or told.
+    steers TEXT,
     -- The conversation it is a turn of, and the process that was given its prompt.
     session_id TEXT,
     execution_id TEXT,
