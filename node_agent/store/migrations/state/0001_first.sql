@@ -100,6 +100,39 @@ CREATE TABLE turn (
 CREATE INDEX turn_by_attempt ON turn (attempt_id, status, place);
 CREATE UNIQUE INDEX turn_by_no ON turn (attempt_id, no) WHERE no IS NOT NULL;
 
+-- What agents ask of people; their state stands in `record`. `key` is what the machine of the
+-- agent's process calls a request: until it is passed on (`delivered`), the two name one request.
+CREATE TABLE request (
+    id TEXT PRIMARY KEY,
+    execution_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    turn_id TEXT,
+    session_id TEXT,
+    status TEXT NOT NULL,
+    opened_at_ms BIGINT NOT NULL,
+    settled_at_ms BIGINT,
+    deadline_ms BIGINT,
+    -- When people are to be reminded next.
+    remind_at_ms BIGINT,
+    -- What the agent is to be told, until it is; it may hold what nobody else may see.
+    reply BLOB,
+    delivered INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX request_by_key ON request (execution_id, key) WHERE delivered = 0;
+CREATE INDEX request_by_status ON request (status, deadline_ms);
+CREATE INDEX request_by_attempt ON request (attempt_id, id);
+
+-- What a person said of a tool once for all of a session.
+CREATE TABLE session_rule (
+    session_id TEXT NOT NULL,
+    tool_key TEXT NOT NULL,
+    action TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    PRIMARY KEY (session_id, tool_key)
+);
+
 -- Worktrees that are to be removed, from the decision until it is done.
 CREATE TABLE worktree_removal (
     attempt_id TEXT PRIMARY KEY,
