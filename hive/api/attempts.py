@@ -175,6 +175,14 @@ async def shown_attempt(context: HiveContext, attempt_id: str) -> replies.Attemp
     return await attempt_of_entity(context, started[1], started[0])
 
 
+async def shown_attempts(
+    context: HiveContext, *, task_id: str, limit: int
+) -> list[replies.Attempt]:
+    """Return the newest attempts of a task as the API shows them."""
+    rows = await context.database.read(attempts.list_attempts, limit=limit, task_id=task_id)
+    return [_reply(context, row) for row in rows]
+
+
 async def attempt_of_entity(
     context: HiveContext, attempt: Attempt, node_id: str
 ) -> replies.Attempt:

@@ -7,11 +7,13 @@ import msgspec
 from aiohttp import web
 
 from hive.api import (
+    agent_tools,
     attempts,
     direct,
     enrol,
     events,
     executions,
+    mcp,
     nodes,
     operations,
     outcomes,
@@ -54,6 +56,13 @@ def _own_routes() -> list[Route]:
         *_node_routes(),
         *_catalog_routes(),
         *_text_routes(),
+        Route(
+            "POST",
+            f"{_V1}/agent-tools/{{tool}}",
+            agent_tools.call,
+            "Answer a tool of agents",
+            reply=None,
+        ),
         Route(
             "GET",
             f"{_V1}/attempts",
@@ -445,6 +454,10 @@ def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[
         own_change = route.method != "GET" and not route.changing
         handler = finishing(route.handler) if own_change else route.handler
         app.router.add_route(route.method, path, handler)
+    app[mcp.ENDPOINT] = mcp.McpEndpoint()
+    app.cleanup_ctx.append(mcp.serving)
+    for method in ("GET", "POST", "DELETE"):
+        app.router.add_route(method, "/mcp", mcp.handle)
     document = msgspec.json.encode(describe(routes, server_url=server_url))
     description, page, file = docs_handlers(document)
     for path, handler in (
