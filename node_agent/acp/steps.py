@@ -1,4 +1,4 @@
-"""What passes between an agent's conversation, as a state machine, and the node that carries it out.
+"""What passes between the machine of an agent's conversation and the node that carries it out.
 
 In go lines of the agent and what people want; out come lines for the agent and facts. One step is
 one transaction: its facts, the machine's new state and how far the agent's output is read are
@@ -26,7 +26,10 @@ class AgentReady(StepFact, frozen=True):
 
 
 class SessionBegun(StepFact, frozen=True):
-    """The agent has a session of its own for us. `resumed`: the one we named, not a new one."""
+    """The agent has a session of its own for us. `resumed`: with what was said in the one we named.
+
+    Not resumed, it knows nothing of what was said before.
+    """
 
     agent_session_id: str
     resumed: bool = False
@@ -46,11 +49,16 @@ class TextGrew(StepFact, frozen=True):
 
 
 class MessageMade(StepFact, frozen=True):
-    """A message is there, or (with a `key` that was there before) has changed; whole each time."""
+    """A message is there, or (with a `key` that was there before) has changed; whole each time.
+
+    `truncated`: some of it was cut. `log_entry`: the line at which it began.
+    """
 
     key: str
     role: str
     content: str = ""
+    truncated: bool = False
+    log_entry: int | None = None
     tool: ToolCall | None = None
     plan: list[PlanEntry] = []
     parent_key: str | None = None
@@ -91,7 +99,8 @@ class TurnOver(StepFact, frozen=True):
 
     stop_reason: end_turn, max_tokens, max_turn_requests, refusal, cancelled, or `error`, with
     `error_code` (auth_required, usage_limit, protocol, agent, session_lost) and `message`.
-    `reset_at_ms`: when a usage limit ends, where the agent named it.
+    `reset_at_ms`: when a usage limit ends, where the agent named it; `reset_after_ms`: how long
+    after this, where it named that.
     """
 
     turn_id: str
@@ -100,6 +109,15 @@ class TurnOver(StepFact, frozen=True):
     message: str = ""
     usage: Usage | None = None
     reset_at_ms: int | None = None
+    reset_after_ms: int | None = None
+
+
+class Steered(StepFact, frozen=True):
+    """What came of a wish to steer, by its key: taken into the turn, or not and why."""
+
+    key: str
+    taken: bool
+    message: str = ""
 
 
 class AgentFailed(StepFact, frozen=True):
@@ -119,6 +137,7 @@ Fact = (
     | RequestWithdrawn
     | UsageTold
     | TurnOver
+    | Steered
     | AgentFailed
 )
 
@@ -154,6 +173,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None = None
     model: str | None = None
     mcp_servers: list[McpServer] = []
+    #: How to log in where the agent asks for it: one of its own methods, from its own environment.
+    auth_method: str | None = None
     client_version: str = ""
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
+from node_agent.executors.acp import AcpExecutor
 from node_agent.executors.adapter import Executor
 from node_agent.executors.command import CommandExecutor
 from protocol.errors import ErrorCode, OperationError
 
 EXECUTORS: Final[Mapping[str, Executor]] = {
-    executor.name: executor for executor in (CommandExecutor(),)
+    executor.name: executor for executor in (CommandExecutor(), AcpExecutor())
 }
 
 

@@ -3,7 +3,7 @@
 The effect of each is rows of this node's own, so key, effect and answer are one transaction.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from node_agent.stamps import now_ms
 from node_agent.store import attempts, operations, turns
 from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
+from node_agent.store.turns import Shown
 from node_agent.turn_steps import done_record
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorCode, OperationError
@@ -40,6 +41,10 @@ class TurnRunner(Protocol):
     async def interrupt(
         self, attempt_id: str, request: InterruptRequest, key: StartKey
     ) -> Turn: ...
+
+    async def shown_prompts(
+        self, attempt_id: str, prompts: Mapping[str, str | None]
+    ) -> dict[str, Shown]: ...
 
 
 class TurnReading:
@@ -99,10 +104,15 @@ class TurnOperations:
         attempt = await attempt_of(self._database, asking)
         for item in request.items:
             if item.command is not None:
-                executor_named(attempt.executor).launch(Wish(command=item.command))
+                wish = Wish(command=item.command, profile=attempt.profile)
+                executor_named(attempt.executor).launch(wish)
+
+        shown = await self._runner.shown_prompts(
+            asking.attempt_id, {item.id: item.prompt for item in request.items}
+        )
 
         async def set_queue(tx: Transaction) -> None:
-            await turns.set_queue(tx, asking.attempt_id, request.items)
+            await turns.set_queue(tx, asking.attempt_id, request.items, shown, now_ms())
 
         return await self._database.write(_changed, asking, _record(asking), set_queue)
 
