@@ -104,8 +104,6 @@ ROUTES: Final[dict[str, Requirement]] = {
     "POST /api/v1/operations/{key}/confirm": _O,
     "POST /api/v1/agent-tools/{tool}": Need.TOOLS,
     "POST /mcp": Need.TOOLS,
-    "GET /mcp": Need.TOOLS,
-    "DELETE /mcp": Need.TOOLS,
     "GET /api/v1/events": Need.AUDIT,
     "GET /api/v1/tokens": _A,
     "POST /api/v1/tokens": _A,

@@ -25,6 +25,7 @@ from node_agent.direct_exposure import direct_exposure
 from node_agent.elsewhere import Elsewhere
 from node_agent.executors import EXECUTORS
 from node_agent.forge.credentials import ForgeAccess
+from node_agent.hive_tools import HiveTools
 from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.membership import Membership
@@ -126,6 +127,7 @@ class Agent:
             safe_moved=self._upkeep.safe_moved,
         )
 
+        self._hive_tools = HiveTools(config.data_dir, identity, lambda: self._membership.enrolment)
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -254,6 +256,9 @@ class Agent:
             marks=self._membership.marks,
             enrolment_changed=self._enrolment_changed,
             elsewhere=self._elsewhere,
+            secrets=self._context.secrets,
+            open_request=self._context.open_request,
+            hive_tools=self._hive_tools,
         )
 
 
@@ -274,4 +279,5 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         git_identity=config.git_identity,
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
+        data_dir=config.data_dir,
     )

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from node_agent.acp.steps import Opening
+from node_agent.agent_mcp import tool_server
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
 from node_agent.attempt_worktree import repository_of, worktree_again, worktree_lock
 from node_agent.execution_environment import environment_of
@@ -307,6 +308,7 @@ class AttemptRun:
             cwd="" if worktree is None else str(worktree.path),
             mode=conversing.mode,
             model=conversing.model,
+            mcp_servers=[tool_server(self._context.data_dir, standing.attempt.id, execution_id)],
         )
         return ConversationRun(
             self._context,

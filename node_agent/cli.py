@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "attempt": ("node_agent.commands.attempt:attempt", "Act on one attempt."),
     "logs": ("node_agent.commands.logs:logs", "What an attempt printed."),
     "outbox": ("node_agent.commands.status:outbox", "What the hive has not got yet."),
+    "mcp": ("node_agent.commands.mcp:mcp", "Serve Skep's tools to an agent."),
     "secrets": ("node_agent.commands.secrets:secrets", "Values hidden in every log."),
 }
 

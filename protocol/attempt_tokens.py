@@ -62,9 +62,7 @@ def check_attempt_token(
 
     The caller holds the attempt against the node's own.
     """
-    claims = verified_claims(
-        text, {node_id: public_key}, node_id, hive_id, kind=_TYPE, what=_WHAT
-    )
+    claims = verified_claims(text, {node_id: public_key}, node_id, hive_id, kind=_TYPE, what=_WHAT)
     try:
         token = msgspec.convert(
             {

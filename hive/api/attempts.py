@@ -179,8 +179,11 @@ async def shown_attempts(
     context: HiveContext, *, task_id: str, limit: int
 ) -> list[replies.Attempt]:
     """Return the newest attempts of a task as the API shows them."""
-    rows = await context.database.read(attempts.list_attempts, limit=limit, task_id=task_id)
-    return [_reply(context, row) for row in rows]
+
+    async def read(tx: Transaction) -> list[AttemptRow]:
+        return await attempts.list_attempts(tx, limit=limit, task_id=task_id)
+
+    return [_reply(context, row) for row in await context.database.read(read)]
 
 
 async def attempt_of_entity(

@@ -456,8 +456,8 @@ def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[
         app.router.add_route(route.method, path, handler)
     app[mcp.ENDPOINT] = mcp.McpEndpoint()
     app.cleanup_ctx.append(mcp.serving)
-    for method in ("GET", "POST", "DELETE"):
-        app.router.add_route(method, "/mcp", mcp.handle)
+    # Each message is answered by itself: there is no session to listen to, nor to delete.
+    app.router.add_post("/mcp", mcp.handle)
     document = msgspec.json.encode(describe(routes, server_url=server_url))
     description, page, file = docs_handlers(document)
     for path, handler in (

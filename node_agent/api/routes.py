@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from node_agent.api import attempts, checkouts, status
+from node_agent.api import agent_tools, attempts, checkouts, status
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
 from node_agent.api.router import PREFIX, Route, find_route
@@ -35,6 +35,13 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     # A task of this node's own; `tasks/{task_id}/attempts` is for one that there is already.
     Route("POST", "attempts", handler_of(OPERATIONS["start"]), alone=False),
     Route("GET", "attempts/{attempt_id}", attempts.show_attempt),
+    Route("POST", "attempts/{attempt_id}/agent-tools/{tool}", agent_tools.call, alone=False),
+    Route(
+        "GET",
+        "attempts/{attempt_id}/agent-tools/ask_human/{request_id}",
+        agent_tools.answer_of,
+        alone=False,
+    ),
     *(_operation_route(operation) for operation in OPERATIONS.values()),
 )
 
