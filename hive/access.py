@@ -22,14 +22,22 @@ class Need(enum.Enum):
     ANYONE = "anyone"
     #: The auditor, or an admin.
     AUDIT = "audit"
+    #: An attempt's agent, or any role; each tool asks for its own.
+    TOOLS = "tools"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling, as a token or session proved it."""
+    """Who is calling, as a token or session proved it.
+
+    `attempt_id`: the agent of this attempt, which reaches its project and task through tools alone.
+    """
 
     token_id: str
     name: str
     role: Role
+    attempt_id: str | None = None
+    task_id: str | None = None
+    project_id: str | None = None
 
 
 Requirement = Role | Need
@@ -108,6 +116,8 @@ ROUTES: Final[dict[str, Requirement]] = {
     # The handler asks for the role that the operation itself needs.
     "POST /api/v1/operations/{key}/cancel": _O,
     "POST /api/v1/operations/{key}/confirm": _O,
+    "POST /api/v1/agent-tools/{tool}": Need.TOOLS,
+    "POST /mcp": Need.TOOLS,
     "GET /api/v1/events": Need.AUDIT,
     "GET /api/v1/tokens": _A,
     "POST /api/v1/tokens": _A,
@@ -125,6 +135,10 @@ def allows(requirement: Requirement, principal: Principal | None) -> bool:
     if requirement is Need.NOBODY:
         return True
     if principal is None:
+        return False
+    if requirement is Need.TOOLS:
+        return principal.role >= Role.VIEWER
+    if principal.attempt_id is not None:
         return False
     if requirement is Need.ANYONE:
         return True

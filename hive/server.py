@@ -52,9 +52,11 @@ from hive.store.signing_key import SigningKey, load_or_make_signing_key
 from hive.store.sqlite import SqliteDatabase
 from hive.tls import server_context
 from protocol import limits
+from protocol.attempt_tokens import SEPARATOR, check_attempt_token, node_named
 from protocol.errors import ErrorCode, SkepError
 from protocol.messages import Links, NeedDone, Safe
 from protocol.operations import Role
+from protocol.states import AttemptPhase
 
 log = logging.getLogger(__name__)
 
@@ -196,12 +198,42 @@ class Hive:
 
     async def _authenticate(self, token: str) -> Principal | None:
         now = now_ms()
+        if SEPARATOR in token:
+            return await self._agent_of(token, now)
         row = await self.database.read(find_token, token, now)
         if row is None:
             return None
         if use_is_worth_noting(row, now):
             await self.database.write(touch_token, row.id, now)
         return Principal(token_id=row.id, name=row.name, role=Role[row.role.upper()])
+
+    async def _agent_of(self, token: str, now: int) -> Principal | None:
+        """Return the attempt whose node signed a token for its agent; None where it may not ask."""
+        try:
+            node = await self.database.read(nodes.get_node, node_named(token))
+            if node.revoked_at_ms is not None or node.quarantined_at_ms is not None:
+                return None
+            proven = check_attempt_token(
+                token,
+                node_id=node.id,
+                public_key=node.public_key,
+                hive_id=self.context.hive_id,
+                now_s=now / 1000,
+            )
+            attempt = await self.database.read(attempts.get_attempt, proven.attempt_id)
+        except SkepError as error:
+            log.info("a token of an attempt was refused: %s", error)
+            return None
+        if attempt.node_id != node.id or attempt.phase == AttemptPhase.ENDED:
+            return None
+        return Principal(
+            token_id=proven.jti,
+            name=f"attempt {attempt.id[-8:]}",
+            role=Role.OPERATOR,
+            attempt_id=attempt.id,
+            task_id=attempt.task_id,
+            project_id=attempt.project_id,
+        )
 
     # --- tasks --------------------------------------------------------------------------------
 

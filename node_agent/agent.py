@@ -26,6 +26,7 @@ from node_agent.direct_exposure import direct_exposure
 from node_agent.elsewhere import Elsewhere
 from node_agent.executors import EXECUTORS
 from node_agent.forge.credentials import ForgeAccess
+from node_agent.hive_tools import HiveTools
 from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.membership import Membership
@@ -135,6 +136,7 @@ class Agent:
             worktrees_over=self._worktree_upkeep.over,
         )
 
+        self._hive_tools = HiveTools(config.data_dir, identity, lambda: self._membership.enrolment)
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
 
     def _say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:
@@ -269,6 +271,9 @@ class Agent:
             marks=self._membership.marks,
             enrolment_changed=self._enrolment_changed,
             elsewhere=self._elsewhere,
+            secrets=self._context.secrets,
+            open_request=self._context.open_request,
+            hive_tools=self._hive_tools,
         )
 
 
@@ -295,4 +300,5 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
             rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),
             deadline_ms=round(config.request_deadline_h * 3_600_000),
         ).open,
+        data_dir=config.data_dir,
     )

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from node_agent.acp.steps import Opening
+from node_agent.agent_mcp import tool_server
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
 from node_agent.attempt_worktree import repository_of, worktree_again, worktree_lock
 from node_agent.execution_environment import environment_of
@@ -312,6 +313,7 @@ class AttemptRun:
             mode=conversing.mode,
             model=conversing.model,
             auth_method=conversing.auth_method if logged_in else None,
+            mcp_servers=[tool_server(self._context.data_dir, standing.attempt.id, execution_id)],
         )
         return ConversationRun(
             self._context,

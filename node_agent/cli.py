@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sessions": ("node_agent.commands.sessions:sessions", "Conversations of this node."),
     "messages": ("node_agent.commands.sessions:messages", "What was said in one of them."),
     "outbox": ("node_agent.commands.status:outbox", "What the hive has not got yet."),
+    "mcp": ("node_agent.commands.mcp:mcp", "Serve Skep's tools to an agent."),
     "secrets": ("node_agent.commands.secrets:secrets", "Values hidden in every log."),
 }
 

@@ -41,7 +41,7 @@ def _drop(_session_id: str, _message_id: str, _at: int, _text: str, _role: str) 
     """Show nothing live."""
 
 
-async def _open_request(tx: Transaction, draft: Draft, at_ms: int) -> AgentRequest:
+async def open_request(tx: Transaction, draft: Draft, at_ms: int) -> AgentRequest:
     """Open a request that waits for as long as it takes."""
     return await requests.open_request(tx, draft, at_ms=at_ms, deadline_ms=None)
 
@@ -66,11 +66,13 @@ class RunContext:
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2
     live: Live = _drop
-    open_request: OpenRequest = _open_request
     #: Where the programs of agents are that were installed for this node alone.
     agents_bin: Path | None = None
+    open_request: OpenRequest = open_request
     #: How long an agent may say nothing in a turn before people are told; 0: as long as it likes.
     silence_s: float = 600.0
+    #: Where a tool server of an agent finds this node.
+    data_dir: Path = Path()
     #: The wall clock, for what conversations do by the hour.
     clock: Callable[[], int] = now_ms
 

@@ -101,6 +101,8 @@ HANDSHAKE_S_MAX: Final = 15.0
 CAPABILITY_TTL_S: Final = 60
 #: A token of a stream lives this long; the client takes a new one and goes on from its cursor.
 STREAM_TOKEN_TTL_S: Final = 900
+#: A token of an attempt lives this long; its node signs another for the next call.
+ATTEMPT_TOKEN_TTL_S: Final = 300
 #: An operation for a node that is away waits no longer; sent again it is as long after it left.
 #: A node keeps the keys of what it carried out for longer than both together.
 DEFERRED_S_MAX: Final = 7 * 86_400

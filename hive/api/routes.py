@@ -7,12 +7,14 @@ import msgspec
 from aiohttp import web
 
 from hive.api import (
+    agent_tools,
     attempts,
     conversation_replies,
     direct,
     enrol,
     events,
     executions,
+    mcp,
     messages,
     nodes,
     operations,
@@ -65,6 +67,13 @@ def _own_routes() -> list[Route]:
         *_node_routes(),
         *_catalog_routes(),
         *_text_routes(),
+        Route(
+            "POST",
+            f"{_V1}/agent-tools/{{tool}}",
+            agent_tools.call,
+            "Answer a tool of agents",
+            reply=None,
+        ),
         Route(
             "GET",
             f"{_V1}/attempts",
@@ -559,6 +568,10 @@ def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[
         own_change = route.method != "GET" and not route.changing
         handler = finishing(route.handler) if own_change else route.handler
         app.router.add_route(route.method, path, handler)
+    app[mcp.ENDPOINT] = mcp.McpEndpoint()
+    app.cleanup_ctx.append(mcp.serving)
+    # Each message is answered by itself: there is no session to listen to, nor to delete.
+    app.router.add_post("/mcp", mcp.handle)
     document = msgspec.json.encode(describe(routes, server_url=server_url))
     description, page, file = docs_handlers(document)
     for path, handler in (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from node_agent.api import attempts, checkouts, requests, sessions, status
+from node_agent.api import agent_tools, attempts, checkouts, requests, sessions, status
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
 from node_agent.api.router import PREFIX, Route, find_route
@@ -42,6 +42,13 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     Route("GET", "sessions/{session_id}/messages", sessions.show_messages),
     Route("GET", "requests", requests.list_requests),
     Route("GET", "requests/{request_id}", requests.show_request),
+    Route("POST", "attempts/{attempt_id}/agent-tools/{tool}", agent_tools.call, alone=False),
+    Route(
+        "GET",
+        "attempts/{attempt_id}/agent-tools/ask_human/{request_id}",
+        agent_tools.answer_of,
+        alone=False,
+    ),
     *(_operation_route(operation) for operation in OPERATIONS.values()),
 )
 

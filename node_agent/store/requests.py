@@ -39,6 +39,8 @@ _OUTPUT_BYTES_MAX: Final = 1024
 _DIFFS_BYTES_MAX: Final = 8 * 1024
 _LOCATIONS_MAX: Final = 16
 _LOCATION_BYTES_MAX: Final = 256
+#: What the keys of questions begin with that came by a tool: the agent's machine has none such.
+TOOL_KEY: Final = "tool:"
 #: A person is reminded when so much of the time to answer is over.
 REMIND_AT: Final = (0.5, 0.9)
 PART_CHARACTERS_MIN: Final = 8
@@ -233,6 +235,17 @@ def _cut_tool(tool: ToolCall) -> ToolCall:
     )
 
 
+_EVER_BY_KEY = """
+SELECT id FROM request WHERE execution_id = :execution_id AND key = :key ORDER BY id DESC LIMIT 1
+"""
+
+
+async def by_key(tx: Transaction, execution_id: str, key: str) -> AgentRequest | None:
+    """Return the newest request that was opened under a key, settled and passed on or not."""
+    row = await tx.fetch_one(_EVER_BY_KEY, {"execution_id": execution_id, "key": key})
+    return None if row is None else await get(tx, row["id"])
+
+
 # --- settling: once -------------------------------------------------------------------------------
 
 
@@ -407,6 +420,7 @@ SELECT id, key FROM request WHERE execution_id = :execution_id AND delivered = 0
 _UNDELIVERED = """
 SELECT id, key, reply FROM request
 WHERE execution_id = :execution_id AND delivered = 0 AND status <> 'open'
+    AND key NOT LIKE 'tool:%'
 ORDER BY settled_at_ms, id
 """
 
