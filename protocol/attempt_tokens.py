@@ -11,7 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import limits
-from protocol.tokens import refused, signed_token, verified_claims
+from protocol.tokens import ALGORITHM, refused, verified_claims
 
 _TYPE: Final = "skep-attempt+jwt"
 _WHAT: Final = "token of an attempt"
@@ -40,7 +40,8 @@ def mint_attempt_token(token: AttemptToken, *, key: Ed25519PrivateKey) -> str:
         "iat": token.issued_at_s,
         "exp": token.expires_at_s,
     }
-    return signed_token(claims, kind=_TYPE, key=key, key_id=token.node_id)
+    headers = {"kid": token.node_id, "typ": _TYPE}
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers=headers)
 
 
 def node_named(text: str) -> str:

@@ -138,6 +138,7 @@ _PROJECT: Final = replies.Project(
     dev_script="make serve",
     copy_files=[".env"],
     variables={"TEST_COMMAND": "make test"},
+    policies={"requests": {"allow": ["read"], "deny": ["execute:*:rm *"]}},
     keep_worktree="until_done",
     archived=False,
     recovered=False,

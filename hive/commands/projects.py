@@ -76,6 +76,7 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
     metavar="RULE",
     help="Of attempts that succeeded: until_done (the task is), after_end, or so many hours.",
 )
+@click.option(
     "--allow",
     multiple=True,
     metavar="RULE",
