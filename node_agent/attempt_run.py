@@ -29,7 +29,7 @@ from node_agent.git.repository import Repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
 from node_agent.run_context import RunContext
 from node_agent.sessions.conversation_run import ConversationRun
-from node_agent.sessions.conversation_steps import abandon_conversation
+from node_agent.sessions.conversation_steps import abandon_conversation, beginning_of, session_id_of
 from node_agent.sessions.rules import LASTING_ERRORS
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, plans, turns
@@ -361,6 +361,7 @@ class AttemptRun:
             execution_id=execution_id,
             identity=identity.environment,
             requested=more | request.environment,
+            session_id=await self._session_id(kind, execution_id, standing),
         )
         return Wanted(
             kind=kind,
@@ -370,6 +371,18 @@ class AttemptRun:
             stdin=stdin,
             script=script,
         )
+
+    async def _session_id(
+        self, kind: ExecutionKind, execution_id: str, standing: Standing
+    ) -> str | None:
+        """Return the session a program belongs to, which its agent may be about to begin."""
+        beginning = await self._context.database.read(
+            beginning_of, standing.attempt.id, self._context.clock()
+        )
+        converses = executor_named(standing.attempt.executor).converses
+        if kind is ExecutionKind.AGENT and converses:
+            return session_id_of(execution_id, beginning)
+        return None if beginning.session is None else beginning.session.id
 
     # --- what is recorded ---------------------------------------------------------------------
 

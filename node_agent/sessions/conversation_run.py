@@ -34,12 +34,12 @@ from node_agent.sessions.conversation_steps import (
     Steer,
     Tell,
     Wish,
+    session_id_of,
 )
 from node_agent.sessions.shown_text import LiveText, ShownText
 from node_agent.sessions.silence import Silence
 from node_agent.sessions.step_facts import Applied, Growth, Talk, say_of_node
 from node_agent.spool import SpoolPosition, SpoolReader
-from node_agent.stamps import new_id
 from node_agent.store import conversations
 from node_agent.store.transaction import Transaction
 from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
@@ -155,7 +155,9 @@ class ConversationRun:
             steps.beginning_of, self._talk.attempt_id, self._context.clock()
         )
         session = beginning.session
-        self._talk = self._talk._replace(session_id=new_id() if session is None else session.id)
+        # As the process was told it in its environment.
+        named = session_id_of(self._talk.execution_id, beginning)
+        self._talk = self._talk._replace(session_id=named)
         source = None if beginning.rotated else beginning.fork_of or session
         opening = msgspec.structs.replace(
             self._opening,

@@ -20,7 +20,7 @@ from node_agent.sessions.step_facts import (
     say_of_node,
     settle_phase,
 )
-from node_agent.stamps import new_id, now_ms
+from node_agent.stamps import id_from, new_id, now_ms
 from node_agent.store import attempts, conversations, messages, requests, sessions, turns
 from node_agent.store.conversations import Reach
 from node_agent.store.requests import Undelivered
@@ -109,6 +109,13 @@ async def beginning_of(tx: Transaction, attempt_id: str, now_ms: int) -> Beginni
     if session is not None and turn is not None and turn.forks and turn.execution_id is None:
         return Beginning(None, rotated=False, fork_of=session)
     return Beginning(session, session is not None and is_too_old(session, now_ms), None)
+
+
+def session_id_of(execution_id: str, beginning: Beginning) -> str:
+    """Return the id of the session that an execution carries on, or will begin."""
+    if beginning.session is not None:
+        return beginning.session.id
+    return id_from(execution_id, "session")
 
 
 async def open_conversation(

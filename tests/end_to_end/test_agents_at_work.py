@@ -20,11 +20,6 @@ def begin(installation: Installation, node: NodeProgram, journal: AgentJournal, 
     return attempt
 
 
-def answer(node: NodeProgram, request_id: str, option: str) -> None:
-    """Answer a request at its node."""
-    node.client.send("POST", f"requests/{request_id}/answer", {"option": option}, key=request_id)
-
-
 def die_and_come_back(installation: Installation, node: NodeProgram) -> None:
     """Kill the node agent, and start it again."""
     node.kill()
@@ -57,7 +52,7 @@ def test_a_node_agent_dies(
     if moment == "request":
         die_and_come_back(installation, node)
     assert conversation.requests() == [before]
-    answer(node, before.id, "allow")
+    assert hive.json("requests", "answer", before.id, "allow")["status"] == "answered"
     assert hive.wait_ended(attempt)["outcome"] == "succeeded"
     assert (worktree / "asked.txt").read_text().strip() == "granted"
     assert (journal.prompts, journal.outcomes, len(journal.pids)) == ([text], ["allow"], 1)
@@ -88,3 +83,32 @@ def test_the_agent_crashes(installation: Installation, repository: Path, tmp_pat
     hive.json("attempt", "follow-up", attempt, "--prompt", "@say again")
     assert hive.json("attempts", "wait", attempt, "--timeout", "60")["outcome"] == "succeeded"
     assert conversation.told()[-1] == ("assistant", "again")
+
+
+def test_the_agent_knows_its_session(
+    installation: Installation, repository: Path, tmp_path: Path
+) -> None:
+    """The environment names the session that the hive shows, in a follow-up's process too."""
+    hive, node = installation.hive, installation.add_node(repository=repository)
+    journal = AgentJournal(tmp_path / "journal")
+    noted = tmp_path / "noted"
+    command = f"sh -c 'echo $SKEP_SESSION_ID >> {noted}; exec {journal.command}'"
+    task = installation.task("project")
+    attempt = hive.json(
+        *("tasks", "run", task, "--node", node.node_name),
+        *("--executor", "acp", "--command", command, "--prompt", "@say hello"),
+    )["id"]
+    hive.wait_ended(attempt)
+    hive.json("attempt", "follow-up", attempt, "--prompt", "@say again")
+    assert hive.json("attempts", "wait", attempt, "--timeout", "60")["outcome"] == "succeeded"
+    (session,) = hive.json("sessions", "--attempt", attempt)["items"]
+    assert noted.read_text().split() == [session["id"]] * 2
+    assert hive.attempt(attempt)["sessions"] == [session["id"]]
+    said = hive.json("sessions", "messages", session["id"])["items"]
+    roles = [(one["role"], one["content"]) for one in said if one["role"] != "system"]
+    assert roles == [
+        ("user", "@say hello"),
+        ("assistant", "hello"),
+        ("user", "@say again"),
+        ("assistant", "again"),
+    ]
