@@ -32,6 +32,7 @@ from hive.api import (
     tokens,
     variables,
 )
+from hive.api.conversation_examples import TOOL_ANSWER
 from hive.api.deferring import WhenQuery
 from hive.api.examples import LIVE_EVENTS, STARTED, example_of
 from hive.api.middleware import Handler, finishing
@@ -73,6 +74,7 @@ def _own_routes() -> list[Route]:
             agent_tools.call,
             "Answer a tool of agents",
             reply=None,
+            example=RouteExample(reply=TOOL_ANSWER),
         ),
         Route(
             "GET",
