@@ -37,7 +37,7 @@ from node_agent.log_writer import LogWriter
 from node_agent.redaction import Redactor
 from node_agent.run_context import RunContext, when_there_is_room
 from node_agent.stamps import now_ms
-from node_agent.store import attempts
+from node_agent.store import attempts, requests
 from node_agent.store.contract import Log
 from node_agent.store.transaction import Transaction
 from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
@@ -397,6 +397,8 @@ async def record_begin(tx: Transaction, execution: Execution) -> None:
 
 async def _record_end(tx: Transaction, execution: Execution, end: LogEnd) -> None:
     at_ms = execution.ended_at_ms or now_ms()
+    # What its program asked by a tool has no reader any more.
+    await requests.withdraw_all(tx, execution.id, "the program has ended", at_ms)
     await attempts.save_log_end(tx, end, at_ms)
     await attempts.save_execution(tx, execution, at_ms)
 
