@@ -13,6 +13,7 @@ import pytest
 
 from protocol.conversation import Session
 from protocol.entities import Attempt
+from protocol.errors import ErrorCode, SkepError
 from protocol.messages import LiveText, Ops
 from protocol.ops import OpKind, encode_body
 from protocol.states import AttemptPhase
@@ -45,12 +46,17 @@ def talk(installation: Installation, node: NodeProgram) -> Talk:
 
 
 def all_of(installation: Installation, session_id: str) -> list[tuple[int, str]]:
-    """A whole session as the hive shows it, paged forward."""
+    """A whole session as the hive shows it, paged forward; nothing where it has not heard of it."""
     found, after = [], 0
     while after is not None:
-        page = installation.hive.client.get(
-            f"sessions/{session_id}/messages", after=after, limit=100
-        )
+        try:
+            page = installation.hive.client.get(
+                f"sessions/{session_id}/messages", after=after, limit=100
+            )
+        except SkepError as error:
+            if error.code is not ErrorCode.NOT_FOUND:
+                raise
+            break
         found += [(one["seq"], one["content"]) for one in page["items"]]
         after = page["next"]
     return found
