@@ -1,0 +1,114 @@
+"""Claude Code and Codex as npm has them, through hive, node agent and supervisor; the model is ours."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.agents.model_server import ModelServer
+from tests.end_to_end.agents import NodeConversation
+from tests.end_to_end.installation import Installation
+from tests.end_to_end.node_program import NodeProgram
+from tests.end_to_end.waiting import until
+
+#: Agents start slowly on a busy machine.
+_AGENT_S: float = 120.0
+
+
+class Story:
+    """A node with one agent, and what the tests do with it."""
+
+    def __init__(
+        self, installation: Installation, repository: Path, agents: Path, model: ModelServer
+    ) -> None:
+        self.hive = installation.hive
+        self.installation = installation
+        self.model = model
+        self.node: NodeProgram = installation.new_node("node1")
+        home = installation.folder / "home"
+        home.mkdir()
+        self.node.environment |= {
+            "PATH": f"{agents}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "ANTHROPIC_BASE_URL": model.url,
+            "ANTHROPIC_API_KEY": "stub-key-of-the-tests",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_TELEMETRY": "1",
+            "IS_SANDBOX": "1",
+        }
+        self.node.json("join", self.hive.url, installation.join_token(), "--name", "node1")
+        self.node.json("checkout", "add", str(repository))
+        self.node.start()
+        self.hive.wait_node("node1")
+        installation.wait_project(repository.name, "node1")
+        self.attempt = ""
+
+    def begin(self, profile: str, prompt: str) -> None:
+        """Start an attempt from the hive's command line."""
+        task = self.installation.task("project")
+        self.attempt = self.hive.json(
+            *("tasks", "run", task, "--node", "node1", "--executor", "acp"),
+            *("--profile", profile, "--prompt", prompt),
+        )["id"]
+
+    @property
+    def conversation(self) -> NodeConversation:
+        return NodeConversation(self.node, self.attempt)
+
+    @property
+    def worktree(self) -> Path:
+        return Path(self.node.attempt(self.attempt)["worktree"])
+
+    def open_request(self) -> dict:
+        """The one open request, as the hive's command line lists it."""
+        (request,) = until(
+            lambda: self.hive.json("requests", "--open")["items"],
+            "the hive knows what the agent asks",
+            within_s=_AGENT_S,
+        )
+        return request
+
+    def allow(self, request: dict) -> None:
+        """Answer with the option that allows it once."""
+        once = next(one["id"] for one in request["options"] if one["kind"] == "allow_once")
+        self.hive.json("requests", "answer", request["id"], once)
+
+    def wait_ended(self) -> dict:
+        return self.hive.json("attempts", "wait", self.attempt, "--timeout", str(_AGENT_S))
+
+    def die_and_come_back(self) -> None:
+        """Kill the node agent, and start it again."""
+        self.node.kill()
+        self.node.process = None
+        self.node.start()
+        self.hive.wait_node("node1")
+
+
+@pytest.fixture
+def story(
+    installation: Installation, repository: Path, real_agents: Path, model: ModelServer
+) -> Story:
+    return Story(installation, repository, real_agents, model)
+
+
+AGENTS = pytest.mark.parametrize("agent", ["claude", "codex"])
+
+
+@AGENTS
+def test_a_task_and_a_follow_up(story: Story, agent: str) -> None:
+    """It asks before it writes, does as it is told, and knows later what was said before."""
+    story.begin(agent, "@write made.txt works\n@say written")
+    request = story.open_request()
+    assert "made.txt" in str(request)
+    assert not (story.worktree / "made.txt").exists()
+    story.allow(request)
+    ended = story.wait_ended()
+    assert ended["outcome"] == "succeeded", ended
+    assert (story.worktree / "made.txt").read_text() == "works"
+    assert story.conversation.told()[-1] == ("assistant", "written")
+    story.hive.json("attempt", "follow-up", story.attempt, "--prompt", "@recall")
+    assert story.wait_ended()["outcome"] == "succeeded"
+    (session,) = story.conversation.sessions()
+    assert session.turn_count == 2
+    role, said = story.conversation.told()[-1]
+    assert (role, said) == ("assistant", "first: @write made.txt works / @say written")
