@@ -61,11 +61,14 @@ class Story:
 
     def open_request(self) -> dict:
         """The one open request, as the hive's command line lists it."""
-        (request,) = until(
-            lambda: self.hive.json("requests", "--open")["items"],
-            "the hive knows what the agent asks",
-            within_s=_AGENT_S,
-        )
+
+
+        def look() -> list[dict]:
+            attempt = self.hive.attempt(self.attempt)
+            assert attempt["phase"] != "ended", (attempt, self.conversation.told())
+            return self.hive.json("requests", "--open")["items"]
+
+        (request,) = until(look, "the hive knows what the agent asks", within_s=_AGENT_S)
         return request
 
     def allow(self, request: dict) -> None:
