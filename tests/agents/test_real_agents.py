@@ -1,5 +1,6 @@
 """Claude Code and Codex as npm has them, through hive, node agent and supervisor; the model is ours."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,20 @@ from tests.end_to_end.waiting import until
 
 #: Agents start slowly on a busy machine.
 _AGENT_S: float = 120.0
+
+#: A provider of models of one's own, as Codex is told of it.
+_CODEX_CONFIG = """
+model = "gpt-5.1-codex"
+model_provider = "stub"
+check_for_update_on_startup = false
+[analytics]
+enabled = false
+[model_providers.stub]
+name = "Stub"
+base_url = "{url}/v1"
+wire_api = "responses"
+requires_openai_auth = false
+"""
 
 
 class Story:
@@ -36,6 +51,8 @@ class Story:
             "DISABLE_TELEMETRY": "1",
             "IS_SANDBOX": "1",
         }
+        (home / ".codex").mkdir()
+        (home / ".codex" / "config.toml").write_text(_CODEX_CONFIG.format(url=model.url))
         self.node.json("join", self.hive.url, installation.join_token(), "--name", "node1")
         self.node.json("checkout", "add", str(repository))
         self.node.start()
@@ -79,6 +96,18 @@ class Story:
     def wait_ended(self) -> dict:
         return self.hive.json("attempts", "wait", self.attempt, "--timeout", str(_AGENT_S))
 
+    def wait_ended_allowing(self) -> dict:
+        """Wait for its end; what it asks meanwhile is allowed."""
+
+        def look() -> dict:
+            for request in self.hive.json("requests", "--open")["items"]:
+                self.allow(request)
+            return self.hive.attempt(self.attempt)
+
+        return until(
+            look, "the attempt has ended", holds=lambda it: it["phase"] == "ended", within_s=_AGENT_S
+        )
+
     def die_and_come_back(self) -> None:
         """Kill the node agent, and start it again."""
         self.node.kill()
@@ -115,3 +144,40 @@ def test_a_task_and_a_follow_up(story: Story, agent: str) -> None:
     assert session.turn_count == 2
     role, said = story.conversation.told()[-1]
     assert (role, said) == ("assistant", "first: @write made.txt works / @say written")
+
+
+@AGENTS
+@pytest.mark.parametrize("moment", ["turn", "request"])
+def test_a_node_agent_dies(story: Story, agent: str, moment: str) -> None:
+    """Killed in a turn or while a question is open: the turn goes on, nothing is asked twice."""
+    story.begin(agent, "@hold\n@write made.txt works\n@say written")
+    assert story.model.held.wait(_AGENT_S)
+    if moment == "turn":
+        story.die_and_come_back()
+    story.model.release()
+    request = story.open_request()
+    if moment == "request":
+        story.die_and_come_back()
+        assert story.open_request()["id"] == request["id"]
+    story.allow(request)
+    ended = story.wait_ended()
+    assert ended["outcome"] == "succeeded", ended
+    assert (story.worktree / "made.txt").read_text() == "works"
+    assert [one.status.value for one in story.conversation.requests()] == ["answered"]
+    assert story.conversation.told()[-1] == ("assistant", "written")
+    story.hive.json("attempt", "follow-up", story.attempt, "--prompt", "@recall")
+    assert story.wait_ended()["outcome"] == "succeeded"
+    (session,) = story.conversation.sessions()
+    assert session.turn_count == 2
+    assert "@write made.txt works" in story.conversation.told()[-1][1]
+
+
+@AGENTS
+def test_it_uses_a_tool(story: Story, agent: str) -> None:
+    """Its own client of the tools reaches Skep's: what it reports is in the transcript."""
+    told = json.dumps({"text": "Half of it", "percent": 50})
+    story.begin(agent, f"@tool report_progress {told}\n@say reported")
+    ended = story.wait_ended_allowing()
+    assert ended["outcome"] == "succeeded", ended
+    assert ("system", "Half of it (50 %)") in story.conversation.told()
+    assert story.conversation.told()[-1] == ("assistant", "reported")
