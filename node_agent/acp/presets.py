@@ -87,6 +87,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
             # A browser would open on the node, for nobody.
             sets={"NO_BROWSER": "1"},
             auth_method="api-key",
+            # As above: what goes beyond the worktree is asked of people, not of a model.
+            mode="workspace-write",
         ),
         Preset(
             name="opencode",

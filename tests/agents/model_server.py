@@ -22,6 +22,8 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        #: The keys that requests came with.
+        self.keys: set[str] = set()
         self.held = threading.Event()
         self.port = 0
         self._released = threading.Event()
@@ -85,6 +87,8 @@ class ModelServer:
 
     async def _kept(self, request: web.Request) -> dict[str, Any]:
         body: dict[str, Any] = await request.json()
+        key = request.headers.get("x-api-key") or request.headers.get("Authorization", "")
+        self.keys.add(key.removeprefix("Bearer "))
         self.asked.append((request.path, body))
         return body
 

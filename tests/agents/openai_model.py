@@ -2,9 +2,12 @@
 
 import json
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from tests.agents.model_script import Action, Call, Run, Said, Speak
+
+#: Calls that only pass the time until a tool is offered: Codex starts its servers meanwhile.
+_WAITS: Final = "wait_"
 
 
 def history(body: dict[str, Any]) -> list[Said]:
@@ -16,14 +19,15 @@ def history(body: dict[str, Any]) -> list[Said]:
             content = item["content"]
             parts = [{"text": content}] if isinstance(content, str) else content
             said += [Said(item["role"], part.get("text", "")) for part in parts]
-        elif kind.endswith("_output"):
+        elif kind.endswith("_output") and not item.get("call_id", "").startswith(_WAITS):
             said.append(Said("result", json.dumps(item.get("output"))))
     return said
 
 
 def _item(body: dict[str, Any], action: Action) -> dict[str, Any]:
-    if isinstance(action, Speak):
-        content = [{"type": "output_text", "text": action.text, "annotations": []}]
+    if isinstance(action, Speak) or not body.get("tools"):
+        said = action.text if isinstance(action, Speak) else "Work"
+        content = [{"type": "output_text", "text": said, "annotations": []}]
         return {
             "type": "message",
             "id": f"msg_{uuid.uuid4().hex}",
@@ -57,12 +61,13 @@ def _command(body: dict[str, Any], action: Run) -> dict[str, Any]:
 
 
 def _tool(body: dict[str, Any], action: Call) -> dict[str, Any]:
-    """Return the call of a tool of Skep's, in its namespace where tools have one."""
+    """Return the call of a tool of Skep's; until it is offered, one that asks for what is."""
     arguments = json.dumps(action.arguments)
     for tool in body.get("tools", []):
         if tool.get("type") == "namespace" and "skep" in tool["name"]:
             return {"name": action.tool, "namespace": tool["name"], "arguments": arguments}
-    return {"name": f"mcp__skep__{action.tool}", "arguments": arguments}
+    waiting = f"{_WAITS}{uuid.uuid4().hex}"
+    return {"name": "list_mcp_resources", "call_id": waiting, "arguments": "{}"}
 
 
 def events(body: dict[str, Any], action: Action) -> list[dict[str, Any]]:

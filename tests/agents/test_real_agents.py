@@ -27,7 +27,24 @@ name = "Stub"
 base_url = "{url}/v1"
 wire_api = "responses"
 requires_openai_auth = false
+env_key = "STUB_KEY"
 """
+
+#: The profiles of the node: what reaches the stub in place of a model, and a secret as its key.
+_SETTINGS = """
+[profiles.claude-here]
+agent = "claude"
+[profiles.claude-here.environment]
+ANTHROPIC_BASE_URL = "{url}"
+ANTHROPIC_API_KEY = "secret:MODEL_KEY"
+CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"
+DISABLE_TELEMETRY = "1"
+IS_SANDBOX = "1"
+[profiles.codex-here]
+agent = "codex"
+environment = {{ STUB_KEY = "secret:MODEL_KEY" }}
+"""
+SECRET = "the-key-of-the-stub-model"
 
 
 class Story:
@@ -45,14 +62,13 @@ class Story:
         self.node.environment |= {
             "PATH": f"{agents}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),
-            "ANTHROPIC_BASE_URL": model.url,
-            "ANTHROPIC_API_KEY": "stub-key-of-the-tests",
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "DISABLE_TELEMETRY": "1",
-            "IS_SANDBOX": "1",
         }
         (home / ".codex").mkdir()
         (home / ".codex" / "config.toml").write_text(_CODEX_CONFIG.format(url=model.url))
+        settings = _SETTINGS.format(url=model.url)
+        self.node.data_dir.mkdir(mode=0o700)
+        (self.node.data_dir / "config.toml").write_text(settings)
+        assert self.node.call("secrets", "set", "MODEL_KEY", stdin=SECRET).returncode == 0
         self.node.json("join", self.hive.url, installation.join_token(), "--name", "node1")
         self.node.json("checkout", "add", str(repository))
         self.node.start()
@@ -60,12 +76,12 @@ class Story:
         installation.wait_project(repository.name, "node1")
         self.attempt = ""
 
-    def begin(self, profile: str, prompt: str) -> None:
+    def begin(self, agent: str, prompt: str) -> None:
         """Start an attempt from the hive's command line."""
         task = self.installation.task("project")
         self.attempt = self.hive.json(
             *("tasks", "run", task, "--node", "node1", "--executor", "acp"),
-            *("--profile", profile, "--prompt", prompt),
+            *("--profile", f"{agent}-here", "--prompt", prompt),
         )["id"]
 
     @property
@@ -138,6 +154,9 @@ def test_a_task_and_a_follow_up(story: Story, agent: str) -> None:
     assert ended["outcome"] == "succeeded", ended
     assert (story.worktree / "made.txt").read_text() == "works"
     assert story.conversation.told()[-1] == ("assistant", "written")
+    assert story.model.keys == {SECRET}
+    for kept in story.node.data_dir.glob("*.db*"):
+        assert SECRET.encode() not in kept.read_bytes(), kept
     story.hive.json("attempt", "follow-up", story.attempt, "--prompt", "@recall")
     assert story.wait_ended()["outcome"] == "succeeded"
     (session,) = story.conversation.sessions()
