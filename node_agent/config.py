@@ -329,9 +329,7 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         try:
             check_profile(name, profile)
         except OperationError as error:
-            raise ConfigError(
-                f"{error.message} ({where})", where=where, hint=error.hint
-            ) from error
+            raise ConfigError(f"{error.message} ({where})", where=where, hint=error.hint) from error
     for name in ("github_url", "github_api_url"):
         _check_url(name, getattr(config, name), where)
     return {name: getattr(config, name) for name in values}

@@ -57,12 +57,13 @@ def with_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> 
             if secret not in secrets:
                 raise OperationError(
                     ErrorCode.INVALID,
-                    f"the profile's {name} wants the secret {secret[:100]!r}, which is not set here",
+                    f"the profile's {name} wants a secret {secret[:100]!r} that is not set",
                     hint=f"At the node: `node-agent secrets set {secret[:100]}`.",
                     field="profile",
                 )
-            value = secrets[secret]
-        found[name] = value
+            found[name] = secrets[secret]
+        else:
+            found[name] = value
     return found
 
 

@@ -16,8 +16,7 @@ _KNOWN_AGENTS: Final = {
         argv=preset.argv(),
         environment=dict(preset.sets),
         conversing=Conversing(
-            mode=preset.mode,
-            auth_method=preset.auth_method, login_variables=preset.login_variables
+            mode=preset.mode, auth_method=preset.auth_method, login_variables=preset.login_variables
         ),
     )
     for preset in PRESETS.values()

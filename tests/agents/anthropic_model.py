@@ -1,4 +1,4 @@
-"""The Messages API of Anthropic, as far as Claude Code asks for it: what it was told, what it says."""
+"""The Messages API of Anthropic, as far as Claude Code asks for it: what it is told and says."""
 
 import json
 import uuid

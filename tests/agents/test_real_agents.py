@@ -1,4 +1,4 @@
-"""Claude Code and Codex as npm has them, through hive, node agent and supervisor; the model is ours."""
+"""Claude Code and Codex as npm has them, through all that is real; only the model is a stub."""
 
 import json
 import os
@@ -95,7 +95,6 @@ class Story:
     def open_request(self) -> dict:
         """The one open request, as the hive's command line lists it."""
 
-
         def look() -> list[dict]:
             attempt = self.hive.attempt(self.attempt)
             assert attempt["phase"] != "ended", (attempt, self.conversation.told())
@@ -121,7 +120,10 @@ class Story:
             return self.hive.attempt(self.attempt)
 
         return until(
-            look, "the attempt has ended", holds=lambda it: it["phase"] == "ended", within_s=_AGENT_S
+            look,
+            "the attempt has ended",
+            holds=lambda it: it["phase"] == "ended",
+            within_s=_AGENT_S,
         )
 
     def die_and_come_back(self) -> None:
@@ -136,6 +138,7 @@ class Story:
 def story(
     installation: Installation, repository: Path, real_agents: Path, model: ModelServer
 ) -> Story:
+    """A node that has both agents."""
     return Story(installation, repository, real_agents, model)
 
 
