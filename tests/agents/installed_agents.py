@@ -49,7 +49,7 @@ def agents_bin() -> Path:
 def _install(npm: str, folder: Path) -> None:
     pinned = ("@agentclientprotocol/claude-agent-acp", "version")
     try:
-        _said([npm, "view", *pinned], within_s=_REACH_S_MAX)
+        _said([npm, "view", *pinned, "--fetch-retries=0"], within_s=_REACH_S_MAX)
     except (subprocess.SubprocessError, OSError) as error:
         raise NotToBeHad("npm does not reach its registry") from error
     for name in _FILES:
