@@ -35,7 +35,7 @@ from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.operations.table import functions_of
 from node_agent.recovery import recover
 from node_agent.run_context import RunContext
-from node_agent.secret_values import values_to_hide
+from node_agent.secret_values import read_secrets, values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
 from node_agent.sessions.request_deadlines import RequestDeadlines
 from node_agent.sessions.request_steps import RequestPolicy
@@ -292,6 +292,8 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         environment=node_config.process_environment(),
         secrets=lambda: values_to_hide(config.secrets_file),
         git_identity=config.git_identity,
+        profiles=config.profiles,
+        secrets_by_name=lambda: read_secrets(config.secrets_file),
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
         agents_bin=config.data_dir / AGENTS_FOLDER / "node_modules" / ".bin",

@@ -27,6 +27,7 @@ from node_agent.git.copied_files import copy_files
 from node_agent.git.leftovers import commit_all
 from node_agent.git.repository import Repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
+from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.sessions.conversation_run import ConversationRun
 from node_agent.sessions.conversation_steps import abandon_conversation, beginning_of, session_id_of
@@ -300,13 +301,16 @@ class AttemptRun:
         worktree: Worktree | None,
     ) -> ConversationRun | None:
         """Return what speaks to the agent; None where it is not spoken to."""
-        executor = executor_named(standing.attempt.executor)
+        executor = executor_named(standing.attempt.executor, self._context.profiles)
         if kind is not ExecutionKind.AGENT or not executor.converses:
             return None
         conversing = Conversing()
+        environment = dict(self._context.environment)
         if worktree is not None:
-            conversing = executor.launch(_wish(standing)).conversing or conversing
-        environment = {**self._context.environment, **standing.plan.request.environment}
+            launch = executor.launch(_wish(standing))
+            conversing = launch.conversing or conversing
+            environment |= launch.chosen_environment
+        environment |= standing.plan.request.environment
         logged_in = any(environment.get(name, "").strip() for name in conversing.login_variables)
         opening = Opening(
             cwd="" if worktree is None else str(worktree.path),
@@ -338,14 +342,15 @@ class AttemptRun:
         stdin, script = b"", None
         more: dict[str, str] = {}
         if kind is ExecutionKind.AGENT:
-            executor = executor_named(request.executor)
+            executor = executor_named(request.executor, self._context.profiles)
             launch = executor.launch(_wish(standing))
             argv, stdin = launch.argv, launch.stdin
             if launch.conversing is not None and self._context.agents_bin is not None:
                 # Agents that were installed for this node alone come first.
                 path = self._context.environment.get("PATH", "")
                 more["PATH"] = f"{self._context.agents_bin}{os.pathsep}{path}"
-            set_already = {**self._context.environment, **request.environment}
+            more |= with_secrets(launch.chosen_environment, self._context.secrets_by_name())
+            set_already = {**self._context.environment, **more, **request.environment}
             more |= {
                 name: value for name, value in launch.environment.items() if name not in set_already
             }

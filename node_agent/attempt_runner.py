@@ -23,6 +23,7 @@ from node_agent.git.refs import attempt_branch, check_ref_name
 from node_agent.git.repository import default_branch, open_repository, resolve_base
 from node_agent.git.worktrees import check_root
 from node_agent.log_ends import say_log_end_again
+from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.script_runs import ScriptRuns
 from node_agent.sessions.follow_ups import images_of
@@ -93,10 +94,11 @@ class AttemptRunner:
         Raises NoCheckout, ExecutorUnavailable, NodeFull, DiskFull, NoCommits, BranchMissing and
         INVALID before anything of the attempt exists.
         """
-        executor = executor_named(request.executor)
-        executor.launch(
+        executor = executor_named(request.executor, self._context.profiles)
+        launch = executor.launch(
             Wish(command=request.command, prompt=request.prompt, profile=request.profile)
         )
+        with_secrets(launch.chosen_environment, self._context.secrets_by_name())
         if executor.converses and request.prompt is None:
             request = msgspec.structs.replace(request, prompt=_task_text(request))
         _check_sizes(request)
@@ -133,13 +135,14 @@ class AttemptRunner:
         Raises ExecutorUnavailable, INVALID, NoCheckout, SessionLost, NodeFull and Running.
         """
         attempt, plan = await self._context.database.read(_with_plan, attempt_id)
-        executor_named(attempt.executor).launch(
+        launch = executor_named(attempt.executor, self._context.profiles).launch(
             Wish(
                 command=request.command or plan.request.command,
                 prompt=request.prompt,
                 profile=request.profile or attempt.profile,
             )
         )
+        with_secrets(launch.chosen_environment, self._context.secrets_by_name())
         await self._check_room()
         if attempt.phase is AttemptPhase.ENDED:
             repository = await repository_of(self._context.database, attempt)

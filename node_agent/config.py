@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from node_agent.profiles import Profile, check_profile
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.request_rules import parse_rule
 
@@ -107,6 +108,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
     ] = 5.0
+    profiles: Annotated[
+        dict[str, Profile],
+        Meta(description="Agents as this node runs them, each a section `[profiles.NAME]`."),
+    ] = {}
     direct_listen: Annotated[
         str,
         Meta(
@@ -320,6 +325,11 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     for name in ("requests_allow", "requests_deny"):
         _check_rules(name, getattr(config, name), where)
+    for name, profile in config.profiles.items():
+        try:
+            check_profile(name, profile)
+        except OperationError as error:
+            raise ConfigError(f"{error.message} ({where})", where=where, hint=error.hint) from error
     for name in ("github_url", "github_api_url"):
         _check_url(name, getattr(config, name), where)
     return {name: getattr(config, name) for name in values}

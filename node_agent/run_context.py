@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from node_agent.notices import Notices
+from node_agent.profiles import Profile
 from node_agent.stamps import now_ms
 from node_agent.store import requests
 from node_agent.store.contract import ChunkStore
@@ -61,6 +62,9 @@ class RunContext:
     environment: Mapping[str, str]
     secrets: Callable[[], list[bytes]] = field(default=list)
     git_identity: str | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    #: The values of this node's secrets, by name, as they are now.
+    secrets_by_name: Callable[[], Mapping[str, str]] = dict
     grace_s: float = 10.0
     #: Output kept unread, and what of a log is shown live: together they bound one execution.
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2

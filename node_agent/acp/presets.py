@@ -36,6 +36,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     login_elsewhere: bool = False
     needs_login: bool = True
     sets: Mapping[str, str] = {}
+    #: The mode it begins in where nobody wishes another: one in which it asks before it acts.
+    mode: str | None = None
     #: The agent's own way to log in from its environment, for `Opening.auth_method`.
     auth_method: str | None = None
     #: How it takes a session up again, best first; what it says itself is what counts.
@@ -70,6 +72,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
             login_files=(".claude/.credentials.json",),
             login_elsewhere=True,
             sets={"DISABLE_AUTOUPDATER": "1"},
+            # Left alone it begins in a mode where a model of its own says what is allowed.
+            mode="default",
         ),
         Preset(
             name="codex",
@@ -83,6 +87,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
             # A browser would open on the node, for nobody.
             sets={"NO_BROWSER": "1"},
             auth_method="api-key",
+            # As above: what goes beyond the worktree is asked of people, not of a model.
+            mode="workspace-write",
         ),
         Preset(
             name="opencode",

@@ -26,7 +26,12 @@ def agents(invocation: Invocation) -> None:
     from node_agent.config import process_environment
 
     found = asyncio.run(discover(invocation.config.data_dir, process_environment()))
-    answer = {"items": msgspec.to_builtins(found), "next": None}
+    # Names and references; the values of secrets stand elsewhere.
+    profiles = [
+        {"name": name, **msgspec.to_builtins(profile)}
+        for name, profile in sorted(invocation.config.profiles.items())
+    ]
+    answer = {"items": msgspec.to_builtins(found), "profiles": profiles, "next": None}
 
     def show(listed: dict[str, Any]) -> None:
         rows = [
@@ -39,6 +44,15 @@ def agents(invocation: Invocation) -> None:
             for one in listed["items"]
         ]
         invocation.table(["Agent", "Installed", "Version", "Logged in"], rows, empty="")
+        if listed["profiles"]:
+            invocation.table(
+                ["Profile", "Agent", "Model", "Mode"],
+                [
+                    [plain(one[key] or "") for key in ("name", "agent", "model", "mode")]
+                    for one in listed["profiles"]
+                ],
+                empty="",
+            )
         for one in listed["items"]:
             if one["hint"]:
                 invocation.say(f"[bold]{plain(one['name'])}[/] [dim]{plain(one['hint'])}[/]")

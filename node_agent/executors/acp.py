@@ -29,8 +29,8 @@ class AcpExecutor:
                 known = ", ".join(sorted(self._known))
                 raise OperationError(
                     ErrorCode.INVALID,
-                    f"no agent is called {wish.profile[:100]!r}",
-                    hint=f"Known by name are: {known}. Any other needs its command line.",
+                    f"this node has no profile or agent called {wish.profile[:100]!r}",
+                    hint=f"It has: {known}. Any other agent needs its command line.",
                     field="profile",
                 ) from None
         try:

@@ -34,12 +34,15 @@ class Conversing:
 class Launch:
     """A process to run in the worktree: never through a shell. `stdin` is its whole input.
 
+    `environment` is for what is set nowhere else; `chosen_environment` goes before the node
+    agent's own, and may name secrets in place of values.
     With `conversing` it is spoken to instead, turn after turn, and ends once its input does.
     """
 
     argv: list[str]
     stdin: bytes = b""
     environment: dict[str, str] = field(default_factory=dict)
+    chosen_environment: dict[str, str] = field(default_factory=dict)
     conversing: Conversing | None = None
 
 

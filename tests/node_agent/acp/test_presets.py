@@ -56,3 +56,8 @@ def test_a_key_in_the_environment_logs_in():
     assert auth_method_for(codex, {"OPENAI_API_KEY": "sk"}) == "api-key"
     assert auth_method_for(codex, {"OPENAI_API_KEY": " "}) is None
     assert auth_method_for(PRESETS["claude"], {"ANTHROPIC_API_KEY": "sk"}) is None
+
+
+def test_each_begins_where_people_are_asked():
+    """Claude and Codex have modes in which a model decides what is allowed: not by themselves."""
+    assert (PRESETS["claude"].mode, PRESETS["codex"].mode) == ("default", "workspace-write")
