@@ -149,6 +149,7 @@ def _of_node(body: entities.NodeState) -> Values:
         "name": body.name,
         "slots": body.slots,
         "executors": text_of(body.executors),
+        "agents": text_of(body.agents),
         "os": body.os,
         "arch": body.arch,
         "version": body.version,

@@ -125,9 +125,9 @@ async def _record_all(
 # --- kinds ----------------------------------------------------------------------------------------
 
 _UPDATE_NODE = """
-UPDATE node SET slots = :slots, executors = :executors, os = :os, arch = :arch, version = :version,
-    cores = :cores, memory_bytes = :memory_bytes, direct_urls = :direct_urls,
-    rank = :rank, seq = :seq,
+UPDATE node SET slots = :slots, executors = :executors, agents = :agents, os = :os,
+    arch = :arch, version = :version, cores = :cores,
+    memory_bytes = :memory_bytes, direct_urls = :direct_urls, rank = :rank, seq = :seq,
     name = CASE WHEN EXISTS (SELECT 1 FROM node other WHERE other.name = :name
         AND other.id <> :id AND other.revoked_at_ms IS NULL) OR :name = '' THEN name ELSE :name END
 WHERE id = :id

@@ -37,6 +37,7 @@ CREATE TABLE node (
     slots_busy INTEGER NOT NULL,
     outbox TEXT NOT NULL,
     executors TEXT NOT NULL,
+    agents TEXT NOT NULL,
     os TEXT NOT NULL,
     arch TEXT NOT NULL,
     version TEXT NOT NULL,
