@@ -17,6 +17,9 @@ from typing import Any, Final, Protocol
 
 Fields = dict[str, Any]
 
+#: What it writes into where a prompt in plain words does not say.
+NOTES: Final = "SKEP-NOTES.md"
+
 HELP: Final = """
 lines of a prompt:
   @say TEXT               says it, word by word
@@ -383,15 +386,22 @@ class Turn:
 
 def story(text: str) -> list[str]:
     """What a prompt in plain words is answered with."""
-    first = next(iter(text.strip().splitlines()), "nothing")[:200].replace("\\", "/")
+    said = text.strip()[:400].replace("\\", "/").replace("\n", "\\n") or "nothing"
+    if said.lower().startswith("commit"):
+        commit = "git -c commit.gpgsign=false commit --quiet --message 'Write notes'"
+        return [
+            f"think I am asked to commit: {NOTES}, for I know of nothing else.",
+            f"run git add --force -- {NOTES} && {commit} -- {NOTES} && git log --oneline -1",
+            "recall",
+        ]
     return [
         "think I look at what is here, then I write down what was asked.",
         "plan Look around; Write it down; Tell",
         "run git log --oneline -3",
         "plan",
-        f"permit SKEP-NOTES.md # Asked of the scripted agent\\n\\n{first}",
+        f"permit {NOTES} # Asked of the scripted agent\\n\\n{said}",
         "plan",
-        "say I wrote **SKEP-NOTES.md**. That is all a scripted agent can do.",
+        f"say I wrote **{NOTES}**. That is all a scripted agent can do.",
         "plan",
         "usage 1200 200000 0.01",
     ]
