@@ -6,14 +6,20 @@ import os
 import click
 
 from node_agent.commands.invocation import Invocation, node_command
+from node_agent.config import process_environment
 
 
 @click.command()
-@click.option("--attempt", envvar="SKEP_ATTEMPT_ID", required=True, help="Whose tools.")
-@click.option("--execution", envvar="SKEP_EXECUTION_ID", help="Which process of it asks.")
+@click.option("--attempt", help="Whose tools. Default: within an attempt, its own.")
+@click.option("--execution", help="Which process of it asks. Default: within an attempt, its own.")
 @node_command
-def mcp(invocation: Invocation, attempt: str, execution: str | None) -> None:
+def mcp(invocation: Invocation, attempt: str | None, execution: str | None) -> None:
     """Serve Skep's tools to an agent of an attempt of this node."""
+    told = process_environment()
+    if attempt is None:
+        attempt, execution = told.get("SKEP_ATTEMPT_ID"), told.get("SKEP_EXECUTION_ID")
+    if attempt is None:
+        raise click.UsageError("Give --attempt: this is not within one.")
     from importlib.metadata import version
 
     from node_agent.tool_server import ToolServer
