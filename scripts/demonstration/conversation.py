@@ -156,7 +156,6 @@ class Conversing:
             answer = answer_to(request)
             self._screen.command(f"hive requests answer {short} {answer}")
             self._hive.json("requests", "answer", request["id"], answer)
-            path = f"requests/{request['id']}"
             kept.settled.append(self._settled(request["id"]))
 
     def _settled(self, request_id: str) -> dict[str, Any]:
