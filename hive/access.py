@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS, Role
 
 
@@ -21,14 +22,22 @@ class Need(enum.Enum):
     ANYONE = "anyone"
     #: The auditor, or an admin.
     AUDIT = "audit"
+    #: An attempt's agent, or any role; each tool asks for its own.
+    TOOLS = "tools"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling, as a token or session proved it."""
+    """Who is calling, as a token or session proved it.
+
+    `attempt_id`: the agent of this attempt, which reaches its project and task through tools alone.
+    """
 
     token_id: str
     name: str
     role: Role
+    attempt_id: str | None = None
+    task_id: str | None = None
+    project_id: str | None = None
 
 
 Requirement = Role | Need
@@ -88,12 +97,27 @@ ROUTES: Final[dict[str, Requirement]] = {
     "GET /api/v1/executions": _V,
     "GET /api/v1/executions/{execution}": _V,
     "GET /api/v1/executions/{execution}/log": _V,
+    "GET /api/v1/sessions": _V,
+    "POST /api/v1/sessions": _O,
+    "GET /api/v1/sessions/{session}": _V,
+    "PATCH /api/v1/sessions/{session}": _O,
+    "DELETE /api/v1/sessions/{session}": _O,
+    "POST /api/v1/sessions/{session}/heartbeat": _O,
+    "GET /api/v1/sessions/{session}/messages": _V,
+    "POST /api/v1/sessions/{session}/messages": OPERATIONS["follow_up"].role,
+    "GET /api/v1/messages": _V,
+    "GET /api/v1/messages/{message}": _V,
+    "GET /api/v1/requests": _V,
+    "GET /api/v1/requests/{request}": _V,
+    "POST /api/v1/requests/{request}/answer": OPERATIONS["answer"].role,
     "GET /api/v1/stream": _V,
     "GET /api/v1/operations": _V,
     "GET /api/v1/operations/{key}": _V,
     # The handler asks for the role that the operation itself needs.
     "POST /api/v1/operations/{key}/cancel": _O,
     "POST /api/v1/operations/{key}/confirm": _O,
+    "POST /api/v1/agent-tools/{tool}": Need.TOOLS,
+    "POST /mcp": Need.TOOLS,
     "GET /api/v1/events": Need.AUDIT,
     "GET /api/v1/tokens": _A,
     "POST /api/v1/tokens": _A,
@@ -101,7 +125,7 @@ ROUTES: Final[dict[str, Requirement]] = {
 }
 #: Below one attempt, and below a task's newest: one row for each operation of the protocol.
 for _operation in OPERATIONS.values():
-    if not _operation.path.startswith(("tasks/", "executions/")):
+    if not _operation.path.startswith(ROOTS):
         for _root in ("/api/v1/attempts/{attempt}", "/api/v1/tasks/{task}/attempt"):
             ROUTES[f"{_operation.method} {_root}/{_operation.path}"] = _operation.role
 
@@ -111,6 +135,10 @@ def allows(requirement: Requirement, principal: Principal | None) -> bool:
     if requirement is Need.NOBODY:
         return True
     if principal is None:
+        return False
+    if requirement is Need.TOOLS:
+        return principal.role >= Role.VIEWER
+    if principal.attempt_id is not None:
         return False
     if requirement is Need.ANYONE:
         return True

@@ -32,6 +32,8 @@ _AGAIN_S: Final = 60.0
 #: Where a person waits for it.
 _AGAIN_OPENED_S: Final = 5.0
 _ASKED_MAX: Final = 10_000
+#: Of a session at a time: from its first hole on, until someone looks again.
+_MESSAGES_BYTES_MAX: Final = 4 * limits.MIB
 
 
 class Links(Protocol):
@@ -87,6 +89,8 @@ class Backfill:
         #: Logs that need not be asked for at the next look at a node.
         self._coming: dict[str, frozenset[str]] = {}
         self._opened: dict[str, None] = {}
+        #: Sessions that lack messages, with their nodes.
+        self._missed: dict[str, str] = {}
         self._woken = asyncio.Event()
         #: When what was last asked for, by what is asked.
         self._asked: dict[tuple[str, str, int], float] = {}
@@ -118,6 +122,12 @@ class Backfill:
             self._opened[attempt_id] = None
             self._woken.set()
 
+    def missed_messages(self, node_id: str, session_id: str) -> None:
+        """Someone looks at a session with a hole; what is missing of it is asked for, once."""
+        if len(self._missed) < _OPENED_WAITING_MAX:
+            self._missed[session_id] = node_id
+            self._woken.set()
+
     async def fetch(self, attempt_id: str, *, again_s: float = 0.0) -> bool:
         """Ask for what the hive lacks of an attempt; False where nothing is lacking."""
         found = await self._lack_of(attempt_id)
@@ -142,9 +152,11 @@ class Backfill:
             await self._work_off()
 
     async def _work_off(self) -> None:
-        while self._opened or self._due:
+        while self._opened or self._missed or self._due:
             try:
-                if self._opened:
+                if self._missed:
+                    await self._ask_messages(*self._missed.popitem())
+                elif self._opened:
                     attempt_id = next(iter(self._opened))
                     del self._opened[attempt_id]
                     await self.fetch(attempt_id, again_s=_AGAIN_OPENED_S)
@@ -182,6 +194,23 @@ class Backfill:
                 # Nothing left to ask for, or it is being fetched already.
                 continue
             # Where the node is away it stays stored, and is asked when it is back.
+            with contextlib.suppress(ConnectionError):
+                await self._links.ask(node_id, stored)
+
+    async def _ask_messages(self, session_id: str, node_id: str) -> None:
+        now, what = time.monotonic(), ("messages", session_id, 0)
+        if now - self._asked.get(what, float("-inf")) < _AGAIN_OPENED_S:
+            return
+        self._asked[what] = now
+        need = Need(
+            request_id=_request_id(),
+            kind="messages",
+            ids=[session_id],
+            max_bytes=_MESSAGES_BYTES_MAX,
+        )
+        # From where on is the store's to say, as of when it is sent.
+        stored = await self._store.store_need(node_id, need)
+        if stored is not None and stored.request_id == need.request_id:
             with contextlib.suppress(ConnectionError):
                 await self._links.ask(node_id, stored)
 

@@ -23,6 +23,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "templates": ("hive.commands.templates:templates", "Texts that tasks are made from."),
     "attempts": ("hive.commands.attempts:attempts", "The runs: list, show, follow their logs."),
     "attempt": ("hive.commands.attempt:attempt", "Act on one attempt: stop, diff, files, ..."),
+    "sessions": ("hive.commands.sessions:sessions", "The conversations: list, read, follow."),
+    "requests": ("hive.commands.requests:requests", "What agents ask of people."),
     "operations": ("hive.commands.operations:operations", "What became of a command."),
     "backfill": ("hive.commands.backfill:backfill", "Fetch what an attempt lacks here."),
     "tokens": ("hive.commands.tokens:tokens", "Who may call the hive."),

@@ -25,6 +25,10 @@ class _ErrorReply(msgspec.Struct, frozen=True):
     error: ErrorBody
 
 
+#: What an agent is just writing.
+_PIECE: Final = "message.delta"
+
+
 class Event(NamedTuple):
     """One live event; `id` resumes after it."""
 
@@ -152,7 +156,9 @@ class HiveClient:
                 raise HiveAwayError(self.url, str(error)) from error
             if response.status >= 300:
                 self._raise_error(response, response.read(_REPLY_BYTES_MAX))
-            yield from _read_events(response, self.url)
+            for event in _read_events(response, self.url):
+                # A piece for eyes alone changes nothing that could be read anew.
+                yield None if event is not None and event.name == _PIECE else event
         finally:
             connection.close()
 

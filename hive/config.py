@@ -101,6 +101,17 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sweep_interval_s: Annotated[
         float, Meta(gt=0, description="Seconds between looks for attempts that are partial.")
     ] = 300.0
+    session_idle_s: Annotated[
+        float,
+        Meta(gt=0, description="Seconds without a sign of life that close an external session."),
+    ] = 1800.0
+    session_age_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds after which an external agent is told to begin a fresh session.",
+        ),
+    ] = 3600.0
     call_s_max: Annotated[
         float, Meta(gt=0, description="The longest deadline a caller may ask of a node.")
     ] = 600.0

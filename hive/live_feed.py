@@ -5,17 +5,35 @@ anew. Must not read the store, nor say more than what changed.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Any, Final, Self
+
+import msgspec
 
 from hive.store.backend import Change
+
+#: Live pieces kept for one viewer; older ones make way, for they are stored as messages anyway.
+_PIECES_MAX: Final = 256
+
+
+class LivePiece(msgspec.Struct, frozen=True, kw_only=True):
+    """Something for eyes alone, which is not stored: it has no number, and cannot be resumed."""
+
+    kind: str
+    fields: dict[str, Any]
 
 
 class Subscription:
     """One viewer's queue. Use as a context manager: it is taken off the feed at the end."""
 
-    def __init__(self, feed: "LiveFeed", topics: frozenset[str], changes_max: int) -> None:
+    def __init__(
+        self, feed: "LiveFeed", topics: frozenset[str], changes_max: int, *, live: bool
+    ) -> None:
         self.topics = topics
+        #: Whether it wants live pieces too.
+        self.live = live
+        self._pieces: deque[LivePiece] = deque(maxlen=_PIECES_MAX)
         self._feed = feed
         self._changes_max = changes_max
         # The newest change of a kind about the same things stands for those before it.
@@ -41,6 +59,17 @@ class Subscription:
             self._overflowed = True
         self._waiting[key] = change
         self._came.set()
+
+    def put_piece(self, piece: LivePiece) -> None:
+        """Take a live piece in; the oldest makes way where there is no room."""
+        self._pieces.append(piece)
+        self._came.set()
+
+    def take_pieces(self) -> list[LivePiece]:
+        """Return the live pieces that came, in order. Those said before a change come before it."""
+        pieces = list(self._pieces)
+        self._pieces.clear()
+        return pieces
 
     def close(self) -> None:
         """Have `take` return None from now on."""
@@ -76,9 +105,18 @@ class LiveFeed:
         """How many are subscribed now."""
         return len(self._subscriptions)
 
-    def subscribe(self, topics: Iterable[str]) -> Subscription:
-        """Return a subscription, to be entered."""
-        return Subscription(self, frozenset(topics), self._changes_max)
+    def subscribe(self, topics: Iterable[str], *, live: bool = False) -> Subscription:
+        """Return a subscription, to be entered; with `live`, `take` wakes for live pieces too."""
+        return Subscription(self, frozenset(topics), self._changes_max, live=live)
+
+    def say(self, topics: Iterable[str], piece: LivePiece) -> None:
+        """Hand out a live piece; nothing is kept of it."""
+        reached: set[Subscription] = set()
+        for topic in topics:
+            reached |= self._by_topic.get(topic, set())
+        for subscription in reached:
+            if subscription.live:
+                subscription.put_piece(piece)
 
     def publish(self, changes: Sequence[Change]) -> None:
         """Hand out the changes of one commit, in order."""

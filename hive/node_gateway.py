@@ -27,6 +27,7 @@ from protocol.messages import (
     SUBPROTOCOLS,
     Draining,
     HiveMessage,
+    LiveText,
     LogMark,
     LogProbe,
     LogState,
@@ -56,6 +57,7 @@ class HiveFacts:
 
 
 LiveHook = Callable[[str], Awaitable[None]]
+SaidHook = Callable[[str, LiveText], Awaitable[None]]
 #: Given a node, and the executions whose logs its hello named as not all sent.
 CaughtUpHook = Callable[[str, Collection[str]], None]
 
@@ -74,6 +76,7 @@ class NodeGateway:
         on_change: LiveHook,
         on_caught_up: CaughtUpHook,
         connects: MinuteLimit,
+        on_said: SaidHook,
     ) -> None:
         self.facts = facts
         self.store = store
@@ -85,6 +88,8 @@ class NodeGateway:
         self.on_change = on_change
         #: Called once the hive holds every op a node's hello told of, where it lacked some.
         self.on_caught_up = on_caught_up
+        #: Awaited with what an agent of a node is just writing.
+        self.on_said = on_said
         self._order = 0
         #: Links that nodes opened.
         self.connects = connects
@@ -291,6 +296,8 @@ class _Link:
                 self.gateway.registry.answered(self.node_id, effect.message)
             case hive_link.Beat():
                 await self._beat(effect)
+            case hive_link.Said(text):
+                await self.gateway.on_said(self.node_id, text)
             case hive_link.Ponged():
                 await self._ponged(effect.n)
             case hive_link.ForkSeen():

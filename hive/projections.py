@@ -11,7 +11,10 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from hive import conversation_folds
+from hive.conversation_folds import Values, text_of
 from protocol import entities
+from protocol.conversation import RequestStatus, SessionStatus
 from protocol.direct_urls import usable_direct_urls
 from protocol.ops import OpKind, decode_body
 from protocol.states import (
@@ -27,9 +30,17 @@ from protocol.states import (
 )
 
 #: Kinds whose rows a snapshot names, so that what it does not name is forgotten by its node.
-OWNED: Final = (OpKind.CHECKOUT, OpKind.TASK, OpKind.ATTEMPT, OpKind.EXECUTION)
+OWNED: Final = (
+    OpKind.CHECKOUT,
+    OpKind.TASK,
+    OpKind.ATTEMPT,
+    OpKind.EXECUTION,
+    OpKind.SESSION,
+    OpKind.TURN,
+    OpKind.MESSAGE,
+    OpKind.REQUEST,
+)
 
-Values = dict[str, Any]
 B = TypeVar("B", bound=msgspec.Struct)
 
 
@@ -133,21 +144,18 @@ def _entity_named(kind: OpKind, body: msgspec.Struct) -> str | None:
     return getattr(body, "id", None)
 
 
-def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
 def _of_node(body: entities.NodeState) -> Values:
     return {
         "name": body.name,
         "slots": body.slots,
-        "executors": _text(body.executors),
+        "executors": text_of(body.executors),
+        "agents": text_of(body.agents),
         "os": body.os,
         "arch": body.arch,
         "version": body.version,
         "cores": body.cores,
         "memory_bytes": body.memory_bytes,
-        "direct_urls": _text(usable_direct_urls(body.direct_urls)),
+        "direct_urls": text_of(usable_direct_urls(body.direct_urls)),
     }
 
 
@@ -185,15 +193,15 @@ def _of_attempt(body: entities.Attempt) -> Values:
         "phase": body.phase.value,
         "outcome": None if body.outcome is None else body.outcome.value,
         "reason": body.reason,
-        "executions": _text(body.executions),
+        "executions": text_of(body.executions),
         "hold_until_ms": body.hold_until_ms,
         "fence": body.fence,
         "start_key": body.start_key,
         "saved_ref": body.saved_ref,
         "created_at_ms": body.created_at_ms,
         "ended_at_ms": body.ended_at_ms,
-        "merges": _text(msgspec.to_builtins(body.merges)),
-        "pr": None if body.pr is None else _text(msgspec.to_builtins(body.pr)),
+        "merges": text_of(msgspec.to_builtins(body.merges)),
+        "pr": None if body.pr is None else text_of(msgspec.to_builtins(body.pr)),
     }
 
 
@@ -203,8 +211,8 @@ def _of_execution(body: entities.Execution) -> Values:
         "attempt_id": body.attempt_id,
         "kind": body.kind.value,
         "script": body.script,
-        "argv": _text(body.argv),
-        "process": None if process is None else _text(msgspec.to_builtins(process)),
+        "argv": text_of(body.argv),
+        "process": None if process is None else text_of(msgspec.to_builtins(process)),
         "head_before": body.head_before,
         "head_after": body.head_after,
         "status": body.status.value,
@@ -254,6 +262,7 @@ _FOLDS: Final[dict[OpKind, Callable[[Any], Values]]] = {
     OpKind.LOG_END: _of_log_end,
     OpKind.OPERATION: _of_operation,
     OpKind.NOTICE: _of_nothing,
+    **conversation_folds.FOLDS,
     OpKind.WITHHELD: _of_nothing,
 }
 
@@ -438,6 +447,64 @@ def execution_events(
             task_id=task_id,
             attempt_id=after["attempt_id"],
             details={"kind": after["kind"], "exit_code": after["exit_code"]},
+        )
+    ]
+
+
+def session_events(
+    before: Columns | None, after: Columns, *, project_id: str | None, task_id: str | None
+) -> list[EventDraft]:
+    """Return what happened to a session, from its row before and after: its begin and its end."""
+    was = None if before is None else before["status"]
+    closed = after["status"] == SessionStatus.CLOSED
+    if was is not None and closed == (was == SessionStatus.CLOSED):
+        return []
+    kind = "session_closed" if closed else "session_created" if was is None else "session_resumed"
+    return [
+        EventDraft(
+            kind=kind,
+            what="session",
+            what_id=after["id"],
+            from_state=was,
+            to_state=after["status"],
+            why=after["reason"] or "",
+            node_id=after["node_id"],
+            project_id=project_id,
+            task_id=task_id,
+            attempt_id=after["attempt_id"],
+        )
+    ]
+
+
+def request_kind(before: Columns | None, after: Columns) -> str:
+    """Return what happened to a request: opened, settled or reminded; as live events call it."""
+    if after["status"] != RequestStatus.OPEN:
+        return "settled"
+    return "opened" if before is None else "reminded"
+
+
+def request_events(
+    before: Columns | None, after: Columns, *, project_id: str | None, task_id: str | None
+) -> list[EventDraft]:
+    """Return what happened to a request, from its row before and after."""
+    was = None if before is None else before["status"]
+    same = was == after["status"]
+    if before is not None and same and before["reminded_at_ms"] == after["reminded_at_ms"]:
+        return []
+    answer = {} if after["answer"] is None else json.loads(after["answer"])
+    return [
+        EventDraft(
+            kind=f"request_{request_kind(before, after)}",
+            what="request",
+            what_id=after["id"],
+            from_state=was,
+            to_state=after["status"],
+            why=after["reason"] or after["title"],
+            node_id=after["node_id"],
+            project_id=project_id,
+            task_id=task_id,
+            attempt_id=after["attempt_id"],
+            details={name: answer[name] for name in ("by", "by_kind") if name in answer},
         )
     ]
 

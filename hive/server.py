@@ -26,8 +26,10 @@ from hive.backfill import Backfill
 from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
+from hive.external_sessions import ExternalSessions
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
+from hive.live_texts import LiveTexts
 from hive.minute_limit import MinuteLimit
 from hive.node_briefing import OVER_MAX, NodeBriefing
 from hive.node_gateway import HiveFacts, NodeGateway
@@ -50,9 +52,11 @@ from hive.store.signing_key import SigningKey, load_or_make_signing_key
 from hive.store.sqlite import SqliteDatabase
 from hive.tls import server_context
 from protocol import limits
+from protocol.attempt_tokens import SEPARATOR, check_attempt_token, node_named
 from protocol.errors import ErrorCode, SkepError
 from protocol.messages import Links, NeedDone, Safe
 from protocol.operations import Role
+from protocol.states import AttemptPhase
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +129,13 @@ class Hive:
             on_change=self._on_change,
             on_caught_up=self.backfill.caught_up,
             connects=MinuteLimit("links", config.node_connects_per_minute_max),
+            on_said=LiveTexts(database, self.feed).say,
         )
         self.proxy = OperationProxy(self.registry, StoredRecords(database))
         self.deferred = DeferredOperations(database, self.proxy, self.registry.is_online, now_ms)
+        self.sessions = ExternalSessions(
+            database, now_ms, idle_s=config.session_idle_s, age_s=config.session_age_s
+        )
         self.context = HiveContext(
             config=config,
             hive_id=row.hive_id,
@@ -142,6 +150,7 @@ class Hive:
             proxy=self.proxy,
             deferred=self.deferred,
             direct=DirectAccess(signer),
+            sessions=self.sessions,
             tokens=TokenCache(self._authenticate, config.token_cached_s),
             enrol_failures=MinuteLimit("failures", config.enrol_failures_per_minute_max),
             url=config.url,
@@ -189,12 +198,42 @@ class Hive:
 
     async def _authenticate(self, token: str) -> Principal | None:
         now = now_ms()
+        if SEPARATOR in token:
+            return await self._agent_of(token, now)
         row = await self.database.read(find_token, token, now)
         if row is None:
             return None
         if use_is_worth_noting(row, now):
             await self.database.write(touch_token, row.id, now)
         return Principal(token_id=row.id, name=row.name, role=Role[row.role.upper()])
+
+    async def _agent_of(self, token: str, now: int) -> Principal | None:
+        """Return the attempt whose node signed a token for its agent; None where it may not ask."""
+        try:
+            node = await self.database.read(nodes.get_node, node_named(token))
+            if node.revoked_at_ms is not None or node.quarantined_at_ms is not None:
+                return None
+            proven = check_attempt_token(
+                token,
+                node_id=node.id,
+                public_key=node.public_key,
+                hive_id=self.context.hive_id,
+                now_s=now / 1000,
+            )
+            attempt = await self.database.read(attempts.get_attempt, proven.attempt_id)
+        except SkepError as error:
+            log.info("a token of an attempt was refused: %s", error)
+            return None
+        if attempt.node_id != node.id or attempt.phase == AttemptPhase.ENDED:
+            return None
+        return Principal(
+            token_id=proven.jti,
+            name=f"attempt {attempt.id[-8:]}",
+            role=Role.OPERATOR,
+            attempt_id=attempt.id,
+            task_id=attempt.task_id,
+            project_id=attempt.project_id,
+        )
 
     # --- tasks --------------------------------------------------------------------------------
 
@@ -338,6 +377,7 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
         asyncio.create_task(hive.briefing.run(), name="briefing"),
         asyncio.create_task(hive.run_seen(), name="seen"),
         asyncio.create_task(hive.deferred.run(), name="deferred operations"),
+        asyncio.create_task(hive.sessions.run(), name="external sessions"),
     ]
     try:
         port = await _listen(config, runner, tls)

@@ -13,6 +13,7 @@ from typing import Any
 
 from node_agent import config as node_config
 from node_agent import failpoints, own_log
+from node_agent.acp.discovery import AGENTS_FOLDER, installed_agents
 from node_agent.api.direct import DirectListener
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.routes import answer
@@ -25,6 +26,7 @@ from node_agent.direct_exposure import direct_exposure
 from node_agent.elsewhere import Elsewhere
 from node_agent.executors import EXECUTORS
 from node_agent.forge.credentials import ForgeAccess
+from node_agent.hive_tools import HiveTools
 from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_record
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.membership import Membership
@@ -33,13 +35,17 @@ from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.operations.table import functions_of
 from node_agent.recovery import recover
 from node_agent.run_context import RunContext
-from node_agent.secret_values import values_to_hide
+from node_agent.secret_values import read_secrets, values_to_hide
 from node_agent.self_description import name_of, node_state, slots_of, version
+from node_agent.sessions.request_deadlines import RequestDeadlines
+from node_agent.sessions.request_steps import RequestPolicy
+from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
+from protocol.request_rules import RequestRules
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +85,7 @@ class Agent:
         self._stores = stores
         self._record = record
         self._changes = Changes()
-        self._context = _run_context(config, record, stores)
+        self._context = replace(_run_context(config, record, stores), live=self._say_live)
         self._runner = AttemptRunner(self._context)
         self._dispatcher = OperationDispatcher(
             functions_of(
@@ -90,6 +96,7 @@ class Agent:
                 git_identity=config.git_identity,
                 node_name=lambda: name_of(config, self._record),
                 forge=ForgeAccess.of(config),
+                secrets=self._context.secrets,
             ),
             stores.ledger,
             node_id=identity.node_id,
@@ -111,6 +118,8 @@ class Agent:
         self._worktree_upkeep = WorktreeUpkeep(
             stores.database, self._context.notices, config.worktrees_dir
         )
+        self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
+        self._request_deadlines = RequestDeadlines(stores.database, clock=self._context.clock)
         self._membership = Membership(
             config,
             identity,
@@ -127,7 +136,11 @@ class Agent:
             worktrees_over=self._worktree_upkeep.over,
         )
 
+        self._hive_tools = HiveTools(config.data_dir, identity, lambda: self._membership.enrolment)
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
+
+    def _say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:
+        self._membership.say_live(session_id, message_id, at, text, role)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take up what runs, then serve until `stop` is set. Raises where a store breaks."""
@@ -173,6 +186,8 @@ class Agent:
             asyncio.create_task(self._membership.run(), name="membership"),
             asyncio.create_task(self._upkeep.run(), name="upkeep"),
             asyncio.create_task(self._worktree_upkeep.run(), name="worktree upkeep"),
+            asyncio.create_task(self._session_upkeep.run(), name="session upkeep"),
+            asyncio.create_task(self._request_deadlines.run(), name="request deadlines"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="stop")
         broken = self._stores.broken
@@ -212,7 +227,8 @@ class Agent:
 
     async def _describe(self) -> None:
         """Have the journal tell what this node is, where that changed."""
-        said = node_state(self._config, self._record, list(EXECUTORS))
+        agents = installed_agents(self._config.data_dir, node_config.process_environment())
+        said = node_state(self._config, self._record, list(EXECUTORS), agents)
         await self._stores.database.write(node_states.tell, said, now_ms())
 
     def _wake_watchers(self) -> list[Callable[[], None]]:
@@ -255,6 +271,9 @@ class Agent:
             marks=self._membership.marks,
             enrolment_changed=self._enrolment_changed,
             elsewhere=self._elsewhere,
+            secrets=self._context.secrets,
+            open_request=self._context.open_request,
+            hive_tools=self._hive_tools,
         )
 
 
@@ -273,6 +292,15 @@ def _run_context(config: NodeConfig, record: NodeRecord, stores: Stores) -> RunC
         environment=node_config.process_environment(),
         secrets=lambda: values_to_hide(config.secrets_file),
         git_identity=config.git_identity,
+        profiles=config.profiles,
+        secrets_by_name=lambda: read_secrets(config.secrets_file),
         grace_s=config.grace_s,
         spool_quota_bytes=config.spool_quota_bytes,
+        agents_bin=config.data_dir / AGENTS_FOLDER / "node_modules" / ".bin",
+        silence_s=config.agent_silence_minutes * 60,
+        open_request=RequestPolicy(
+            rules=RequestRules(allow=config.requests_allow, deny=config.requests_deny),
+            deadline_ms=round(config.request_deadline_h * 3_600_000),
+        ).open,
+        data_dir=config.data_dir,
     )

@@ -62,3 +62,20 @@ def reason_of(execution: Execution) -> str:
     if execution.signal is not None:
         return f"signal {execution.signal}"
     return f"exit_code {execution.exit_code}"
+
+
+def verdict_of_turn(stop_reason: str | None, reason: str | None) -> Verdict:
+    """Return how an attempt ends whose last turn was over in a conversation, by the agent's word.
+
+    None: the agent's process ended before it took the turn.
+    """
+    match stop_reason:
+        case "end_turn":
+            return Verdict(AttemptOutcome.SUCCEEDED)
+        case "cancelled":
+            return Verdict(AttemptOutcome.FAILED, "interrupted")
+        case "lost":
+            return Verdict(AttemptOutcome.LOST, NO_EXIT_RECORD)
+        case None:
+            return Verdict(AttemptOutcome.FAILED, "agent_ended: the agent took no turn")
+    return Verdict(AttemptOutcome.FAILED, reason or stop_reason)

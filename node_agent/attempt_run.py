@@ -7,24 +7,31 @@ does.
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of
+from node_agent.acp.steps import Opening
+from node_agent.agent_mcp import tool_server
+from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
 from node_agent.attempt_worktree import repository_of, worktree_again, worktree_lock
 from node_agent.execution_environment import environment_of
 from node_agent.execution_run import ExecutionRun, Wanted
 from node_agent.executors import executor_named
-from node_agent.executors.adapter import Wish
+from node_agent.executors.adapter import Conversing, Wish
 from node_agent.failpoints import failpoint
 from node_agent.git.commit_identity import CommitIdentity, commit_identity
 from node_agent.git.copied_files import copy_files
 from node_agent.git.leftovers import commit_all
 from node_agent.git.repository import Repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
+from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
+from node_agent.sessions.conversation_run import ConversationRun
+from node_agent.sessions.conversation_steps import abandon_conversation, beginning_of, session_id_of
+from node_agent.sessions.rules import LASTING_ERRORS
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, plans, turns
 from node_agent.store.plans import Plan
@@ -52,6 +59,11 @@ class Standing(NamedTuple):
     plan: Plan
     executions: list[Execution]
     turn: BegunTurn | None
+
+    @property
+    def converses(self) -> bool:
+        """Whether the attempt's agent is spoken to, turn after turn."""
+        return executor_named(self.attempt.executor).converses
 
     @property
     def of_turn(self) -> list[Execution]:
@@ -114,8 +126,18 @@ class AttemptRun:
     async def interrupt(self, turn_id: str) -> None:
         """Interrupt this turn, if it is the one that runs. It is recorded already."""
         self._interrupted = turn_id
-        if self._current is not None and self._current_turn == turn_id:
+        if self._current is None:
+            return
+        if self._current_turn == turn_id:
             await self._current.interrupt()
+        else:
+            # A conversation has turns of its own, and knows which of them runs.
+            self._current.wake()
+
+    def wake(self) -> None:
+        """Have the agent's conversation, if there is one, look again what is wanted."""
+        if self._current is not None:
+            self._current.wake()
 
     # --- the steps ----------------------------------------------------------------------------
 
@@ -240,11 +262,13 @@ class AttemptRun:
             last = last_of(executions, kind)
             if last is not None and last.status is not ExecutionStatus.RUNNING:
                 return last
+            execution_id = new_id() if last is None else last.id
             run = ExecutionRun(
                 self._context,
                 standing.attempt,
                 head=lambda: self._head(standing),
                 settled=self.settled.set,
+                companion=self._conversation(kind, standing, execution_id, worktree),
             )
             if last is None:
                 self.settled.set()
@@ -260,7 +284,6 @@ class AttemptRun:
                 elif kind is ExecutionKind.AGENT and self._is_interrupted(standing):
                     await run.interrupt()
                 if last is None:
-                    execution_id = new_id()
                     await run.run(
                         execution_id, await self._wanted(kind, execution_id, standing, worktree)
                     )
@@ -269,6 +292,40 @@ class AttemptRun:
             finally:
                 self._current = self._current_turn = None
             executions = (await self._look()).of_turn
+
+    def _conversation(
+        self,
+        kind: ExecutionKind,
+        standing: Standing,
+        execution_id: str,
+        worktree: Worktree | None,
+    ) -> ConversationRun | None:
+        """Return what speaks to the agent; None where it is not spoken to."""
+        executor = executor_named(standing.attempt.executor, self._context.profiles)
+        if kind is not ExecutionKind.AGENT or not executor.converses:
+            return None
+        conversing = Conversing()
+        environment = dict(self._context.environment)
+        if worktree is not None:
+            launch = executor.launch(_wish(standing))
+            conversing = launch.conversing or conversing
+            environment |= launch.chosen_environment
+        environment |= standing.plan.request.environment
+        logged_in = any(environment.get(name, "").strip() for name in conversing.login_variables)
+        opening = Opening(
+            cwd="" if worktree is None else str(worktree.path),
+            mode=conversing.mode,
+            model=conversing.model,
+            auth_method=conversing.auth_method if logged_in else None,
+            mcp_servers=[tool_server(self._context.data_dir, standing.attempt.id, execution_id)],
+        )
+        return ConversationRun(
+            self._context,
+            standing.attempt,
+            execution_id,
+            opening,
+            head=lambda: self._head(standing),
+        )
 
     def _is_interrupted(self, standing: Standing) -> bool:
         if standing.turn is None:
@@ -282,11 +339,21 @@ class AttemptRun:
         assert worktree is not None  # noqa: S101  `_once` looked
         request = standing.plan.request
         argv: list[str] = []
-        stdin, script, more = b"", None, {}
+        stdin, script = b"", None
+        more: dict[str, str] = {}
         if kind is ExecutionKind.AGENT:
-            executor = executor_named(request.executor)
+            executor = executor_named(request.executor, self._context.profiles)
             launch = executor.launch(_wish(standing))
-            argv, stdin, more = launch.argv, launch.stdin, launch.environment
+            argv, stdin = launch.argv, launch.stdin
+            if launch.conversing is not None and self._context.agents_bin is not None:
+                # Agents that were installed for this node alone come first.
+                path = self._context.environment.get("PATH", "")
+                more["PATH"] = f"{self._context.agents_bin}{os.pathsep}{path}"
+            more |= with_secrets(launch.chosen_environment, self._context.secrets_by_name())
+            set_already = {**self._context.environment, **more, **request.environment}
+            more |= {
+                name: value for name, value in launch.environment.items() if name not in set_already
+            }
         elif kind is ExecutionKind.SETUP:
             script = request.setup_script
         else:
@@ -298,7 +365,8 @@ class AttemptRun:
             node_id=self._context.node_id,
             execution_id=execution_id,
             identity=identity.environment,
-            requested=request.environment | more,
+            requested=more | request.environment,
+            session_id=await self._session_id(kind, execution_id, standing),
         )
         return Wanted(
             kind=kind,
@@ -308,6 +376,18 @@ class AttemptRun:
             stdin=stdin,
             script=script,
         )
+
+    async def _session_id(
+        self, kind: ExecutionKind, execution_id: str, standing: Standing
+    ) -> str | None:
+        """Return the session a program belongs to, which its agent may be about to begin."""
+        beginning = await self._context.database.read(
+            beginning_of, standing.attempt.id, self._context.clock()
+        )
+        converses = executor_named(standing.attempt.executor).converses
+        if kind is ExecutionKind.AGENT and converses:
+            return session_id_of(execution_id, beginning)
+        return None if beginning.session is None else beginning.session.id
 
     # --- what is recorded ---------------------------------------------------------------------
 
@@ -322,13 +402,21 @@ class AttemptRun:
         """Begin the next turn; without one, settle how the attempt ends by the last."""
         standing = await self._look()
         stopped = self._stop_asked or standing.plan.stop_asked_at_ms is not None
+        if not standing.of_turn and standing.converses and not stopped:
+            # Begun while the agent's process ended: it waits for the next one.
+            return
         verdict = verdict_of(
             standing.of_turn, stop_asked=stopped, interrupted=self._is_interrupted(standing)
         )
         # Where its agent never ran, the next one would not either.
-        await self._decide(
-            verdict, go_on=last_of(standing.of_turn, ExecutionKind.AGENT) is not None
-        )
+        go_on = last_of(standing.of_turn, ExecutionKind.AGENT) is not None
+        if standing.converses and not stopped and standing.turn is not None:
+            turn = standing.turn
+            ended = verdict.outcome is AttemptOutcome.SUCCEEDED
+            if verdict.outcome is not AttemptOutcome.LOST and (turn.stop_reason or ended):
+                verdict = verdict_of_turn(turn.stop_reason, turn.turn.reason)
+            go_on = go_on and turn.stop_reason not in LASTING_ERRORS
+        await self._decide(verdict, go_on=go_on)
 
     async def _decide(self, verdict: Verdict, *, go_on: bool = False) -> None:
         """Settle how the attempt ends, and leave only its end to do; or `go_on` with what waits."""
@@ -358,6 +446,7 @@ class AttemptRun:
                     settled=self.settled.set,
                 )
                 await run.abandon(execution)
+                await self._context.keep(abandon_conversation, self.attempt_id, execution.id)
         verdict = Verdict(AttemptOutcome.FAILED, f"the node agent failed: {_words(error)}")
         if standing.attempt.phase is AttemptPhase.FINISHING:
             await self._end(standing, [verdict.reason or ""])
@@ -436,10 +525,11 @@ async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> 
 def _wish(standing: Standing) -> Wish:
     """Return what the turn asks of the executor: without a command of its own, the attempt's."""
     request = standing.plan.request
+    profile = standing.attempt.profile
     if standing.turn is None:
-        return Wish(command=request.command, prompt=request.prompt)
+        return Wish(command=request.command, prompt=request.prompt, profile=profile)
     turn = standing.turn.turn
-    return Wish(command=turn.command or request.command, prompt=turn.prompt)
+    return Wish(command=turn.command or request.command, prompt=turn.prompt, profile=profile)
 
 
 def _words(error: Exception) -> str:

@@ -7,6 +7,7 @@ Owns the slots and who works on which attempt. Must not know how an attempt's st
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,7 +15,7 @@ import msgspec
 
 from node_agent.attempt_run import AttemptRun
 from node_agent.attempt_worktree import check_can_go_on, repository_of
-from node_agent.execution_environment import check_environment
+from node_agent.execution_environment import check_environment, secrets_in
 from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
 from node_agent.failpoints import failpoint
@@ -22,14 +23,20 @@ from node_agent.git.refs import attempt_branch, check_ref_name
 from node_agent.git.repository import default_branch, open_repository, resolve_base
 from node_agent.git.worktrees import check_root
 from node_agent.log_ends import say_log_end_again
+from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.script_runs import ScriptRuns
+from node_agent.sessions.follow_ups import images_of
+from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, checkouts, operations, plans, tasks, turns
 from node_agent.store.contract import LogGrew
+from node_agent.store.requests import RequestChanged
 from node_agent.store.transaction import Transaction
+from node_agent.store.turns import Shown
 from node_agent.turn_steps import (
     NodeFull,
+    Wanted,
     ask_interrupt,
     ask_stop,
     done_record,
@@ -72,7 +79,10 @@ class AttemptRunner:
         self.scripts = ScriptRuns(context)
         self._closing = False
         self._upkeep: set[asyncio.Task[None]] = set()
-        self._stop_listening = context.chunks.listen(self._log_grew)
+        self._stop_listening = [
+            context.chunks.listen(self._log_grew),
+            context.database.listen(self._heard),
+        ]
 
     # --- for callers --------------------------------------------------------------------------
 
@@ -84,16 +94,25 @@ class AttemptRunner:
         Raises NoCheckout, ExecutorUnavailable, NodeFull, DiskFull, NoCommits, BranchMissing and
         INVALID before anything of the attempt exists.
         """
-        executor_named(request.executor).launch(
-            Wish(command=request.command, prompt=request.prompt)
+        executor = executor_named(request.executor, self._context.profiles)
+        launch = executor.launch(
+            Wish(command=request.command, prompt=request.prompt, profile=request.profile)
         )
+        with_secrets(launch.chosen_environment, self._context.secrets_by_name())
+        if executor.converses and request.prompt is None:
+            request = msgspec.structs.replace(request, prompt=_task_text(request))
         _check_sizes(request)
         check_environment(request.environment)
         await self._check_room()
         checkout = await self._checkout(request)
         attempt = await self._planned(request, checkout, key.key, fence)
         reply, begun = await self._context.database.write(
-            _begin, attempt, request, key, self._context.slots
+            _begin,
+            attempt,
+            request,
+            shown_prompt(self._context, request.prompt, request.environment),
+            key,
+            self._context.slots,
         )
         failpoint("node.start.committed")
         if begun:
@@ -116,9 +135,14 @@ class AttemptRunner:
         Raises ExecutorUnavailable, INVALID, NoCheckout, SessionLost, NodeFull and Running.
         """
         attempt, plan = await self._context.database.read(_with_plan, attempt_id)
-        executor_named(attempt.executor).launch(
-            Wish(command=request.command or plan.request.command, prompt=request.prompt)
+        launch = executor_named(attempt.executor, self._context.profiles).launch(
+            Wish(
+                command=request.command or plan.request.command,
+                prompt=request.prompt,
+                profile=request.profile or attempt.profile,
+            )
         )
+        with_secrets(launch.chosen_environment, self._context.secrets_by_name())
         await self._check_room()
         if attempt.phase is AttemptPhase.ENDED:
             repository = await repository_of(self._context.database, attempt)
@@ -135,11 +159,35 @@ class AttemptRunner:
         )
         record = done_record("follow_up", key.key, attempt_id, key.actor, head=attempt.head_commit)
         taken = await self._context.database.write(
-            take_follow_up, turn, record, key.body_hash, self._context.slots
+            take_follow_up,
+            Wanted(
+                turn,
+                self._shown(request.prompt, plan),
+                images_of(request),
+                forks=request.from_turn is not None,
+                steers=request.steer,
+            ),
+            record,
+            key.body_hash,
+            self._context.slots,
         )
         failpoint("node.follow_up.committed")
-        self.resume(attempt_id)
+        self.resume(attempt_id).wake()
         return taken
+
+    async def shown_prompts(
+        self, attempt_id: str, prompts: Mapping[str, str | None]
+    ) -> dict[str, Shown]:
+        """Return these prompts of an attempt's turns as they may be shown, where they are given."""
+        _, plan = await self._context.database.read(_with_plan, attempt_id)
+        return {
+            turn_id: self._shown(prompt, plan)
+            for turn_id, prompt in prompts.items()
+            if prompt is not None
+        }
+
+    def _shown(self, prompt: str | None, plan: plans.Plan) -> Shown:
+        return shown_prompt(self._context, prompt, plan.request.environment)
 
     async def interrupt(self, attempt_id: str, request: InterruptRequest, key: StartKey) -> Turn:
         """Interrupt the turn that runs. Raises NO_TURN."""
@@ -188,7 +236,8 @@ class AttemptRunner:
     async def close(self) -> None:
         """Let go of all attempts. Their processes go on; the next start takes them up."""
         self._closing = True
-        self._stop_listening()
+        for stop_listening in self._stop_listening:
+            stop_listening()
         tasks = [*self._tasks.values(), *self._upkeep]
         for task in tasks:
             task.cancel()
@@ -215,6 +264,12 @@ class AttemptRunner:
             if run.attempt_id in self._again:
                 self._again.discard(run.attempt_id)
                 self.resume(run.attempt_id)
+
+    def _heard(self, events: Sequence[object]) -> None:
+        """Have agents told what became of their requests, as the store has it."""
+        for event in events:
+            if isinstance(event, RequestChanged) and event.attempt_id in self._runs:
+                self._runs[event.attempt_id].wake()
 
     def _log_grew(self, grew: LogGrew) -> None:
         """Say a log's end anew where a closed log grew: it was numbered on from the hive's."""
@@ -292,7 +347,12 @@ async def _find_checkout(tx: Transaction, request: StartRequest) -> Checkout:
 
 
 async def _begin(
-    tx: Transaction, attempt: Attempt, request: StartRequest, key: StartKey, slots: int
+    tx: Transaction,
+    attempt: Attempt,
+    request: StartRequest,
+    shown: Shown,
+    key: StartKey,
+    slots: int,
 ) -> tuple[AttemptReply, bool]:
     """Write all of a start, unless its key was answered before; say whether it was written."""
     at_ms = attempt.created_at_ms
@@ -322,7 +382,7 @@ async def _begin(
         await tasks.save(tx, task, at_ms)
     await attempts.save(tx, attempt, at_ms)
     await plans.save(tx, attempt.id, request)
-    await _first_turn(tx, attempt, request, key.actor)
+    await _first_turn(tx, attempt, request, shown, key.actor)
     reply = AttemptReply(attempt=attempt)
     record = msgspec.structs.replace(record, attempt_id=attempt.id)
     await operations.answer(tx, record, key.body_hash, msgspec.msgpack.encode(reply))
@@ -330,7 +390,7 @@ async def _begin(
 
 
 async def _first_turn(
-    tx: Transaction, attempt: Attempt, request: StartRequest, author: str
+    tx: Transaction, attempt: Attempt, request: StartRequest, shown: Shown, author: str
 ) -> None:
     turn = Turn(
         id=new_id(),
@@ -342,12 +402,31 @@ async def _first_turn(
         author=author,
         created_at_ms=attempt.created_at_ms,
     )
-    await turns.add(tx, turn)
-    await turns.begin_next(tx, attempt.id, executions_before=0, at_ms=attempt.created_at_ms)
+    await turns.add(tx, turn, shown)
+    await turns.begin_next(
+        tx,
+        attempt.id,
+        executions_before=0,
+        head=attempt.base_commit,
+        at_ms=attempt.created_at_ms,
+    )
 
 
 async def _with_plan(tx: Transaction, attempt_id: str) -> tuple[Attempt, plans.Plan]:
     return await attempts.get(tx, attempt_id), await plans.get(tx, attempt_id)
+
+
+def _task_text(request: StartRequest) -> str:
+    """Return what an agent is told of a task that nobody gave it a prompt for."""
+    return "\n\n".join(filter(None, (request.task_title, request.task_description)))
+
+
+def shown_prompt(context: RunContext, prompt: str | None, environment: Mapping[str, str]) -> Shown:
+    """Return a prompt as it may be shown."""
+    if not prompt:
+        return Shown()
+    hidden = [*context.secrets(), *secrets_in(environment)]
+    return Shown(*ShownText(hidden).text(prompt))
 
 
 def _title(request: StartRequest) -> str:

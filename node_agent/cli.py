@@ -20,12 +20,17 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logout": ("node_agent.commands.login:logout", "Forget who signed in."),
     "run": ("node_agent.commands.run:run", "Run the node agent."),
     "status": ("node_agent.commands.status:status", "How this node stands."),
+    "agents": ("node_agent.commands.agents:agents", "Coding agents on this machine."),
     "checkout": ("node_agent.commands.checkout:checkout", "Repositories this node works on."),
     "start": ("node_agent.commands.start:start", "Start an attempt here."),
     "attempts": ("node_agent.commands.attempts:attempts", "Attempts of this node."),
     "attempt": ("node_agent.commands.attempt:attempt", "Act on one attempt."),
+    "requests": ("node_agent.commands.requests:requests", "What agents ask of people."),
     "logs": ("node_agent.commands.logs:logs", "What an attempt printed."),
+    "sessions": ("node_agent.commands.sessions:sessions", "Conversations of this node."),
+    "messages": ("node_agent.commands.sessions:messages", "What was said in one of them."),
     "outbox": ("node_agent.commands.status:outbox", "What the hive has not got yet."),
+    "mcp": ("node_agent.commands.mcp:mcp", "Serve Skep's tools to an agent."),
     "secrets": ("node_agent.commands.secrets:secrets", "Values hidden in every log."),
 }
 

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from protocol.errors import ErrorCode, SkepError
+from node_agent.profiles import Profile, check_profile
+from protocol.errors import ErrorCode, OperationError, SkepError
+from protocol.request_rules import parse_rule
 
 #: Settings come from the environment as this and the setting's name in capitals.
 ENVIRONMENT_PREFIX: Final = "SKEP_NODE_"
@@ -26,7 +28,17 @@ SLOTS_DEFAULT: Final = 2
 _FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
 _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Settings that are lists.
-_LISTS: Final = frozenset({"labels", "refuse", "github_hosts", "direct_urls", "direct_origins"})
+_LISTS: Final = frozenset(
+    {
+        "labels",
+        "refuse",
+        "github_hosts",
+        "direct_urls",
+        "direct_origins",
+        "requests_allow",
+        "requests_deny",
+    }
+)
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -68,6 +80,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(ge=0, le=3600, description="Seconds between asking a process to stop and killing it."),
     ] = 10.0
+    agent_silence_minutes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="An agent that says nothing for so long in a turn is told of; 0: never."
+            " It is not stopped.",
+        ),
+    ] = 10.0
     spool_quota_bytes: Annotated[
         int,
         Meta(
@@ -88,6 +108,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
     ] = 5.0
+    profiles: Annotated[
+        dict[str, Profile],
+        Meta(description="Agents as this node runs them, each a section `[profiles.NAME]`."),
+    ] = {}
     direct_listen: Annotated[
         str,
         Meta(
@@ -120,6 +144,23 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             description="Pages that may call `direct_listen`, as `https://HOST[:PORT]`; the joined"
             " hive's own always may."
+        ),
+    ] = []
+    request_deadline_h: Annotated[
+        float,
+        Meta(gt=0, le=8760, description="Hours people have to answer what an agent asks."),
+    ] = 24.0
+    requests_allow: Annotated[
+        list[str],
+        Meta(
+            description="What agents here may do without asking, as rules KIND[:TOOL[:TARGET]] of"
+            " patterns, such as `read` or `execute:*:git diff*`. Empty: they ask every time."
+        ),
+    ] = []
+    requests_deny: Annotated[
+        list[str],
+        Meta(
+            description="What agents here are denied without asking anyone; goes before allowing."
         ),
     ] = []
     runtime_dir: Annotated[
@@ -282,6 +323,13 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             where=where,
             hint="Use debug, info, warning or error.",
         )
+    for name in ("requests_allow", "requests_deny"):
+        _check_rules(name, getattr(config, name), where)
+    for name, profile in config.profiles.items():
+        try:
+            check_profile(name, profile)
+        except OperationError as error:
+            raise ConfigError(f"{error.message} ({where})", where=where, hint=error.hint) from error
     for name in ("github_url", "github_api_url"):
         _check_url(name, getattr(config, name), where)
     return {name: getattr(config, name) for name in values}
@@ -301,6 +349,16 @@ def _check_url(name: str, url: str, where: str) -> None:
             where=where,
             hint="Write https://HOST, with no user name; plain http is for this machine only.",
         )
+
+
+def _check_rules(name: str, texts: list[str], where: str) -> None:
+    for text in texts:
+        try:
+            parse_rule(text, name)
+        except OperationError as error:
+            raise ConfigError(
+                f"{name}: {error.message} ({where})", where=where, hint=error.hint
+            ) from error
 
 
 def _decode_path(kind: type, value: Any) -> Any:

@@ -85,6 +85,7 @@ def environment_of(
     execution_id: str,
     identity: Mapping[str, str],
     requested: Mapping[str, str],
+    session_id: str | None = None,
 ) -> dict[str, str]:
     """Return the whole environment of one execution.
 
@@ -105,6 +106,7 @@ def environment_of(
         "SKEP_TASK_ID": attempt.task_id,
         "SKEP_ATTEMPT_ID": attempt.id,
         "SKEP_EXECUTION_ID": execution_id,
+        "SKEP_SESSION_ID": session_id,
         "SKEP_BRANCH": attempt.branch,
         "SKEP_TARGET_BRANCH": attempt.target_branch,
     }

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -37,7 +37,7 @@ from node_agent.log_writer import LogWriter
 from node_agent.redaction import Redactor
 from node_agent.run_context import RunContext, when_there_is_room
 from node_agent.stamps import now_ms
-from node_agent.store import attempts
+from node_agent.store import attempts, requests
 from node_agent.store.contract import Log
 from node_agent.store.transaction import Transaction
 from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
@@ -84,6 +84,28 @@ class Ended:
     at_ms: int = field(default_factory=now_ms)
 
 
+class Companion(Protocol):
+    """What goes along with an execution's log: it reads the same output, and speaks to the program.
+
+    It does nothing that it could not do again: whatever it does may be cut short.
+    """
+
+    def hide(self, hidden: list[bytes]) -> None:
+        """Take the values that nobody may see."""
+
+    def wake(self) -> None:
+        """Look again what is wanted of the program."""
+
+    def stop(self, grace_s: float | None) -> None:
+        """Bring the program to its end."""
+
+    async def follow(self, running: RunningExecution) -> None:
+        """Go along until the program has ended and its output is read."""
+
+    async def drain(self, run_folder: Path, *, lost: bool) -> None:
+        """Read the rest of the output of a program that no longer runs."""
+
+
 class ExecutionRun:
     """One execution under way. `stop` may come at any time, also before the process is there."""
 
@@ -94,6 +116,7 @@ class ExecutionRun:
         *,
         head: Callable[[], Awaitable[str | None]],
         settled: Callable[[], None],
+        companion: Companion | None = None,
     ) -> None:
         self._context = context
         self._attempt = attempt
@@ -101,6 +124,7 @@ class ExecutionRun:
         self._head = head
         #: Called once it is known whether the process runs, ended or never was.
         self._settled = settled
+        self._companion = companion
         self._running: RunningExecution | None = None
         self._stop_grace_s: float | None = None
         self._stop_asked = False
@@ -122,6 +146,8 @@ class ExecutionRun:
         context = self._context
         folder = context.run_folder(execution.id)
         hidden = _hidden(context, wanted)
+        if self._companion is not None:
+            self._companion.hide(hidden)
         argv = _argv(folder, wanted)
         await self._open_log(execution)
         failpoint("node.execution.log_opened")
@@ -131,6 +157,7 @@ class ExecutionRun:
             cwd=str(wanted.cwd),
             env=wanted.environment,
             stdin=wanted.stdin,
+            keep_stdin_open=self._companion is not None,
             grace_s=context.grace_s,
             spool_quota_bytes=context.spool_quota_bytes,
         )
@@ -159,6 +186,8 @@ class ExecutionRun:
         log = await self._open_log(execution)
         folder = self._context.run_folder(execution.id)
         hidden = _read_redaction(folder)
+        if self._companion is not None:
+            self._companion.hide(hidden)
         writer = await self._writer(execution, hidden)
         if log.closed:
             # Its log was whole; only the record of its end is missing.
@@ -177,6 +206,9 @@ class ExecutionRun:
     ) -> Execution:
         """Record the end of an execution that no longer runs, after the rest of its log."""
         self._settled()
+        if self._companion is not None and not isinstance(found, NeverStarted):
+            folder = self._context.run_folder(execution.id)
+            await self._companion.drain(folder, lost=isinstance(found, LostExecution))
         match found:
             case EndedExecution():
                 await writer.drain(found.reader)
@@ -223,7 +255,7 @@ class ExecutionRun:
                 await self.stop(self._stop_grace_s)
             elif self._interrupt_asked:
                 await self.interrupt()
-            known = await writer.follow(running)
+            known = await self._follow_both(running, writer)
             record = running.exit_record() if known else None
         finally:
             self._running = None
@@ -236,17 +268,44 @@ class ExecutionRun:
             return await self._follow(execution, found, writer)
         return await self._end_found(execution, found, writer)
 
+    async def _follow_both(self, running: RunningExecution, writer: LogWriter) -> bool:
+        """Write the log and go along with it, both to the end; whether that end is known."""
+        if self._companion is None:
+            return await writer.follow(running)
+        following = asyncio.ensure_future(writer.follow(running))
+        accompanying = asyncio.ensure_future(self._companion.follow(running))
+        both = {following, accompanying}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
+            if accompanying.done():
+                # A fault of its own must not wait for the program's end, which it would not see.
+                accompanying.result()
+            return await following
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Have whoever speaks to the program look again what is wanted of it."""
+        if self._companion is not None:
+            self._companion.wake()
+
     async def stop(self, grace_s: float | None = None) -> None:
         """Ask the process to stop; does nothing where it has ended."""
         self._stop_asked, self._stop_grace_s = True, grace_s
-        if self._running is not None:
+        if self._companion is not None:
+            self._companion.stop(grace_s)
+        elif self._running is not None:
             with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
                 await self._running.stop(grace_s)
 
     async def interrupt(self) -> None:
         """Interrupt the process as Ctrl-C would; what it makes of that is its own."""
         self._interrupt_asked = True
-        if self._running is not None:
+        if self._companion is not None:
+            self._companion.wake()
+        elif self._running is not None:
             with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
                 await self._running.signal(signal.SIGINT)
 
@@ -338,6 +397,8 @@ async def record_begin(tx: Transaction, execution: Execution) -> None:
 
 async def _record_end(tx: Transaction, execution: Execution, end: LogEnd) -> None:
     at_ms = execution.ended_at_ms or now_ms()
+    # What its program asked by a tool has no reader any more.
+    await requests.withdraw_all(tx, execution.id, "the program has ended", at_ms)
     await attempts.save_log_end(tx, end, at_ms)
     await attempts.save_execution(tx, execution, at_ms)
 

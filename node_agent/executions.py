@@ -164,6 +164,9 @@ class RunningExecution:
         self._supervisor = supervisor
         self._connection = SupervisorConnection(run_folder)
         self._seen_bytes = 0
+        #: From which segment on each of those who read the spool still needs it.
+        self._needed: dict[str, int] = {}
+        self._told_segment = 0
 
     async def wait_output(self, timeout_s: float = 60.0) -> Output:
         """Return as soon as the reader has something to read, or there is nothing to wait for.
@@ -221,13 +224,38 @@ class RunningExecution:
             piece = base64.b64encode(content[at : at + _STDIN_PIECE_BYTES]).decode()
             await self._connection.request("stdin", bytes=piece, reply_s_max=None)
 
+    async def give_stdin(self, at: int, content: bytes) -> int:
+        """Give the supervisor the input behind the first `at` bytes; return how much it has.
+
+        It drops what it had of this before. Raises RequestRefusedError: `stdin_full` while the
+        program does not read, `stdin_closed`, `stdin_gap`. One request's worth at a time.
+        """
+        piece = base64.b64encode(content[:_STDIN_PIECE_BYTES]).decode()
+        reply = await self._connection.request("stdin", at=at, bytes=piece)
+        return int(reply["stdin_bytes"])
+
     async def close_stdin(self) -> None:
         """End the program's input once it has taken what was written."""
         await self._connection.request("close_stdin")
 
-    async def consumed(self, segment: int) -> None:
-        """Allow the supervisor to delete the segments below this one."""
-        await self._connection.request("consumed", segment=segment)
+    def second_reader(
+        self, name: str, position: SpoolPosition, emitted: tuple[int, int]
+    ) -> "RunningExecution":
+        """Return the execution once more, for one who reads its spool at a pace of its own.
+
+        From now on no segment is deleted that `consumed` was not told of by both.
+        """
+        self._needed = {"": self._told_segment, **self._needed, name: position.segment}
+        reader = SpoolReader(self.run_folder, position, emitted)
+        return RunningExecution(self.run_folder, self.identity, self._supervisor, reader)
+
+    async def consumed(self, segment: int, reader: str = "") -> None:
+        """Say that this reader needs no segment below this one: the supervisor may delete them."""
+        self._needed[reader] = segment
+        unneeded = min(self._needed.values())
+        if unneeded > self._told_segment:
+            self._told_segment = unneeded
+            await self._connection.request("consumed", segment=unneeded)
 
     def exit_record(self) -> ExitRecord | None:
         """Return how it ended; None while it has not."""

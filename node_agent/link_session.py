@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from node_agent.failpoints import failpoint
 from node_agent.identity import HiveIdentity
 from node_agent.link_calls import Dispatcher, LinkCalls
+from node_agent.live_text import LiveTextQueue
 from node_agent.need_answers import AnswerStore, Frame, answer
 from protocol import codec, limits, node_effects, node_link
 from protocol.log_chunks import GapChunk, LogChunk
@@ -29,6 +30,7 @@ from protocol.messages import (
     Heartbeat,
     HeartbeatReply,
     Links,
+    LiveText,
     LogMark,
     LogState,
     Need,
@@ -174,6 +176,7 @@ class LinkSession:
             detached=detached,
         )
         self._answers: dict[str, AsyncIterator[Frame]] = {}
+        self._live = LiveTextQueue()
         self._clock_ahead_ms = 0
         self._machine: node_link.NodeLink | None = None
         # What was committed between reading the stores and the machine's birth.
@@ -198,6 +201,11 @@ class LinkSession:
 
     def status_changed(self) -> None:
         self._status_changed.set()
+
+    def say_live(self, piece: LiveText) -> None:
+        """Pass on what an agent is just writing, if the hive takes it and the link keeps up."""
+        if self._machine is not None and self._machine.takes_live_text and self._live.put(piece):
+            self._wake.set()
 
     def under_way(self) -> tuple[int, int] | None:
         """Return (epoch, seq) of the first op that was sent and not acknowledged, if any."""
@@ -357,7 +365,15 @@ class LinkSession:
             self._wake.clear()
             if self._control:
                 await self._send(self._control.popleft())
+            elif (piece := self._live.take(time.monotonic())) is not None:
+                # A few small frames in a second: they delay ops and logs by next to nothing.
+                await self._send(piece)
             elif not await self._send_next(machine):
+                await self._wait_for_work()
+
+    async def _wait_for_work(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._live.due_in_s(time.monotonic())):
                 await self._wake.wait()
 
     async def _send(self, message: NodeMessage) -> None:

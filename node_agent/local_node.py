@@ -10,8 +10,10 @@ from typing import Final
 from node_agent.changes import Changes
 from node_agent.config import NodeConfig
 from node_agent.elsewhere import Elsewhere
+from node_agent.hive_tools import HiveTools
 from node_agent.identity import NodeRecord
 from node_agent.operations.dispatcher import OperationDispatcher
+from node_agent.run_context import OpenRequest, open_request
 from node_agent.store.contract import ChunkStore, JournalStore
 from node_agent.store.database import Database
 from node_agent.uplink_view import LinkView
@@ -38,6 +40,11 @@ class LocalNode:
     #: How far the hive is with each epoch, where someone knows better than the store.
     marks: Callable[[], Awaitable[dict[int, int]]] | None = None
     enrolment_changed: Callable[[], Awaitable[None]] | None = None
+    #: What is hidden in what agents say, and how their questions are opened.
+    secrets: Callable[[], list[bytes]] = list
+    open_request: OpenRequest = open_request
+    #: Where tools are asked for that the hive answers.
+    hive_tools: HiveTools | None = None
     #: Where attempts of other nodes are asked for.
     elsewhere: Elsewhere | None = None
 

@@ -24,7 +24,7 @@ from node_agent.store.database import Database
 from node_agent.uplink import Dial, Holder, Uplink
 from node_agent.uplink_view import LinkView
 from protocol.errors import SkepError
-from protocol.messages import Heartbeat, Links, OutboxState, Safe, WorktreeOver
+from protocol.messages import Heartbeat, Links, LiveText, OutboxState, Safe, WorktreeOver
 from protocol.states import AttemptPhase, SyncPolicy
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,13 @@ class Membership:
     async def marks(self) -> dict[int, int]:
         """Return how far the hive is with each epoch, as of its last word."""
         return {**await self._journal.marks_seen(), **self._marks}
+
+    def say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:
+        """Show those who look at the hive what an agent is just writing; kept nowhere."""
+        if self._uplink is not None:
+            self._uplink.say_live(
+                LiveText(session_id=session_id, message_id=message_id, role=role, at=at, text=text)
+            )
 
     def hurry(self) -> None:
         """Dial now where the link is down: the operator says that the hive will answer."""

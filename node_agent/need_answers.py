@@ -14,6 +14,7 @@ from protocol.messages import Fetched, Need, NeedDone, NeedOutcome, Records
 from protocol.ops import OpKind, Record, record_pages
 
 _CHUNKS_PER_READ_MAX: Final = 16
+_MESSAGES_PER_READ_MAX: Final = 50
 _READ_BYTES_MAX: Final = 1024 * 1024
 
 Frame = Fetched | Records | NeedDone
@@ -25,6 +26,10 @@ class AnswerStore(Protocol):
     async def records(self, kind: str, ids: list[str]) -> list[Record]: ...
 
     async def executions_of(self, attempt_id: str) -> list[str] | None: ...
+
+    async def messages_after(
+        self, session_id: str, seq: int, limit: int
+    ) -> tuple[int, list[Record]]: ...
 
     async def tombstone(self, entity_id: str) -> str | None: ...
 
@@ -83,8 +88,12 @@ async def _answer_one(
             first = need.from_chunk[index] if index < len(need.from_chunk) else 1
             async for frame in _log(need.request_id, identifier, store, first, after):
                 yield frame
+        case "messages":
+            after = need.after[index] if index < len(need.after) else 0
+            async for page in _messages(need.request_id, identifier, store, after):
+                yield page
         case _:
-            # `messages` and kinds of a newer hive: every id is answered `unknown`.
+            # Kinds of a newer hive: every id is answered `unknown`.
             return
 
 
@@ -103,6 +112,22 @@ async def _attempt(
         for execution_id in executions:
             async for frame in _log(request_id, execution_id, store, 1, 0):
                 yield frame
+
+
+async def _messages(
+    request_id: str, session_id: str, store: AnswerStore, after: int
+) -> AsyncIterator[Records]:
+    session = await store.records(OpKind.SESSION, [session_id])
+    if not session:
+        return
+    # The session first: it says whose the messages are.
+    yield Records(request_id=request_id, records=session)
+    while True:
+        after, records = await store.messages_after(session_id, after, _MESSAGES_PER_READ_MAX)
+        if not records:
+            return
+        for page in record_pages(records):
+            yield Records(request_id=request_id, records=page)
 
 
 async def _log(

@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from node_agent.notices import Notices
+from node_agent.profiles import Profile
+from node_agent.stamps import now_ms
+from node_agent.store import requests
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database, Unit
 from node_agent.store.errors import StoreFull
+from node_agent.store.requests import Draft
+from node_agent.store.transaction import Transaction
+from protocol.conversation import AgentRequest
 from protocol.limits import EXECUTION_LOG_BYTES_MAX
 
 P = ParamSpec("P")
@@ -23,6 +29,22 @@ LOG: Final = logging.getLogger(__name__)
 #: How long a running attempt waits between two looks whether the disk has room again.
 _ROOM_S_FIRST: Final = 0.5
 _ROOM_S_MAX: Final = 15.0
+
+
+#: Hands on a piece of a message that is not whole: its session, its id, where the piece begins in
+#: what is shown of it (in characters), the piece, and the message's role. Never stored.
+Live = Callable[[str, str, int, str, str], None]
+#: Opens a request of an agent, in the transaction of the step that made it.
+OpenRequest = Callable[[Transaction, Draft, int], Awaitable[AgentRequest]]
+
+
+def _drop(_session_id: str, _message_id: str, _at: int, _text: str, _role: str) -> None:
+    """Show nothing live."""
+
+
+async def open_request(tx: Transaction, draft: Draft, at_ms: int) -> AgentRequest:
+    """Open a request that waits for as long as it takes."""
+    return await requests.open_request(tx, draft, at_ms=at_ms, deadline_ms=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +62,23 @@ class RunContext:
     environment: Mapping[str, str]
     secrets: Callable[[], list[bytes]] = field(default=list)
     git_identity: str | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    #: The values of this node's secrets, by name, as they are now.
+    secrets_by_name: Callable[[], Mapping[str, str]] = dict
     grace_s: float = 10.0
     #: Output kept unread, and what of a log is shown live: together they bound one execution.
     spool_quota_bytes: int = EXECUTION_LOG_BYTES_MAX // 2
     live_log_bytes_max: int = EXECUTION_LOG_BYTES_MAX // 2
+    live: Live = _drop
+    #: Where the programs of agents are that were installed for this node alone.
+    agents_bin: Path | None = None
+    open_request: OpenRequest = open_request
+    #: How long an agent may say nothing in a turn before people are told; 0: as long as it likes.
+    silence_s: float = 600.0
+    #: Where a tool server of an agent finds this node.
+    data_dir: Path = Path()
+    #: The wall clock, for what conversations do by the hour.
+    clock: Callable[[], int] = now_ms
 
     def run_folder(self, execution_id: str) -> Path:
         """Return where the supervisor of an execution keeps its files."""

@@ -32,7 +32,12 @@ def version() -> str:
         return _UNINSTALLED
 
 
-def node_state(config: NodeConfig, record: NodeRecord, executors: Sequence[str]) -> NodeState:
+def node_state(
+    config: NodeConfig,
+    record: NodeRecord,
+    executors: Sequence[str],
+    agents: Sequence[str] = (),
+) -> NodeState:
     """Return what the hive is told of this node."""
     direct = direct_exposure(config)
     return NodeState(
@@ -40,6 +45,7 @@ def node_state(config: NodeConfig, record: NodeRecord, executors: Sequence[str])
         name=name_of(config, record),
         slots=slots_of(config, record),
         executors=sorted(executors),
+        agents=sorted(agents),
         os=platform.system().lower(),
         arch=platform.machine(),
         version=version(),

@@ -3,8 +3,10 @@
 The wall clock is for people and never orders anything that matters.
 """
 
+import hashlib
 import os
 import time
+import uuid
 
 from protocol.ids import UUID7_RANDOM_BYTES, uuid7
 
@@ -17,3 +19,10 @@ def now_ms() -> int:
 def new_id() -> str:
     """Return a fresh id."""
     return uuid7(now_ms(), os.urandom(UUID7_RANDOM_BYTES))
+
+
+def id_from(identifier: str, what: str) -> str:
+    """Return the id of what belongs to something else, and is named before it is there."""
+    made_ms = uuid.UUID(identifier).int >> 80
+    named = hashlib.blake2b(f"{what} {identifier}".encode(), digest_size=UUID7_RANDOM_BYTES)
+    return uuid7(made_ms, named.digest())

@@ -38,7 +38,7 @@ _FULL_READ_BYTES: Final = 64 * 1024
 #: it, each behind a header of 14 bytes. A few bytes more, and each would leave a rest behind.
 READ_BYTES: Final = PAYLOAD_BYTES_MAX - 4 * 14
 #: What may wait for a program that does not read.
-_STDIN_PENDING_BYTES_MAX: Final = 8 * 1024 * 1024
+_STDIN_PENDING_BYTES_MAX: Final = 16 * 1024 * 1024
 _STDIN_WRITE_BYTES: Final = 64 * 1024
 #: A client may wait this long for output; then it is answered and may ask again.
 _WAIT_S_MAX: Final = 600.0
@@ -54,21 +54,42 @@ class Stdin:
         self.pending = bytearray()
         self.close_asked = False
         self._waiting: list[tuple[int, Client, object]] = []
-        self._taken = 0
+        #: All the input so far, what was given at the start included.
+        self.taken_bytes = 0
         self._written = 0
 
-    def take(
-        self, received: bytes, client: Client | None = None, request_id: object = None
-    ) -> None:
+    def take_first(self, first: bytes) -> None:
+        """Take the attempt's own input, as large as it is; the bound is for the socket."""
+        self.pending += first
+        self.taken_bytes += len(first)
+        self.write()
+
+    def take(self, received: bytes, client: Client, request_id: object) -> None:
+        """Take input; the client is answered once the program's pipe has it."""
+        self._take(received)
+        self._waiting.append((self.taken_bytes, client, request_id))
+        self.write()
+
+    def take_at(self, at: int, received: bytes) -> int:
+        """Take input that begins behind `at` bytes, but what was taken before; return the total.
+
+        So a client that is not sure what was taken says it again.
+        """
+        if at < 0 or at > self.taken_bytes:
+            raise BadRequestError("stdin_gap", f"only {self.taken_bytes} bytes came before")
+        fresh = received[self.taken_bytes - at :]
+        if fresh:
+            self._take(fresh)
+            self.write()
+        return self.taken_bytes
+
+    def _take(self, received: bytes) -> None:
         if self.fd < 0 or self.close_asked:
             raise BadRequestError("stdin_closed", "the program's input is closed")
         if len(self.pending) + len(received) > _STDIN_PENDING_BYTES_MAX:
             raise BadRequestError("stdin_full", "the program is not reading its input")
         self.pending += received
-        self._taken += len(received)
-        if client is not None:
-            self._waiting.append((self._taken, client, request_id))
-        self.write()
+        self.taken_bytes += len(received)
 
     def write(self) -> None:
         """Write what the program takes now; answer those whose bytes it has taken."""
@@ -192,10 +213,8 @@ class Supervision:
             return
         self._stdin = Stdin(fd)
         first = (self._folder / STDIN).read_bytes() if self._spec["stdin"] else b""
-        # The first input is the attempt's own and as large as it is; the bound is for the socket.
-        self._stdin.pending += first
         self._stdin.close_asked = not self._spec["keep_stdin_open"]
-        self._stdin.write()
+        self._stdin.take_first(first)
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -321,7 +340,11 @@ class Supervision:
                 client.reply(request_id, ok=True)
             case "stdin":
                 received = _decode(request["bytes"])
-                self._stdin.take(received, client, request_id)
+                if "at" in request:
+                    taken = self._stdin.take_at(int(request["at"]), received)
+                    client.reply(request_id, ok=True, stdin_bytes=taken)
+                else:
+                    self._stdin.take(received, client, request_id)
             case "close_stdin":
                 self._stdin.close_asked = True
                 self._stdin.write()
@@ -363,6 +386,7 @@ class Supervision:
             "printed_bytes": sum(self._spool.totals.values()),
             "kept_bytes": self._spool.kept_bytes,
             "segment": self._spool.current,
+            "stdin_bytes": self._stdin.taken_bytes,
             "stdin_open": self._stdin.fd >= 0 and not self._stdin.close_asked,
             "failure": self._spool.failure,
         }

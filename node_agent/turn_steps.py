@@ -4,14 +4,17 @@ A follow-up is taken in, a turn is over and the next begins, an attempt ends or 
 run anything: `attempt_run` does what is written here.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from node_agent.attempt_outcome import Verdict
 from node_agent.stamps import now_ms
-from node_agent.store import attempts, operations, plans, removals, turns
+from node_agent.store import attempts, operations, plans, removals, sessions, turns
 from node_agent.store.transaction import Transaction
+from node_agent.store.turns import Shown, TurnEnd
+from protocol.conversation import SessionStatus
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptPhase, ExecutionKind
@@ -40,8 +43,18 @@ class Running(OperationError):  # noqa: N818  named as its code is
         super().__init__(ErrorCode.RUNNING, f"{what} is running", hint=hint, running=what)
 
 
+class Wanted(NamedTuple):
+    """A turn that is wanted: its prompt as it may be shown, and its images (type, base64)."""
+
+    turn: Turn
+    shown: Shown
+    images: Sequence[tuple[str, str]] = ()
+    forks: bool = False
+    steers: bool = False
+
+
 async def take_follow_up(
-    tx: Transaction, turn: Turn, record: OperationRecord, body_hash: str, slots: int
+    tx: Transaction, wanted: Wanted, record: OperationRecord, body_hash: str, slots: int
 ) -> Turn:
     """Queue a turn, or begin it where its attempt has ended; key, turn and answer are one commit.
 
@@ -50,7 +63,7 @@ async def take_follow_up(
     before = await operations.answered_before(tx, record, body_hash)
     if before is not None:
         return msgspec.msgpack.decode(before, type=Turn)
-    attempt = await attempts.get(tx, turn.attempt_id)
+    attempt = await attempts.get(tx, wanted.turn.attempt_id)
     for one in await attempts.running_of(tx, attempt.id):
         if one.kind is ExecutionKind.SCRIPT and one.script != DEV:
             raise Running(
@@ -59,7 +72,15 @@ async def take_follow_up(
     ended = attempt.phase is AttemptPhase.ENDED
     if ended and await attempts.busy_slots(tx) >= slots:
         raise NodeFull(slots)
-    taken = await turns.add(tx, turn)
+    taken = await turns.add(
+        tx,
+        wanted.turn,
+        wanted.shown,
+        wanted.images,
+        forks=wanted.forks,
+        # Into an ended attempt nothing can be said: there it is a turn as any other.
+        steers=wanted.steers and not ended,
+    )
     if ended:
         taken = await _go_on(tx, attempt) or taken
     await operations.answer(tx, record, body_hash, msgspec.msgpack.encode(taken))
@@ -76,18 +97,25 @@ async def turn_over(
     at_ms = now_ms()
     attempt = await attempts.get(tx, attempt_id)
     plan = await plans.get(tx, attempt_id)
-    await turns.end(tx, attempt_id, verdict.reason or verdict.outcome.value, at_ms)
+    end = TurnEnd(verdict.reason or verdict.outcome.value, head=head)
+    await turns.end(tx, attempt_id, end, at_ms)
     if not go_on and plan.stop_asked_at_ms is None:
         await turns.drop(tx, attempt_id, verdict.reason or verdict.outcome.value, at_ms)
     changed = msgspec.structs.replace(attempt, head_commit=head or attempt.head_commit)
     if plan.stop_asked_at_ms is None and attempt.phase is not AttemptPhase.FINISHING:
         turn = await turns.begin_next(
-            tx, attempt_id, executions_before=len(attempt.executions), at_ms=at_ms
+            tx,
+            attempt_id,
+            executions_before=len(attempt.executions),
+            head=changed.head_commit or attempt.base_commit,
+            at_ms=at_ms,
         )
         if turn is not None:
+            await sessions.become(tx, attempt_id, SessionStatus.OPEN, at_ms)
             changed = msgspec.structs.replace(changed, profile=turn.profile or attempt.profile)
             await attempts.save(tx, changed, at_ms)
             return True
+    await sessions.become(tx, attempt_id, SessionStatus.IDLE, at_ms)
     await plans.decide(tx, attempt_id, verdict.outcome, verdict.reason)
     await attempts.save(tx, msgspec.structs.replace(changed, phase=AttemptPhase.FINISHING), at_ms)
     return False
@@ -106,10 +134,15 @@ async def _go_on(tx: Transaction, attempt: Attempt) -> Turn | None:
     """Begin the next queued turn of an attempt that has ended; None where none is queued."""
     at_ms = now_ms()
     turn = await turns.begin_next(
-        tx, attempt.id, executions_before=len(attempt.executions), at_ms=at_ms
+        tx,
+        attempt.id,
+        executions_before=len(attempt.executions),
+        head=attempt.head_commit or attempt.base_commit,
+        at_ms=at_ms,
     )
     if turn is None:
         return None
+    await sessions.become(tx, attempt.id, SessionStatus.OPEN, at_ms)
     await plans.reopen(tx, attempt.id)
     await removals.forget(tx, attempt.id)
     again = msgspec.structs.replace(

@@ -25,7 +25,7 @@ from node_agent.reconnect import Backoff
 from node_agent.refused_ops import RefusedOps
 from protocol import limits, node_link
 from protocol.errors import SkepError
-from protocol.messages import SUBPROTOCOLS, Draining, Fork, Welcome
+from protocol.messages import SUBPROTOCOLS, Draining, Fork, LiveText, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +138,11 @@ class Uplink:
         """The activity or the slots changed: tell the hive soon."""
         if self._session is not None:
             self._session.status_changed()
+
+    def say_live(self, piece: LiveText) -> None:
+        """Show those who look at the hive what an agent is just writing; dropped with no link."""
+        if self._session is not None:
+            self._session.say_live(piece)
 
     async def redial(self) -> None:
         """End the link and dial at once: what the hello says has changed."""

@@ -4,6 +4,7 @@ import msgspec
 
 from protocol.entities import Attempt, Execution
 from protocol.operation_values import Request
+from protocol.request_rules import RequestRules
 
 
 class StartRequest(Request, frozen=True):
@@ -31,6 +32,8 @@ class StartRequest(Request, frozen=True):
     copy_files: list[str] = msgspec.field(default_factory=list)
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     commit_leftovers: bool = False
+    #: What the project lets agents do without asking, and what it never does.
+    request_rules: RequestRules = msgspec.field(default_factory=RequestRules)
 
 
 class StopRequest(Request, frozen=True):

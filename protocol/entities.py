@@ -18,6 +18,8 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     slots: int
     executors: list[str] = []
+    #: Agents that the executor `acp` knows by name and that are installed there.
+    agents: list[str] = []
     os: str = ""
     arch: str = ""
     version: str = ""

@@ -63,6 +63,7 @@ class ErrorCode(enum.StrEnum):
     UNSAVED_WORK = "unsaved_work"
     SESSION_LOST = "session_lost"
     NO_TURN = "no_turn"
+    ALREADY_ANSWERED = "already_answered"
     NO_SCRIPT = "no_script"
     RUNNING = "running"
     HELD = "held"
@@ -145,6 +146,7 @@ MEANINGS: Final[dict[ErrorCode, Meaning]] = {
     ErrorCode.GIT_FAILED: Meaning(None, 502, False),
     ErrorCode.UNSAVED_WORK: Meaning(None, 409, False),
     ErrorCode.SESSION_LOST: Meaning(None, 409, False),
+    ErrorCode.ALREADY_ANSWERED: Meaning(None, 409, False),
     ErrorCode.NO_TURN: Meaning(None, 409, False),
     ErrorCode.NO_SCRIPT: Meaning(None, 409, False),
     ErrorCode.RUNNING: Meaning(None, 409, True),

@@ -14,6 +14,8 @@ from protocol.credit import CreditGranted, cost
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import (
+    FEATURES,
+    LIVE_TEXT,
     Ack,
     Challenge,
     Credit,
@@ -27,6 +29,7 @@ from protocol.messages import (
     Hello,
     HelloLogs,
     HiveMessage,
+    LiveText,
     LogAck,
     LogAgreed,
     LogMark,
@@ -130,6 +133,13 @@ class Beat:
 
 
 @dataclass(frozen=True)
+class Said:
+    """An agent of the node is just writing this: show it to who looks, and keep nothing."""
+
+    text: LiveText
+
+
+@dataclass(frozen=True)
 class Ponged:
     """The answer to ping `n`: measure, and tell `round_trip`."""
 
@@ -161,6 +171,7 @@ Effect = (
     | NeedAnswered
     | Answered
     | Beat
+    | Said
     | Ponged
     | ForkSeen
 )
@@ -247,6 +258,8 @@ class HiveLink:
                 return [Answered(message)]
             case Heartbeat():
                 return [Beat(message)]
+            case LiveText():
+                return [self._on_live_text(message)]
             case NodePong():
                 return [Ponged(message.n)]
             case Forked():
@@ -259,6 +272,14 @@ class HiveLink:
                 raise RemoteProtocolError(
                     ErrorCode.BAD_FRAME, f"a {type(message).__name__} on a live link"
                 )
+
+    def _on_live_text(self, said: LiveText) -> Said:
+        if LIVE_TEXT not in self.hello.features:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "live text of a node that named no such")
+        nbytes = len(said.text.encode("utf-8", "replace"))
+        if nbytes > limits.LIVE_TEXT_BYTES_MAX or said.at < 0:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a piece of live text is out of bounds")
+        return Said(said)
 
     def _on_ops(self, frame: Ops) -> list[Effect]:
         self._check_epoch(frame.epoch)
@@ -351,6 +372,7 @@ class HiveLink:
             newest=newest,
             snapshot_wanted=snapshot_wanted,
             forks=list(forks),
+            features=[name for name in FEATURES if name in self.hello.features],
             keys=keys,
         )
         return [welcome, *_pages(list(logs))]

@@ -39,6 +39,11 @@ LOG_PROBE_DIGESTS_MAX: Final = 4_000
 NEED_BYTES_DEFAULT: Final = 64 * MIB
 #: Needs a node works on at a time; a hive asks for more only as these end.
 NEEDS_OPEN_MAX: Final = 64
+#: Live text of agents: one piece, pieces of a link in a second, and what waits at the node when the
+#: link is busy. Beyond these it is dropped: it is for eyes alone, and comes whole as a message.
+LIVE_TEXT_BYTES_MAX: Final = 8 * KIB
+LIVE_TEXT_PER_S_MAX: Final = 20
+LIVE_TEXT_WAITING_BYTES_MAX: Final = 32 * KIB
 #: Calls open on one link at a time.
 CALLS_OPEN_MAX: Final = 256
 
@@ -96,6 +101,8 @@ HANDSHAKE_S_MAX: Final = 15.0
 CAPABILITY_TTL_S: Final = 60
 #: A token of a stream lives this long; the client takes a new one and goes on from its cursor.
 STREAM_TOKEN_TTL_S: Final = 900
+#: A token of an attempt lives this long; its node signs another for the next call.
+ATTEMPT_TOKEN_TTL_S: Final = 300
 #: An operation for a node that is away waits no longer; sent again it is as long after it left.
 #: A node keeps the keys of what it carried out for longer than both together.
 DEFERRED_S_MAX: Final = 7 * 86_400

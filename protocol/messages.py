@@ -15,8 +15,10 @@ from protocol.ops import EpochState, Op, Record
 
 #: The WebSocket subprotocols this release speaks, best first. The subprotocol is the major version.
 SUBPROTOCOLS: Final = ("skep.v1",)
-#: What this release can do beyond the first `skep.v1`; empty until there is something.
-FEATURES: Final[tuple[str, ...]] = ()
+#: A node passes on what its agents are just writing: `LiveText`.
+LIVE_TEXT: Final = "live_text"
+#: What this release can do beyond the first `skep.v1`.
+FEATURES: Final[tuple[str, ...]] = (LIVE_TEXT,)
 #: Tags that mean something in another release: leases come with the queue.
 RESERVED_TAGS: Final = frozenset(
     {"lease_granted", "lease_renew", "lease_renewed", "lease_lapsed", "work_offered", "work_taken"}
@@ -233,6 +235,21 @@ class Heartbeat(_Message, frozen=True, tag="heartbeat"):
     outbox: OutboxState = OutboxState()
 
 
+class LiveText(_Message, frozen=True, tag="live_text"):
+    """A piece of a message that an agent is just writing. Feature `live_text`.
+
+    Never stored, acknowledged or sent again, and dropped where the link is busy: the message itself
+    comes as an op. `message_id` is the one it will have; `at` is where in its text the piece
+    begins, in characters, so that a reader can join pieces and see that one is missing.
+    """
+
+    session_id: str
+    message_id: str
+    role: str
+    at: int
+    text: str
+
+
 class NodePong(_Message, frozen=True, tag="pong"):
     """The answer to a `ping`."""
 
@@ -415,6 +432,7 @@ NodeMessage = (
     | Part
     | End
     | Heartbeat
+    | LiveText
     | NodePong
 )
 

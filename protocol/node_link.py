@@ -14,6 +14,8 @@ from protocol.credit import CreditSpent, cost
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import (
+    FEATURES,
+    LIVE_TEXT,
     Ack,
     Call,
     Cancel,
@@ -147,6 +149,11 @@ class NodeLink:
         self._welcome: _Welcome
         self._answer_next = False
 
+    @property
+    def takes_live_text(self) -> bool:
+        """Whether live text may be sent now."""
+        return self.phase is Phase.LIVE and LIVE_TEXT in self._welcome.welcome.features
+
     # --- what the hive says -------------------------------------------------------------------
 
     def receive(self, message: HiveMessage) -> list[Effect]:
@@ -198,6 +205,7 @@ class NodeLink:
             version=caller.version,
             epochs=self._hello_epochs,
             generation_seen=caller.generation_seen,
+            features=list(FEATURES),
         )
         self.phase = Phase.AWAIT_WELCOME
         return [Send(hello), *map(Send, _pages(list(self._logs.named.values())))]

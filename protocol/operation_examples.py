@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from protocol.answer_requests import AnswerRequest
 from protocol.attempt_requests import (
     AttemptReply,
     CleanupRequest,
@@ -38,6 +39,13 @@ from protocol.branch_requests import (
     StashReply,
     StashRequest,
     TargetBranchRequest,
+)
+from protocol.conversation import (
+    AgentRequest,
+    Answer,
+    RequestKind,
+    RequestOption,
+    RequestStatus,
 )
 from protocol.entities import Attempt, Execution, MergeFact, ProcessIdentity, PullRequest
 from protocol.operation_values import Request, StreamHead
@@ -76,6 +84,7 @@ from protocol.work_requests import (
 )
 
 PROJECT_ID: Final = "0199d2c0-51a7-7e20-8b6d-1f0c4e9a2d31"
+NODE_ID: Final = "6f1c0b9e-4d27-8a53-b1e0-92c7d5a8f346"
 CHECKOUT_ID: Final = "0199d2c1-0c42-7d19-a3f8-6e2b7a5c9d04"
 TASK_ID: Final = "0199d2f1-3e80-7a55-9c17-40d8b2e6f5a1"
 ATTEMPT_ID: Final = "0199d2f4-6b1e-7c3a-9f42-5d1c8e7a0b36"
@@ -83,6 +92,8 @@ EXECUTION_ID: Final = "0199d2f4-6f90-7b08-b1d5-2c9e0a4f7d83"
 SCRIPT_EXECUTION_ID: Final = "0199d30a-22d4-7f61-8e3b-95c0d7a1e4f2"
 TURN_ID: Final = "0199d306-9a10-7c4e-a2b9-7f3d5e8c1064"
 NEXT_TURN_ID: Final = "0199d306-f7c2-7d02-b84a-0e6c9d2b5f17"
+SESSION_ID: Final = "0199d2f4-70c6-7a2d-8f19-b3e5d7016c48"
+REQUEST_ID: Final = "0199d306-d4e8-7f93-9a05-6b2c8e1d4f70"
 BRANCH: Final = "skep/keep-sign-ins-for-a-day-8e7a0b36"
 BASE: Final = "9f2d7c41b0e85a6d3c1f94e7a2b8d05c6e13f7a9"
 HEAD: Final = "4be10d6f92c7a835e0d1b64f8c29a7355fd0e1c8"
@@ -155,6 +166,27 @@ _QUEUED_TURN: Final = Turn(
     prompt="Then update the changelog.",
     author="ada",
     created_at_ms=ENDED_AT_MS + 34_000,
+)
+#: A question of the agent, answered.
+ANSWERED: Final = AgentRequest(
+    id=REQUEST_ID,
+    session_id=SESSION_ID,
+    attempt_id=ATTEMPT_ID,
+    turn_id=TURN_ID,
+    execution_id=EXECUTION_ID,
+    kind=RequestKind.QUESTION,
+    title="Which clock may the test set back?",
+    text="The session reads two: the server's, and the browser's.",
+    options=[
+        RequestOption(id="server", name="The server's"),
+        RequestOption(id="browser", name="The browser's"),
+    ],
+    free_text=True,
+    status=RequestStatus.ANSWERED,
+    answer=Answer(option="server", by="ada", at_ms=ENDED_AT_MS + 33_000),
+    deadline_ms=ENDED_AT_MS + 86_425_000,
+    opened_at_ms=ENDED_AT_MS + 25_000,
+    settled_at_ms=ENDED_AT_MS + 33_000,
 )
 _BRANCH_STATUS: Final = BranchStatusReply(
     branch=BRANCH,
@@ -298,6 +330,7 @@ EXAMPLES: Final[dict[str, Example]] = {
         InterruptRequest(turn=TURN_ID),
         msgspec.structs.replace(_RUNNING_TURN, interrupt_asked_at_ms=ENDED_AT_MS + 40_000),
     ),
+    "answer": Example(AnswerRequest(request_id=REQUEST_ID, option="server"), ANSWERED),
     "review": Example(
         ReviewRequest(what="base", base_branch="main", command="sh -c 'make lint'"),
         ExecutionReply(execution=_REVIEW),

@@ -5,11 +5,9 @@ From this one table come the node's dispatcher, the hive's routes, the node's ow
 entry here, one function at the node, and its cases in `tests/end_to_end/matrix`.
 """
 
-import enum
 from typing import Final
 
-import msgspec
-
+from protocol.answer_requests import AnswerRequest
 from protocol.attempt_requests import (
     AttemptReply,
     CleanupRequest,
@@ -21,28 +19,16 @@ from protocol.attempt_requests import (
     StartRequest,
     StopRequest,
 )
+from protocol.branch_operations import BRANCH_ROWS
 from protocol.branch_requests import (
-    AbortConflictsRequest,
     CommitsReply,
     CommitsRequest,
     CompareRequest,
-    MergeReply,
-    MergeRequest,
-    PushReply,
-    PushRequest,
-    RebaseReply,
-    RebaseRequest,
-    RenameBranchReply,
-    RenameBranchRequest,
-    StashPopReply,
-    StashPopRequest,
-    StashReply,
-    StashRequest,
-    TargetBranchRequest,
 )
+from protocol.conversation import AgentRequest
 from protocol.entities import PullRequest
 from protocol.errors import ErrorCode
-from protocol.operation_values import Request, StreamHead
+from protocol.operation_values import Operation, Role, StreamHead
 from protocol.pull_requests import (
     AttachPrRequest,
     CreatePrReply,
@@ -70,54 +56,12 @@ from protocol.work_requests import (
     ReadFileRequest,
 )
 
-
-class Role(enum.IntEnum):
-    """What a person or token may do; each includes those below it. The auditor stands apart."""
-
-    AUDITOR = 0
-    VIEWER = 1
-    OPERATOR = 2
-    MAINTAINER = 3
-    ADMIN = 4
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table."""
-
-    name: str
-    request: type[Request]
-    #: The reply, or StreamHead where the reply's bytes are streamed.
-    reply: type[msgspec.Struct]
-    changing: bool
-    role: Role
-    method: str
-    #: Below `/api/v1/attempts/{attempt_id}/`, or below `/api/v1/` for `tasks/` and `executions/`.
-    path: str
-    #: The sub-command of `hive attempt` and `node-agent attempt`.
-    command: str
-    summary: str
-    errors: tuple[ErrorCode, ...] = ()
-    deadline_s: float = 30.0
-    #: It changes git, and is refused where the head is not `expected_head`, if that is given.
-    takes_head: bool = False
-    #: The streamed reply has no end of its own: each piece of it goes at once.
-    live: bool = False
-
-    @property
-    def streamed(self) -> bool:
-        return self.reply is StreamHead
-
+__all__ = ["OPERATIONS", "Operation", "Role"]
 
 _E = ErrorCode
 #: What may go wrong between a node and the forge that has its repository.
-_FORGE: Final = (
-    _E.NO_FORGE,
-    _E.CLI_MISSING,
-    _E.NOT_LOGGED_IN,
-    _E.AUTH,
-    _E.FORGE_FAILED,
-    _E.FORGE_LIMIT,
-)
+_LOGIN: Final = (_E.CLI_MISSING, _E.NOT_LOGGED_IN, _E.AUTH)
+_FORGE: Final = (_E.NO_FORGE, *_LOGIN, _E.FORGE_FAILED, _E.FORGE_LIMIT)
 _ROWS: Final = (
     Operation(
         name="start",
@@ -206,6 +150,18 @@ _ROWS: Final = (
         command="interrupt",
         summary="Interrupt the turn that runs; the next one follows, or the attempt ends",
         errors=(_E.NO_TURN,),
+    ),
+    Operation(
+        name="answer",
+        request=AnswerRequest,
+        reply=AgentRequest,
+        changing=True,
+        role=Role.OPERATOR,
+        method="POST",
+        path="requests/{request_id}/answer",
+        command="answer",
+        summary="Answer what an agent asks; the first answer counts",
+        errors=(_E.ALREADY_ANSWERED, _E.EXPIRED, _E.CANCELLED),
     ),
     Operation(
         name="review",
@@ -339,163 +295,7 @@ _ROWS: Final = (
         errors=(_E.BRANCH_MISSING, _E.WORKTREE_GONE, _E.GIT_FAILED),
         deadline_s=120.0,
     ),
-    Operation(
-        name="merge",
-        request=MergeRequest,
-        reply=MergeReply,
-        changing=True,
-        role=Role.MAINTAINER,
-        method="POST",
-        path="merge",
-        command="merge",
-        summary="Merge the attempt's commits into its target branch",
-        errors=(
-            _E.CONFLICTS,
-            _E.NOTHING_TO_MERGE,
-            _E.TARGET_MOVED,
-            _E.BRANCH_MISSING,
-            _E.REBASE_IN_PROGRESS,
-            _E.CHECKOUT_DIRTY,
-            _E.EXPECTED_HEAD_MOVED,
-            _E.IN_PROGRESS,
-        ),
-        deadline_s=300.0,
-        takes_head=True,
-    ),
-    Operation(
-        name="push",
-        request=PushRequest,
-        reply=PushReply,
-        changing=True,
-        role=Role.MAINTAINER,
-        method="POST",
-        path="push",
-        command="push",
-        summary="Push the attempt's branch to its remote",
-        errors=(
-            _E.FORCE_PUSH_REQUIRED,
-            _E.PUSH_REJECTED,
-            _E.NO_REMOTE,
-            _E.AUTH,
-            _E.REBASE_IN_PROGRESS,
-            _E.EXPECTED_HEAD_MOVED,
-            _E.IN_PROGRESS,
-        ),
-        deadline_s=300.0,
-        takes_head=True,
-    ),
-    Operation(
-        name="rebase",
-        request=RebaseRequest,
-        reply=RebaseReply,
-        changing=True,
-        role=Role.MAINTAINER,
-        method="POST",
-        path="rebase",
-        command="rebase",
-        summary="Put the attempt's commits on top of its target branch",
-        errors=(
-            _E.CONFLICTS,
-            _E.REBASE_IN_PROGRESS,
-            _E.CHECKOUT_DIRTY,
-            _E.BRANCH_MISSING,
-            _E.EXPECTED_HEAD_MOVED,
-            _E.IN_PROGRESS,
-        ),
-        deadline_s=300.0,
-        takes_head=True,
-    ),
-    Operation(
-        name="abort_conflicts",
-        request=AbortConflictsRequest,
-        reply=BranchStatusReply,
-        changing=True,
-        role=Role.MAINTAINER,
-        method="POST",
-        path="conflicts/abort",
-        command="abort-conflicts",
-        summary="Abort what stands half done in the attempt's worktree",
-        errors=(_E.NOTHING_TO_ABORT, _E.WORKTREE_GONE, _E.EXPECTED_HEAD_MOVED, _E.IN_PROGRESS),
-        deadline_s=120.0,
-        takes_head=True,
-    ),
-    Operation(
-        name="target_branch",
-        request=TargetBranchRequest,
-        reply=BranchStatusReply,
-        changing=True,
-        role=Role.MAINTAINER,
-        method="POST",
-        path="target-branch",
-        command="target-branch",
-        summary="Change the branch that the attempt's work goes to",
-        errors=(_E.BRANCH_MISSING, _E.IN_PROGRESS),
-    ),
-    Operation(
-        name="rename_branch",
-        request=RenameBranchRequest,
-        reply=RenameBranchReply,
-        changing=True,
-        role=Role.MAINTAINER,
-        method="POST",
-        path="rename-branch",
-        command="rename-branch",
-        summary="Give the attempt's branch another name",
-        errors=(
-            _E.INVALID_NAME,
-            _E.EXISTS,
-            _E.OPEN_PR,
-            _E.REBASE_IN_PROGRESS,
-            _E.WORKTREE_GONE,
-            _E.EXPECTED_HEAD_MOVED,
-            _E.IN_PROGRESS,
-        ),
-        deadline_s=60.0,
-        takes_head=True,
-    ),
-    Operation(
-        name="stash",
-        request=StashRequest,
-        reply=StashReply,
-        changing=True,
-        role=Role.OPERATOR,
-        method="POST",
-        path="stash",
-        command="stash",
-        summary="Put the worktree's uncommitted work aside",
-        errors=(
-            _E.NOTHING_TO_STASH,
-            _E.CONFLICTS,
-            _E.REBASE_IN_PROGRESS,
-            _E.WORKTREE_GONE,
-            _E.EXPECTED_HEAD_MOVED,
-            _E.IN_PROGRESS,
-        ),
-        deadline_s=120.0,
-        takes_head=True,
-    ),
-    Operation(
-        name="stash_pop",
-        request=StashPopRequest,
-        reply=StashPopReply,
-        changing=True,
-        role=Role.OPERATOR,
-        method="POST",
-        path="stash/pop",
-        command="stash-pop",
-        summary="Bring the newest stash back into the worktree",
-        errors=(
-            _E.NOTHING_TO_STASH,
-            _E.CONFLICTS,
-            _E.CHECKOUT_DIRTY,
-            _E.REBASE_IN_PROGRESS,
-            _E.WORKTREE_GONE,
-            _E.EXPECTED_HEAD_MOVED,
-            _E.IN_PROGRESS,
-        ),
-        deadline_s=120.0,
-        takes_head=True,
-    ),
+    *BRANCH_ROWS,
     Operation(
         name="list_files",
         request=ListFilesRequest,

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from protocol import entities, limits
+from protocol import conversation, entities, limits
 
 
 class OpKind(enum.StrEnum):
@@ -24,11 +24,15 @@ class OpKind(enum.StrEnum):
     LOG_END = "log_end"
     OPERATION = "operation"
     NOTICE = "notice"
+    SESSION = "session"
+    TURN = "turn"
+    MESSAGE = "message"
+    REQUEST = "request"
     WITHHELD = "withheld"
 
 
-#: Kinds that will mean something once sessions and leases are there, or once did.
-RESERVED_KINDS: Final = frozenset({"session", "turn", "message", "request", "slot"})
+#: Kinds that will mean something once leases are there, or once did.
+RESERVED_KINDS: Final = frozenset({"slot"})
 
 #: The type of each kind's body.
 BODIES: Final[dict[OpKind, type[msgspec.Struct]]] = {
@@ -40,6 +44,10 @@ BODIES: Final[dict[OpKind, type[msgspec.Struct]]] = {
     OpKind.LOG_END: entities.LogEnd,
     OpKind.OPERATION: entities.OperationRecord,
     OpKind.NOTICE: entities.Notice,
+    OpKind.SESSION: conversation.Session,
+    OpKind.TURN: conversation.TurnState,
+    OpKind.MESSAGE: conversation.Message,
+    OpKind.REQUEST: conversation.AgentRequest,
     OpKind.WITHHELD: entities.Withheld,
 }
 

@@ -17,7 +17,7 @@ from protocol import limits
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Hello
 
-_ALGORITHM: Final = "EdDSA"
+ALGORITHM: Final = "EdDSA"
 _CAPABILITY_TYPE: Final = "skep-capability+jwt"
 _HELLO_DOMAIN: Final = "skep-link-v1"
 _ENROL_DOMAIN: Final = "skep-enrol-v1"
@@ -161,7 +161,7 @@ def check_capability(
 def sign_grant(grant: Grant, *, kind: str, key: Ed25519PrivateKey, key_id: str) -> str:
     """Sign a grant as a JWT of one kind, which keeps it from passing for another."""
     claims = {_CLAIMS[name]: getattr(grant, name) for name in grant.__struct_fields__}
-    return jwt.encode(claims, key, algorithm=_ALGORITHM, headers={"kid": key_id, "typ": kind})
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": kind})
 
 
 def check_grant(
@@ -180,7 +180,7 @@ def check_grant(
 
     `what` is what people call the token.
     """
-    claims = _verified_claims(token, keys, hive_id, node_id, kind=kind, what=what)
+    claims = verified_claims(token, keys, hive_id, node_id, kind=kind, what=what)
     told: dict[str, Any] = {}
     for field in msgspec.structs.fields(grant):
         if (claim := _CLAIMS[field.name]) in claims:
@@ -200,7 +200,7 @@ def check_grant(
     return granted
 
 
-def _verified_claims(
+def verified_claims(
     token: str, keys: Mapping[str, bytes], hive_id: str, node_id: str, *, kind: str, what: str
 ) -> dict[str, Any]:
     """Return the claims of a token of this kind, by this hive, for this node; times as they are."""
@@ -212,7 +212,7 @@ def _verified_claims(
         claims: dict[str, Any] = jwt.decode(
             token,
             Ed25519PublicKey.from_public_bytes(public_key),
-            algorithms=[_ALGORITHM],
+            algorithms=[ALGORITHM],
             audience=node_id,
             issuer=hive_id,
             # Expiry is judged by the caller's clock, see `check_grant`.

@@ -42,7 +42,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 class FollowUpRequest(Request, frozen=True):
     """Give the agent more to do. With a prompt alone, the attempt's own command gets it as input.
 
-    `images` and `from_turn` need an executor that keeps a session; without one they are refused.
+    `images`, `from_turn` and `steer` need an executor that keeps a session; without one they are
+    refused. `steer`: say it into the turn that runs; where that was over before, it is queued.
     """
 
     prompt: Text | None = None
@@ -50,6 +51,7 @@ class FollowUpRequest(Request, frozen=True):
     profile: str | None = None
     images: list[str] = msgspec.field(default_factory=list)
     from_turn: int | None = None
+    steer: bool = False
 
 
 class TurnsRequest(Request, frozen=True):

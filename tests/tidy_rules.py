@@ -39,6 +39,7 @@ PROTOCOL_EXTRAS = {
     "protocol.log_chunks": {"zstandard"},
     "protocol.tokens": {"cryptography", "jwt"},
     "protocol.stream_tokens": {"cryptography"},
+    "protocol.attempt_tokens": {"cryptography", "jwt"},
 }
 # Clocks, randomness, files, sockets, processes, loops and logs belong to the shells around it.
 IMPURE = (

@@ -175,6 +175,17 @@ async def shown_attempt(context: HiveContext, attempt_id: str) -> replies.Attemp
     return await attempt_of_entity(context, started[1], started[0])
 
 
+async def shown_attempts(
+    context: HiveContext, *, task_id: str, limit: int
+) -> list[replies.Attempt]:
+    """Return the newest attempts of a task as the API shows them."""
+
+    async def read(tx: Transaction) -> list[AttemptRow]:
+        return await attempts.list_attempts(tx, limit=limit, task_id=task_id)
+
+    return [_reply(context, row) for row in await context.database.read(read)]
+
+
 async def attempt_of_entity(
     context: HiveContext, attempt: Attempt, node_id: str
 ) -> replies.Attempt:
@@ -209,6 +220,7 @@ async def attempt_of_entity(
         answered,
         project_id=held.project_id,
         executions=held.executions,
+        sessions=held.sessions,
         sync_state=held.sync_state,
         synced_through_ms=held.synced_through_ms,
         superseded=held.superseded,

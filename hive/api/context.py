@@ -15,11 +15,12 @@ from hive.backfill import Backfill
 from hive.config import HiveConfig
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
+from hive.external_sessions import ExternalSessions
 from hive.live_feed import LiveFeed
 from hive.minute_limit import MinuteLimit
 from hive.node_registry import NodeRegistry
 from hive.operation_proxy import OperationProxy
-from hive.store.backend import Database
+from hive.store.backend import Clock, Database
 from hive.store.credentials import Revocations
 from protocol.entities import Attempt
 
@@ -47,8 +48,11 @@ class HiveContext:
     proxy: OperationProxy
     deferred: DeferredOperations
     direct: DirectAccess
+    sessions: ExternalSessions
     tokens: TokenCache
     enrol_failures: MinuteLimit
+    #: Wall-clock milliseconds, for what is judged by time.
+    clock: Clock = now_ms
     #: The address to tell others; known once the port is.
     url: str = ""
     #: Attempts started through this process whose first op may still be on its way, with nodes.

@@ -10,6 +10,7 @@ import msgspec
 
 from hive.api import (
     attempts,
+    conversation_examples,
     direct,
     enrol,
     events,
@@ -37,13 +38,13 @@ from protocol.operation_examples import (
     EXECUTION_ID,
     HEAD,
     MERGE,
+    NODE_ID,
     PROJECT_ID,
     PULL_REQUEST,
     TASK_ID,
 )
 from protocol.states import TaskStatus
 
-_NODE_ID: Final = "6f1c0b9e-4d27-8a53-b1e0-92c7d5a8f346"
 _HIVE_ID: Final = "0199d2b0-17f3-7ac4-9e01-3b5d7f9c2e48"
 _ADA_ID: Final = "0199d2b2-8c05-7d6f-a4e7-c1903b5f7d26"
 _KEY: Final = "0199d30c-5b77-7e13-9d24-8f60a2c4e6b8"
@@ -76,7 +77,7 @@ _ATTEMPT: Final = replies.Attempt(
     task_id=TASK_ID,
     task_title="Keep sign-ins for a day",
     project_id=PROJECT_ID,
-    node_id=_NODE_ID,
+    node_id=NODE_ID,
     node_name="atlas",
     checkout_id=CHECKOUT_ID,
     executor="command",
@@ -104,12 +105,13 @@ _ATTEMPT: Final = replies.Attempt(
     pr=PULL_REQUEST,
 )
 _NODE: Final = replies.Node(
-    id=_NODE_ID,
+    id=NODE_ID,
     name="atlas",
     status="online",
     online=True,
     slots=replies.Slots(total=2, busy=1),
-    executors=["command"],
+    executors=["acp", "command"],
+    agents=["claude"],
     version="0.3.0",
     activity="busy",
     last_seen_at_ms=ENDED_AT_MS,
@@ -138,6 +140,7 @@ _PROJECT: Final = replies.Project(
     dev_script="make serve",
     copy_files=[".env"],
     variables={"TEST_COMMAND": "make test"},
+    policies={"requests": {"allow": ["read"], "deny": ["execute:*:rm *"]}},
     keep_worktree="until_done",
     archived=False,
     recovered=False,
@@ -147,7 +150,7 @@ _PROJECT: Final = replies.Project(
     checkouts=[
         replies.Checkout(
             id=CHECKOUT_ID,
-            node_id=_NODE_ID,
+            node_id=NODE_ID,
             node_name="atlas",
             path="/home/ada/shop",
             default_branch="main",
@@ -207,7 +210,7 @@ _OPERATION: Final = replies.Operation(
     status="waiting",
     attempt_id=ATTEMPT_ID,
     task_id=TASK_ID,
-    node_id=_NODE_ID,
+    node_id=NODE_ID,
     actor="ada",
     head_before=None,
     head_after=None,
@@ -286,7 +289,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     ),
     replies.Me(token_id=_ADA_ID, name="ada", role="maintainer"),
     replies.AvailableNode(
-        id=_NODE_ID,
+        id=NODE_ID,
         name="atlas",
         status="online",
         slots=replies.Slots(total=2, busy=2),
@@ -303,7 +306,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
         command=f"node-agent join {_ADDRESS} {_ONE_TIME}",
     ),
     replies.Enrolled(
-        node_id=_NODE_ID,
+        node_id=NODE_ID,
         name="atlas",
         hive_id=_HIVE_ID,
         keys={"k1": _PUBLIC_KEY},
@@ -312,7 +315,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     replies.LogPage(entries=[_ENTRY], gaps=[], next=1, more=False, closed=True),
     replies.StreamConnection(
         attempt_id=ATTEMPT_ID,
-        node_id=_NODE_ID,
+        node_id=NODE_ID,
         direct_urls=_DIRECT_URLS,
         relay_url=_ADDRESS,
         token=_SIGNED,
@@ -321,7 +324,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     ),
     replies.DirectCall(
         attempt_id=ATTEMPT_ID,
-        node_id=_NODE_ID,
+        node_id=NODE_ID,
         direct_urls=_DIRECT_URLS,
         token=_SIGNED,
         expires_at_ms=ENDED_AT_MS + 60_000,
@@ -341,14 +344,14 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
         kind="task_changed",
         audit=False,
         actor_kind="node",
-        actor=_NODE_ID,
+        actor=NODE_ID,
         what="task",
         what_id=TASK_ID,
         from_state="in_progress",
         to_state="in_review",
         why="its attempt succeeded",
         level="info",
-        node_id=_NODE_ID,
+        node_id=NODE_ID,
         project_id=PROJECT_ID,
         task_id=TASK_ID,
         attempt_id=ATTEMPT_ID,
@@ -366,7 +369,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     _VARIABLE,
 )
 _BY_KIND: Final[Mapping[type[msgspec.Struct], msgspec.Struct]] = {
-    type(one): one for one in _INSTANCES
+    type(one): one for one in (*_INSTANCES, *conversation_examples.INSTANCES)
 }
 #: An attempt that has just begun, as the request that began it answers.
 STARTED: Final = msgspec.structs.replace(

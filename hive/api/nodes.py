@@ -72,6 +72,7 @@ def node_reply(context: HiveContext, row: NodeRow) -> replies.Node:
         online=live is not None,
         slots=slots_of(context, row),
         executors=row.executors,
+        agents=row.agents,
         version=row.version,
         activity=live.activity if live is not None else row.activity,
         last_seen_at_ms=live.last_frame_ms if live is not None else row.last_seen_at_ms,

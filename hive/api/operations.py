@@ -5,12 +5,13 @@ name, but for what its reply is to the API.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from hive.api import request_replies
 from hive.api.attempts import (
     attempt_id_of,
     attempt_of_entity,
@@ -30,6 +31,7 @@ from hive.store.catalog import resolve
 from hive.store.nodes import get_node
 from hive.store.operations import OperationRow
 from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.conversation import AgentRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request, StreamHead
 from protocol.operations import Operation
@@ -57,7 +59,7 @@ def attempt_handler(operation: Operation) -> Handler:
         context = request.app[CONTEXT]
         attempt_id = await attempt_id_of(context, request.match_info["attempt"])
         row = await context.database.read(attempts.get_attempt, attempt_id)
-        return await _run(request, operation, row)
+        return await run_operation(request, operation, row)
 
     return handle
 
@@ -94,7 +96,7 @@ def task_handler(operation: Operation) -> Handler:
                 phase=newest.phase,
                 outcome=newest.outcome,
             )
-        return await _run(request, operation, newest)
+        return await run_operation(request, operation, newest)
 
     return handle
 
@@ -102,9 +104,19 @@ def task_handler(operation: Operation) -> Handler:
 # --- running --------------------------------------------------------------------------------------
 
 
-async def _run(request: web.Request, operation: Operation, row: AttemptRow) -> web.StreamResponse:
+async def run_operation(
+    request: web.Request,
+    operation: Operation,
+    row: AttemptRow,
+    *,
+    named: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """Carry an operation on an attempt out, or keep it for later, and answer with its reply.
+
+    `named`: fields of its request that the path names, by their whole ids.
+    """
     context = request.app[CONTEXT]
-    asked = await _asked(request, operation)
+    asked = await _asked(request, operation, request.match_info if named is None else named)
     target = Target(
         node_id=row.node_id,
         attempt_id=row.id,
@@ -145,10 +157,10 @@ async def _run(request: web.Request, operation: Operation, row: AttemptRow) -> w
     return _with_attempt(response, row.id)
 
 
-async def _asked(request: web.Request, operation: Operation) -> Request:
+async def _asked(request: web.Request, operation: Operation, named: Mapping[str, str]) -> Request:
     """Return the operation's Struct, of the path, the query or the body."""
     names = {field.encode_name for field in msgspec.structs.fields(operation.request)}
-    of_path = {name: value for name, value in request.match_info.items() if name in names}
+    of_path = {name: value for name, value in named.items() if name in names}
     if operation.method in {"GET", "DELETE"}:
         given: dict[str, Any] = {}
         for name, value in request.query.items():
@@ -184,7 +196,33 @@ async def reply_json(context: HiveContext, operation: Operation, reply: bytes, n
         return await attempt_of_entity(context, decoded.attempt, node_id)
     if isinstance(decoded, ExecutionReply):
         return execution_of_entity(decoded.execution)
+    if isinstance(decoded, AgentRequest):
+        return await request_of_entity(context, decoded, node_id)
     return decoded
+
+
+async def request_of_entity(
+    context: HiveContext, request: AgentRequest, node_id: str
+) -> request_replies.Request:
+    """Return what an agent asks as its node just answered it, in the shape of all others."""
+    node = await context.database.read(get_node, node_id)
+    attempt = await context.database.read(attempts.get_attempt, request.attempt_id)
+    values = {
+        name: getattr(request, name)
+        for name in request_replies.Request.__struct_fields__
+        if hasattr(request, name) and name not in {"kind", "status"}
+    }
+    return request_replies.Request(
+        **values,
+        kind=request.kind.value,
+        status=request.status.value,
+        node_id=node_id,
+        node_name=node.name,
+        reachable=context.registry.is_online(node_id),
+        task_id=attempt.task_id,
+        task_title=attempt.task_title,
+        project_id=attempt.project_id,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """`/api/v1/projects`: the repositories the team works on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -15,6 +15,7 @@ from hive.store import catalog
 from hive.store.backend import Transaction
 from hive.store.catalog import CheckoutRow, ProjectRow, ProjectSettings
 from hive.store.nodes import get_node
+from protocol.request_rules import rules_of_settings
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Text = Annotated[str, msgspec.Meta(max_length=65536)]
@@ -50,6 +51,7 @@ class EditProject(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     keep_worktree: Annotated[str, msgspec.Meta(max_length=20)] | msgspec.UnsetType = msgspec.UNSET
     review: Literal["on", "off"] | msgspec.UnsetType = msgspec.UNSET
+    policies: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     archived: bool | msgspec.UnsetType = msgspec.UNSET
     version: int | None = None
 
@@ -140,6 +142,8 @@ async def edit(request: web.Request) -> web.Response:
     if "name" in changes:
         _check_name(changes["name"])
         changes["name"] = changes["name"].strip()
+    if "policies" in changes:
+        _check_policies(changes["policies"])
     if changes:
         await context.database.write(
             catalog.edit_project,
@@ -171,6 +175,15 @@ async def nodes(request: web.Request) -> web.Response:
         for node_id in dict.fromkeys(checkout.node_id for checkout in whole.checkouts)
     ]
     return json_response(replies.Page(items=items))
+
+
+def _check_policies(policies: dict[str, Any]) -> None:
+    unknown = sorted(set(policies) - {"requests"})
+    if unknown:
+        raise InvalidInput(
+            f"policies: there is none called {unknown[0][:80]!r}", field=f"policies.{unknown[0]}"
+        )
+    rules_of_settings(policies)
 
 
 def _check_name(name: str) -> None:

@@ -81,6 +81,8 @@ class Outbox(msgspec.Struct, frozen=True, kw_only=True):
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A machine. `status`: online, offline, draining, quarantined, revoked.
 
+    `agents` are those that its executor `acp` knows by name and that are installed there.
+
     `instances` are the processes that claim its identity, where it is in quarantine.
     """
 
@@ -91,6 +93,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     online: bool
     slots: Slots
     executors: list[str]
+    agents: list[str]
     version: str
     activity: str
     last_seen_at_ms: int | None
@@ -169,6 +172,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_script: str | None
     dev_script: str | None
     copy_files: list[str]
+    policies: dict[str, Any]
     variables: dict[str, str]
     keep_worktree: str
     archived: bool

@@ -7,16 +7,23 @@ import msgspec
 from aiohttp import web
 
 from hive.api import (
+    agent_tools,
     attempts,
+    conversation_replies,
     direct,
     enrol,
     events,
     executions,
+    mcp,
+    messages,
     nodes,
     operations,
     outcomes,
     projects,
     replies,
+    request_replies,
+    requests,
+    sessions,
     starting,
     streams,
     system,
@@ -25,22 +32,26 @@ from hive.api import (
     tokens,
     variables,
 )
+from hive.api.conversation_examples import TOOL_ANSWER
 from hive.api.deferring import WhenQuery
 from hive.api.examples import LIVE_EVENTS, STARTED, example_of
 from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, RouteExample, describe, docs_handlers
 from hive.api.paging import PageQuery
 from protocol.attempt_requests import AttemptReply, ExecutionReply
+from protocol.conversation import AgentRequest
 from protocol.operation_examples import EXAMPLES
-from protocol.operation_values import StreamHead
+from protocol.operation_values import ROOTS, StreamHead
 from protocol.operations import OPERATIONS, Operation
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
+_ANSWER = OPERATIONS["answer"]
 #: What has one shape wherever it comes from.
 _SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     AttemptReply: replies.Attempt,
     ExecutionReply: replies.Execution,
+    AgentRequest: request_replies.Request,
 }
 
 
@@ -57,6 +68,14 @@ def _own_routes() -> list[Route]:
         *_node_routes(),
         *_catalog_routes(),
         *_text_routes(),
+        Route(
+            "POST",
+            f"{_V1}/agent-tools/{{tool}}",
+            agent_tools.call,
+            "Answer a tool of agents",
+            reply=None,
+            example=RouteExample(reply=TOOL_ANSWER),
+        ),
         Route(
             "GET",
             f"{_V1}/attempts",
@@ -120,6 +139,7 @@ def _own_routes() -> list[Route]:
             executions.LogQuery,
             reply=r.LogPage,
         ),
+        *_conversation_routes(),
         Route(
             "GET",
             f"{_V1}/stream",
@@ -184,6 +204,90 @@ def _own_routes() -> list[Route]:
             status=201,
         ),
         Route("DELETE", f"{_V1}/tokens/{{token}}", tokens.revoke, "Revoke a token", reply=r.Token),
+    ]
+
+
+def _conversation_routes() -> list[Route]:
+    r, c = replies, conversation_replies
+    session = f"{_V1}/sessions/{{session}}"
+    return [
+        Route(
+            "GET",
+            f"{_V1}/sessions",
+            sessions.list_,
+            "The sessions, newest first",
+            sessions.SessionsQuery,
+            reply=r.Page[c.Session],
+        ),
+        Route(
+            "POST",
+            f"{_V1}/sessions",
+            sessions.create,
+            "Map the session of an agent that is no node's",
+            body=sessions.NewExternalSession,
+            reply=c.Session,
+            status=201,
+        ),
+        Route("GET", session, sessions.show, "One session", reply=c.Session),
+        Route(
+            "PATCH",
+            session,
+            sessions.edit,
+            "Change an external session",
+            body=sessions.EditSession,
+            reply=c.Session,
+        ),
+        Route("DELETE", session, sessions.delete, "Close an external session", reply=c.Session),
+        Route(
+            "POST",
+            f"{session}/heartbeat",
+            sessions.heartbeat,
+            "Keep an external session alive",
+            body=sessions.Heartbeat,
+            reply=c.Session,
+        ),
+        Route(
+            "GET",
+            f"{session}/messages",
+            messages.transcript,
+            "A page of its transcript, both ways",
+            messages.TranscriptQuery,
+            reply=c.MessagePage,
+        ),
+        Route(
+            "POST",
+            f"{session}/messages",
+            messages.send,
+            "Send messages into it",
+            body=messages.SendMessages,
+            reply=c.SentMessages,
+            errors=OPERATIONS["follow_up"].errors,
+        ),
+        Route(
+            "GET",
+            f"{_V1}/messages",
+            messages.list_,
+            "Messages of an attempt, a task or a project",
+            messages.MessagesQuery,
+            reply=r.Page[c.Message],
+        ),
+        Route("GET", f"{_V1}/messages/{{message}}", messages.show, "One message", reply=c.Message),
+        Route(
+            "GET",
+            f"{_V1}/requests",
+            requests.list_,
+            "What agents ask of people, newest first",
+            requests.RequestsQuery,
+            reply=r.Page[request_replies.Request],
+        ),
+        Route(
+            "GET",
+            f"{_V1}/requests/{{request}}",
+            requests.show,
+            "One request, with its answer",
+            reply=request_replies.Request,
+        ),
+        _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]
 
 
@@ -393,7 +497,7 @@ def _text_routes() -> list[Route]:
 def _operation_routes() -> list[Route]:
     routes = []
     for operation in OPERATIONS.values():
-        if operation.path.startswith(("tasks/", "executions/")):
+        if operation.path.startswith(ROOTS):
             # Those have handlers of their own above.
             continue
         for root, make in (
@@ -466,6 +570,10 @@ def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[
         own_change = route.method != "GET" and not route.changing
         handler = finishing(route.handler) if own_change else route.handler
         app.router.add_route(route.method, path, handler)
+    app[mcp.ENDPOINT] = mcp.McpEndpoint()
+    app.cleanup_ctx.append(mcp.serving)
+    # Each message is answered by itself: there is no session to listen to, nor to delete.
+    app.router.add_post("/mcp", mcp.handle)
     document = msgspec.json.encode(describe(routes, server_url=server_url))
     description, page, file = docs_handlers(document)
     for path, handler in (

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from hive import placement
+from hive.access import Principal
 from hive.api import replies
 from hive.api.attempts import await_first_op, remember_started, shown_attempt
 from hive.api.context import CONTEXT, HiveContext
@@ -35,6 +36,7 @@ from hive.variables import Variable
 from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
+from protocol.request_rules import rules_of_settings
 
 ANY: Final = "any"
 WAIT_S_MAX: Final = 300.0
@@ -147,15 +149,39 @@ async def start(request: web.Request) -> web.Response:
     task_id = await task_id_of(request)
     refuse_wish(request)
     asked = await body_of(request, StartAttempt)
+    key = idempotency_key(request) or new_key()
+    shown = await start_attempt(
+        context,
+        principal_of(request),
+        task_id,
+        asked,
+        key=key,
+        deadline_s=deadline_of(request, _START.deadline_s),
+    )
+    response = json_response(shown, status=201)
+    response.headers["Idempotency-Key"] = key
+    response.headers[ATTEMPT_HEADER] = shown.id
+    return response
+
+
+async def start_attempt(
+    context: HiveContext,
+    principal: Principal,
+    task_id: str,
+    asked: StartAttempt,
+    *,
+    key: str,
+    deadline_s: float,
+) -> replies.Attempt:
+    """Have a node start an attempt; return it once the hive has heard of it itself."""
     _check(asked)
     work = await context.database.read(_read_work, task_id)
-    key = idempotency_key(request) or new_key()
     intent = Intent(
         operation=_START.name,
-        principal=principal_of(request),
+        principal=principal,
         key=key,
         said=msgspec.msgpack.encode([task_id, asked]),
-        deadline_s=deadline_of(request, _START.deadline_s),
+        deadline_s=deadline_s,
     )
     node_id, reply = await _start_somewhere(context, intent, work, asked)
     attempt = msgspec.msgpack.decode(reply, type=AttemptReply).attempt
@@ -163,10 +189,7 @@ async def start(request: web.Request) -> web.Response:
     # cut off right then has still said that there is one.
     remember_started(context, attempt, node_id)
     await await_first_op(context, attempt.id)
-    response = json_response(await shown_attempt(context, attempt.id), status=201)
-    response.headers["Idempotency-Key"] = key
-    response.headers[ATTEMPT_HEADER] = attempt.id
-    return response
+    return await shown_attempt(context, attempt.id)
 
 
 def _check(asked: StartAttempt) -> None:
@@ -268,6 +291,7 @@ async def _start_on(
         cleanup_script=project.cleanup_script,
         dev_script=project.dev_script,
         copy_files=project.copy_files,
+        request_rules=rules_of_settings(project.policies),
     )
     target = Target(node_id=node_id, task_id=task.id, project_id=project.id)
     async with node_errors(context, node_id):

@@ -87,7 +87,8 @@ def _checked_topics(given: Sequence[str]) -> frozenset[str]:
             raise InvalidInput(
                 f"topics: {topic[:100]!r} is none",
                 field="topics",
-                hint="Use nodes, or attempt:ID, project:ID, task:ID, node:ID with a whole id.",
+                hint="Use nodes, or session:ID, attempt:ID, project:ID, task:ID, node:ID: whole"
+                " ids.",
             )
     return topics
 
@@ -100,7 +101,7 @@ async def serve(
 ) -> None:
     """Send events until the feed closes; cancelled where the viewer leaves."""
     context = request.app[CONTEXT]
-    with context.feed.subscribe(topics) as subscription:
+    with context.feed.subscribe(topics, live=True) as subscription:
         # Subscribed first and read second: what is committed in between comes twice, and is told
         # apart by its number.
         newest = await context.database.read(newest_change_id)
@@ -149,6 +150,9 @@ async def _send_new(
         if taken is None:
             return
         changes, lost = taken
+        # Before the changes: a piece of a message is not to come after the message.
+        for piece in subscription.take_pieces():
+            await viewer.event("", piece.kind, piece.fields)
         if lost and changes:
             await viewer.event(changes[0].id, "reset", {})
         for change in changes:
@@ -176,7 +180,9 @@ class _HttpViewer:
         self._drain_s = drain_s
 
     async def event(self, event_id: str, name: str, fields: dict[str, Any]) -> None:
-        said = f"id: {event_id}\nevent: {name}\ndata: ".encode()
+        # Without an id the client goes on from the one before: this is not to be resumed after.
+        number = f"id: {event_id}\n" if event_id else ""
+        said = f"{number}event: {name}\ndata: ".encode()
         await self._write(said + _ENCODER.encode(fields) + b"\n\n")
 
     async def alive(self, event_id: str) -> None:
@@ -223,7 +229,8 @@ class _SocketViewer:
         self._drain_s = drain_s
 
     async def event(self, event_id: str, name: str, fields: dict[str, Any]) -> None:
-        await self._send({"id": event_id, "event": name, "data": fields})
+        number = {"id": event_id} if event_id else {}
+        await self._send({**number, "event": name, "data": fields})
 
     async def alive(self, event_id: str) -> None:
         await self._send({"id": event_id, "event": "alive"} if event_id else {"event": "alive"})

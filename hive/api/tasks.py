@@ -118,7 +118,7 @@ async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     asked = await body_of(request, NewTask)
     if asked.title is not None:
-        _check_title(asked.title)
+        check_title(asked.title)
     elif asked.template is None:
         raise InvalidInput("title: it is missing", field="title")
     project_id = await context.database.read(catalog.resolve, "project", asked.project)
@@ -168,7 +168,7 @@ async def edit(request: web.Request) -> web.Response:
         if value is not msgspec.UNSET and name != "version"
     }
     if "title" in changes:
-        _check_title(changes["title"])
+        check_title(changes["title"])
     if changes:
         await context.database.write(
             _edit,
@@ -207,7 +207,8 @@ async def delete(request: web.Request) -> web.Response:
     return json_response(replies.Deleted(id=task_id))
 
 
-def _check_title(title: str) -> None:
+def check_title(title: str) -> None:
+    """Raise InvalidInput where a title is not one line."""
     if not title.strip() or not title.isprintable():
         raise InvalidInput(
             "title: one line of printable characters",

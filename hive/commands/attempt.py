@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 #: In paths of operations, what callers name in other ways.
 _PATHS: Final = frozenset({"path", "task_id", "execution_id"})
-#: Not below an attempt, and so not here: `hive tasks run` starts one.
-_ELSEWHERE: Final = frozenset({"start"})
+#: Not below an attempt, and so not here: `hive tasks run` starts one, `hive requests` answers.
+_ELSEWHERE: Final = frozenset({"start", "answer"})
 
 
 @click.group()

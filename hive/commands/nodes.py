@@ -133,6 +133,7 @@ def _render_one(node: dict[str, Any]) -> Iterable[Any]:
             ("activity", state(node["activity"])),
             ("slots", f"{node['slots']['busy']} of {node['slots']['total']} busy"),
             ("executors", ", ".join(node["executors"])),
+            ("agents", ", ".join(node.get("agents") or [])),
             ("labels", ", ".join(node["labels"])),
             ("system", " ".join(filter(None, [node.get("os"), node.get("arch")]))),
             ("version", node["version"]),

@@ -76,6 +76,13 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
     metavar="RULE",
     help="Of attempts that succeeded: until_done (the task is), after_end, or so many hours.",
 )
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="RULE",
+    help="What agents may do unasked: KIND[:TOOL[:TARGET]]. In place of all before; '' for none.",
+)
+@click.option("--deny", multiple=True, metavar="RULE", help="What they never may; goes first.")
 @client_command
 def edit(
     hive: HiveClient,
@@ -83,16 +90,33 @@ def edit(
     project: str,
     variables: dict[str, str],
     unset: tuple[str, ...],
+    allow: tuple[str, ...],
+    deny: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Change a project; '' takes away what there was."""
     path, body = f"projects/{path_of(project)}", _changes(**given)
-    if variables or unset:
+    if variables or unset or allow or deny:
         before = hive.get(path)
-        kept = {name: value for name, value in before["variables"].items() if name not in unset}
-        # Refused where another edited the project since it was read: the variables are one setting.
-        body |= {"variables": kept | variables, "version": before["version"]}
+        # Refused where another edited the project since it was read: each of these is one setting.
+        body["version"] = before["version"]
+        if variables or unset:
+            kept = {name: one for name, one in before["variables"].items() if name not in unset}
+            body["variables"] = kept | variables
+        if allow or deny:
+            body["policies"] = _with_rules(before["policies"], allow, deny)
     terminal.show(hive.request("PATCH", path, body=body), _render_one)
+
+
+def _with_rules(
+    policies: dict[str, Any], allow: tuple[str, ...], deny: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a project's policies with these rules for requests in place of those before."""
+    rules = dict(policies.get("requests") or {})
+    for name, texts in (("allow", allow), ("deny", deny)):
+        if texts:
+            rules[name] = [text for text in texts if text]
+    return {**policies, "requests": rules}
 
 
 @projects.command()
@@ -163,6 +187,8 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
             ("dev", project.get("dev_script")),
             ("copied in", ", ".join(project.get("copy_files") or [])),
             ("worktrees", f"kept {_kept(project['keep_worktree'])}"),
+            ("unasked", "\n".join((project["policies"].get("requests") or {}).get("allow", []))),
+            ("never", "\n".join((project["policies"].get("requests") or {}).get("deny", []))),
             ("archived", "yes" if project["archived"] else ""),
             ("made", when(project["created_at_ms"])),
         ]

@@ -10,6 +10,7 @@ import msgspec
 
 from hive.store.backend import Lacking, Row, Transaction
 from hive.store.executions import ExecutionRow, of_attempt
+from hive.store.sessions import sessions_of
 from hive.store.sync import lacking_of
 from protocol.entities import MergeFact, PullRequest
 from protocol.errors import ErrorCode, OperationError
@@ -71,6 +72,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     execution_ids: list[str]
     executions: list[ExecutionRow]
+    sessions: list[str]
     hold_until_ms: int | None
     fence: str | None
     start_key: str | None
@@ -170,6 +172,7 @@ async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
     taken = {
         "execution_ids",
         "executions",
+        "sessions",
         "merges",
         "pr",
         "superseded",
@@ -182,6 +185,7 @@ async def _attempt(tx: Transaction, row: Row) -> AttemptRow:
         **values,
         execution_ids=json.loads(row["executions"]),
         executions=executions,
+        sessions=await sessions_of(tx, row["id"]),
         merges=msgspec.json.decode(row["merges"], type=list[MergeFact]),
         pr=None if pr is None else msgspec.json.decode(pr, type=PullRequest),
         superseded=bool(row["superseded"]),

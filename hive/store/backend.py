@@ -46,7 +46,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Something viewers may want to read anew. Numbered in the transaction that made it.
 
     `kind` is an event name of the live stream (`attempt.changed`, `log.appended`, ...), `ids` says
-    what changed, by the word of the thing: attempt, execution, project, node, task, operation.
+    what changed, by the word of the thing: session, message, request, attempt, execution, project,
+    node, task, operation.
     """
 
     kind: str
@@ -67,10 +68,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Words of `Change.ids` that are topics of the live stream.
+TOPIC_WORDS: Final = ("session", "attempt", "project", "node", "task")
+
 #: Among the details of a refused hello: the link that the node has must be closed too.
 CLOSES_PRESENT_LINK: Final = "closes_present_link"
-
-TOPIC_WORDS: Final = ("attempt", "project", "node", "task")
 
 
 # --- databases ------------------------------------------------------------------------------------

@@ -333,6 +333,9 @@ _NAMED: Final = {
     "attempt": None,
     "execution": None,
     "checkout": None,
+    "session": None,
+    "message": None,
+    "request": None,
 }
 _STANDING: Final = {
     "node": "",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hive import projections
 from hive.projections import Dead, EventDraft, Fact, Source, UnknownKind
-from hive.store import events, follow, linking, reports, sync
+from hive.store import conversation_facts, events, fact_rows, follow, linking, reports, sync
 from hive.store.backend import Change, Row, Transaction
 from hive.store.link_checks import foreign
 from hive.store.linking import LinkContext, Repository
@@ -27,86 +27,6 @@ INSERT INTO dead_op (node_id, epoch, seq, kind, entity_id, at_ms, body, reason, 
 VALUES (:node_id, :epoch, :seq, :kind, :entity_id, :at_ms, :body, :reason, :now_ms)
 ON CONFLICT (node_id, kind, entity_id, epoch, seq) DO NOTHING
 """
-#: Columns that say who set a row and when, beside a fact's own.
-_PLACE: Final = ("node_id", "rank", "seq", "at_ms", "snapshot_id")
-_FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
-    OpKind.CHECKOUT: ("path", "name", "identity", "default_branch", "removed"),
-    OpKind.EXECUTION: (
-        "attempt_id",
-        "kind",
-        "script",
-        "argv",
-        "process",
-        "head_before",
-        "head_after",
-        "status",
-        "exit_code",
-        "signal",
-        "reason",
-        "started_at_ms",
-        "ended_at_ms",
-    ),
-    OpKind.ATTEMPT: (
-        "task_id",
-        "checkout_id",
-        "task_title",
-        "executor",
-        "profile",
-        "branch",
-        "target_branch",
-        "base_commit",
-        "head_commit",
-        "worktree",
-        "phase",
-        "outcome",
-        "reason",
-        "executions",
-        "hold_until_ms",
-        "fence",
-        "start_key",
-        "saved_ref",
-        "created_at_ms",
-        "ended_at_ms",
-        "merges",
-        "pr",
-        "project_id",
-    ),
-}
-#: What the hive itself keeps in these rows, as it begins.
-_BESIDE: Final[dict[OpKind, dict[str, str]]] = {
-    OpKind.CHECKOUT: {"project_id": "NULL", "problem": "''"},
-    OpKind.EXECUTION: {},
-    OpKind.ATTEMPT: {"superseded": "0", "sync_state": "'partial'", "gone_reason": "NULL"},
-}
-
-
-def _upsert(kind: OpKind) -> str:
-    set_by_node = (*_FACT_TABLES[kind], *_PLACE)
-    beside = _BESIDE[kind]
-    columns = ", ".join(("id", *set_by_node, "forgotten_at_ms", *beside))
-    values = ", ".join(
-        (":id", *(f":{name}" for name in set_by_node), ":forgotten_at_ms", *beside.values()),
-    )
-    updates = ", ".join(f"{name} = excluded.{name}" for name in set_by_node)
-    return (
-        f"INSERT INTO {kind.value} ({columns}) VALUES ({values}) "  # noqa: S608  our own names
-        f"ON CONFLICT (id) DO UPDATE SET {updates}, forgotten_at_ms = excluded.forgotten_at_ms"
-    )
-
-
-_UPSERT: Final = {kind: _upsert(kind) for kind in _FACT_TABLES}
-_SELECT: Final = {
-    kind: f"SELECT * FROM {kind.value} WHERE id = :id"  # noqa: S608  our own names
-    for kind in (*_FACT_TABLES, OpKind.TASK)
-}
-_NAMED: Final = {
-    kind: f"""
-UPDATE {kind.value} SET snapshot_id = :snapshot_id, forgotten_at_ms = NULL WHERE id = :id
-"""  # noqa: S608  our own names
-    for kind in projections.OWNED
-}
-
-
 # --- one op ---------------------------------------------------------------------------------------
 
 
@@ -192,49 +112,6 @@ async def _keep_dead(
     await events.record(tx, draft, context.now_ms)
 
 
-async def _present(
-    tx: Transaction, kind: OpKind, source: Source, entity_id: str
-) -> tuple[Row | None, bool]:
-    """Return the row of an entity, and whether this source is newer. Raises FORBIDDEN."""
-    row = await tx.fetch_one(_SELECT[kind], {"id": entity_id})
-    if row is None:
-        return None, True
-    if row["node_id"] != source.node_id:
-        raise foreign(kind.value, entity_id)
-    if not source.is_newer(row["rank"], row["seq"]):
-        if source.snapshot_id is not None:
-            await tx.execute(_NAMED[kind], {"id": entity_id, "snapshot_id": source.snapshot_id})
-        return row, False
-    return row, True
-
-
-async def _upsert_fact(
-    tx: Transaction,
-    context: LinkContext,
-    source: Source,
-    at_ms: int,
-    fact: Fact,
-    **beside: object,
-) -> dict[str, Any]:
-    values = {
-        **fact.values,
-        **beside,
-        "id": fact.entity_id,
-        "node_id": source.node_id,
-        "rank": source.rank,
-        "seq": source.seq,
-        "at_ms": at_ms,
-        "snapshot_id": source.snapshot_id,
-        "forgotten_at_ms": _forgotten_at_ms(context, source),
-    }
-    await tx.execute(_UPSERT[fact.kind], values)
-    return values
-
-
-def _forgotten_at_ms(context: LinkContext, source: Source) -> int | None:
-    return context.now_ms if source.before_snapshot else None
-
-
 async def _record_all(
     tx: Transaction, context: LinkContext, source: Source, drafts: list[EventDraft]
 ) -> None:
@@ -248,9 +125,9 @@ async def _record_all(
 # --- kinds ----------------------------------------------------------------------------------------
 
 _UPDATE_NODE = """
-UPDATE node SET slots = :slots, executors = :executors, os = :os, arch = :arch, version = :version,
-    cores = :cores, memory_bytes = :memory_bytes, direct_urls = :direct_urls,
-    rank = :rank, seq = :seq,
+UPDATE node SET slots = :slots, executors = :executors, agents = :agents, os = :os,
+    arch = :arch, version = :version, cores = :cores,
+    memory_bytes = :memory_bytes, direct_urls = :direct_urls, rank = :rank, seq = :seq,
     name = CASE WHEN EXISTS (SELECT 1 FROM node other WHERE other.name = :name
         AND other.id <> :id AND other.revoked_at_ms IS NULL) OR :name = '' THEN name ELSE :name END
 WHERE id = :id
@@ -282,10 +159,10 @@ UPDATE checkout SET project_id = :project_id, problem = :problem WHERE id = :id
 async def _apply_checkout(
     tx: Transaction, context: LinkContext, source: Source, at_ms: int, fact: Fact
 ) -> None:
-    before, newer = await _present(tx, OpKind.CHECKOUT, source, fact.entity_id)
+    before, newer = await fact_rows.present(tx, OpKind.CHECKOUT, source, fact.entity_id)
     if not newer or not isinstance(fact.body, entities.Checkout):
         return
-    await _upsert_fact(tx, context, source, at_ms, fact)
+    await fact_rows.upsert(tx, context, source, at_ms, fact)
     body = fact.body
     if not body.removed:
         repository = Repository(
@@ -336,12 +213,12 @@ async def _checkout_event(
 async def _apply_task(
     tx: Transaction, context: LinkContext, source: Source, at_ms: int, fact: Fact
 ) -> None:
-    row = await tx.fetch_one(_SELECT[OpKind.TASK], {"id": fact.entity_id})
+    row = await tx.fetch_one(fact_rows.SELECT[OpKind.TASK], {"id": fact.entity_id})
     if row is not None:
         if row["node_id"] is None and not await follow.may_take_over(tx, row, source.node_id):
             raise foreign("task", fact.entity_id)
         if row["node_id"] is not None:
-            _, newer = await _present(tx, OpKind.TASK, source, fact.entity_id)
+            _, newer = await fact_rows.present(tx, OpKind.TASK, source, fact.entity_id)
             if not newer:
                 return
     await follow.set_local_task(
@@ -354,7 +231,7 @@ async def _apply_task(
             "seq": source.seq,
             "at_ms": at_ms,
             "snapshot_id": source.snapshot_id,
-            "forgotten_at_ms": _forgotten_at_ms(context, source),
+            "forgotten_at_ms": fact_rows.forgotten_at_ms(context, source),
             "now_ms": context.now_ms,
         },
     )
@@ -364,12 +241,12 @@ async def _apply_task(
 async def _apply_attempt(
     tx: Transaction, context: LinkContext, source: Source, at_ms: int, fact: Fact
 ) -> None:
-    before, newer = await _present(tx, OpKind.ATTEMPT, source, fact.entity_id)
+    before, newer = await fact_rows.present(tx, OpKind.ATTEMPT, source, fact.entity_id)
     body = fact.body
     if not newer or not isinstance(body, entities.Attempt):
         return
     project_id = await follow.project_of(tx, context, source.node_id, body, before)
-    after = await _upsert_fact(tx, context, source, at_ms, fact, project_id=project_id)
+    after = await fact_rows.upsert(tx, context, source, at_ms, fact, project_id=project_id)
     if before is not None and before["executions"] != after["executions"]:
         await sync.executions_grew(tx, source.node_id, body.id)
     await follow.follow_attempt(tx, context, before, body, project_id, source.node_id)
@@ -391,14 +268,14 @@ _SELECT_ATTEMPT = "SELECT node_id, project_id, task_id FROM attempt WHERE id = :
 async def _apply_execution(
     tx: Transaction, context: LinkContext, source: Source, at_ms: int, fact: Fact
 ) -> None:
-    before, newer = await _present(tx, OpKind.EXECUTION, source, fact.entity_id)
+    before, newer = await fact_rows.present(tx, OpKind.EXECUTION, source, fact.entity_id)
     body = fact.body
     if not newer or not isinstance(body, entities.Execution):
         return
     attempt = await tx.fetch_one(_SELECT_ATTEMPT, {"id": body.attempt_id})
     if attempt is not None and attempt["node_id"] != source.node_id:
         raise foreign("attempt", body.attempt_id)
-    after = await _upsert_fact(tx, context, source, at_ms, fact)
+    after = await fact_rows.upsert(tx, context, source, at_ms, fact)
     await sync.drop_foreign_log(tx, context, body.id, source.node_id)
     await sync.refresh(tx, body.attempt_id)
     project_id = None if attempt is None else attempt["project_id"]
@@ -428,6 +305,10 @@ _APPLY: Final[Mapping[OpKind, _Apply]] = {
     OpKind.LOG_END: _apply_log_end,
     OpKind.OPERATION: reports.apply_operation,
     OpKind.NOTICE: reports.apply_notice,
+    OpKind.SESSION: conversation_facts.apply_session,
+    OpKind.TURN: conversation_facts.apply_turn,
+    OpKind.MESSAGE: conversation_facts.apply_message,
+    OpKind.REQUEST: conversation_facts.apply_request,
     OpKind.WITHHELD: reports.apply_withheld,
 }
 
@@ -436,14 +317,21 @@ _CHANGE_KINDS: Final = {
     OpKind.TASK: "task.changed",
     OpKind.ATTEMPT: "attempt.changed",
     OpKind.EXECUTION: "execution.changed",
+    OpKind.SESSION: "session.changed",
+    OpKind.TURN: "session.changed",
+    OpKind.MESSAGE: "message.changed",
+    OpKind.REQUEST: "request.settled",
 }
 
 
 async def note_changed(tx: Transaction, kind: OpKind, entity_id: str, node_id: str) -> None:
     """Have viewers read an entity anew."""
-    row = await tx.fetch_one(_SELECT[kind], {"id": entity_id})
-    beside = {"project": None if row is None or kind is OpKind.EXECUTION else row["project_id"]}
-    if row is not None and kind is OpKind.EXECUTION:
-        beside["attempt"] = row["attempt_id"]
+    row = await tx.fetch_one(fact_rows.SELECT[kind], {"id": entity_id})
+    columns = () if row is None else set(row.keys())
+    beside = {
+        word: row[f"{word}_id"]
+        for word in ("project", "attempt", "session")
+        if row is not None and f"{word}_id" in columns
+    }
     ids = follow.live_ids(**{kind.value: entity_id}, **beside, node=node_id)
     tx.note(Change(kind=_CHANGE_KINDS[kind], ids=ids))

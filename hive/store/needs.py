@@ -12,11 +12,13 @@ import msgspec
 from hive.store import sync
 from hive.store.backend import Transaction
 from hive.store.link_checks import check_link
+from hive.store.messages import whole_through
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Need, NeedDone
 
-#: Kinds of a need. The ids of the first two are attempts', of the third executions'.
+#: Kinds of a need. The ids of the first two are attempts', of the third executions', of
+#: the last sessions'.
 FULL_ATTEMPT: Final = "full_attempt"
 EXECUTIONS: Final = "executions"
 LOGS: Final = "logs"
@@ -120,6 +122,9 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         ids=[item["id"] for item in items],
         max_bytes=row["max_bytes"],
     )
+    if need.kind == MESSAGES:
+        after = [await whole_through(tx, session_id) for session_id in need.ids]
+        return msgspec.structs.replace(need, after=after)
     if need.kind != LOGS:
         return need
     return msgspec.structs.replace(
@@ -130,6 +135,11 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         # node has must go on from exactly this.
         digests=[EMPTY if item["digest"] is None else bytes(item["digest"]) for item in items],
     )
+
+
+async def is_answered_gone(tx: Transaction, node_id: str, kind: str, entity_id: str) -> bool:
+    """Whether its node has answered that it has no more of this, so that nobody asks again."""
+    return await _asked(tx, node_id, kind, entity_id) == ""
 
 
 async def open_needs(tx: Transaction, node_id: str) -> list[Need]:

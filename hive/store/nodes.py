@@ -23,11 +23,12 @@ IDLE: Final = "idle"
 _INSERT = """
 INSERT INTO node (id, name, public_key, kind, labels, draining, joined_at_ms, revoked_at_ms,
     quarantined_at_ms, quarantine_reason, holder, released_instance, link_no, linked_at_ms,
-    last_seen_at_ms, last_activity_at_ms, activity, slots, slots_busy, outbox, executors, os, arch,
-    version, cores, memory_bytes, direct_urls, newest_epoch, newest_rank, newest_seq,
+    last_seen_at_ms, last_activity_at_ms, activity, slots, slots_busy, outbox, executors, agents,
+    os, arch, version, cores, memory_bytes, direct_urls, newest_epoch, newest_rank, newest_seq,
     snapshot_rank, snapshot_seq, snapshot_broken, rank, seq)
-VALUES (:id, :name, :public_key, 'static', :labels, 0, :now_ms, NULL, NULL, NULL, :holder, NULL, 0,
-    NULL, NULL, NULL, 'idle', 0, 0, '{}', '[]', '', '', '', 0, 0, '[]', NULL, 0, 0, 0, 0, 0, 0, 0)
+VALUES (:id, :name, :public_key, 'static', :labels, 0, :now_ms, NULL, NULL, NULL, :holder, NULL,
+    0, NULL, NULL, NULL, 'idle', 0, 0, '{}', '[]', '[]', '', '', '', 0, 0, '[]', NULL, 0, 0, 0, 0,
+    0, 0, 0)
 """
 _REJOIN = """
 UPDATE node SET revoked_at_ms = NULL, joined_at_ms = :now_ms, link_no = link_no + 1 WHERE id = :id
@@ -90,6 +91,7 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     slots_busy: int
     outbox: dict[str, Any]
     executors: list[str]
+    agents: list[str]
     os: str
     arch: str
     version: str
@@ -107,7 +109,7 @@ class KeptAside(msgspec.Struct, frozen=True, kw_only=True):
 
 def _node(row: Row) -> NodeRow:
     values = {name: row[name] for name in NodeRow.__struct_fields__ if name != "contenders"}
-    for name in ("labels", "executors", "outbox", "direct_urls"):
+    for name in ("labels", "executors", "agents", "outbox", "direct_urls"):
         values[name] = json.loads(values[name])
     values["draining"] = bool(values["draining"])
     values["public_key"] = bytes(values["public_key"])

@@ -26,7 +26,7 @@ async def list_attempts(node: LocalNode, asked: ApiRequest) -> ApiReply:
     limit = max(1, asked.number("limit", _PAGE_DEFAULT, at_most=PAGE_MAX))
     phase, outcome = _status(asked.query.get("status"))
     found, following = await node.database.read(
-        _page, limit, _cursor(asked.query.get("cursor")), asked.query.get("task"), phase, outcome
+        _page, limit, cursor_of(asked.query.get("cursor")), asked.query.get("task"), phase, outcome
     )
     items = [attempt_json(node, attempt, executions) for attempt, executions in found]
     return reply_json({"items": items, "next": following})
@@ -124,7 +124,8 @@ def _status(text: str | None) -> tuple[str | None, str | None]:
     )
 
 
-def _cursor(text: str | None) -> tuple[int, str] | None:
+def cursor_of(text: str | None) -> tuple[int, str] | None:
+    """Return where a list goes on: when its last one began, and which it is."""
     if text is None:
         return None
     at_ms, _, attempt_id = text.partition(".")

@@ -26,6 +26,7 @@ from node_agent.direct_exposure import DirectExposure, direct_names, direct_tls
 from node_agent.identity import HiveWord
 from node_agent.local_node import LocalNode
 from node_agent.operations.asking import Asking, Streamed
+from node_agent.store import requests
 from protocol import limits
 from protocol.errors import (
     ErrorCode,
@@ -35,6 +36,7 @@ from protocol.errors import (
     operation_error,
 )
 from protocol.messages import Call, Result
+from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS, Operation, Role
 from protocol.stream_tokens import StreamToken, check_stream_token
 from protocol.tokens import body_hash
@@ -251,7 +253,10 @@ class _Caller:
         return token
 
     async def change(self, operation: Operation, asked: ApiRequest) -> bytes:
-        """Have the dispatcher judge and carry out one call, as one that came by the link."""
+        """Have the dispatcher judge and carry out one call, as one that came by the link.
+
+        Of a request of an agent, `asked` names the attempt by now: see `_route`.
+        """
         request = request_of(operation, asked)
         if not asked.key:
             raise OperationError(
@@ -313,10 +318,12 @@ async def _show(caller: _Caller, asked: ApiRequest) -> ApiReply:
 
 def _route(operation: Operation) -> Route[_Caller]:
     path = operation.path.replace("{path}", "{path:rest}")
-    if not path.startswith(("executions/", "requests/")):
+    if not path.startswith(ROOTS):
         path = f"attempts/{{attempt_id}}/{path}"
 
     async def handle(caller: _Caller, asked: ApiRequest) -> ApiReply:
+        if "request_id" in asked.path:
+            asked = await _with_attempt(caller.node, asked)
         if operation.changing:
             answer: bytes | Streamed = await caller.change(operation, asked)
             attempt_id = asked.path.get("attempt_id", "")
@@ -344,6 +351,13 @@ def _route(operation: Operation) -> Route[_Caller]:
         return replace(reply_json({**said, "attempt_id": attempt_id}), headers=headers)
 
     return Route(operation.method, path, handle)
+
+
+async def _with_attempt(node: LocalNode, asked: ApiRequest) -> ApiRequest:
+    """Name the attempt whose agent asks; of one that is unknown, none, which no call allows."""
+    request = await node.database.read(requests.find, asked.path["request_id"])
+    attempt_id = "" if request is None else request.attempt_id
+    return replace(asked, path={**asked.path, "attempt_id": attempt_id})
 
 
 def _streamed(answer: Streamed, headers: Mapping[str, str]) -> ApiReply:

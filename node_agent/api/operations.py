@@ -1,6 +1,7 @@
 """The operations of `protocol.operations` over the local API: same functions, same keys."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from node_agent.api.exchange import ApiReply, ApiRequest, from_query, reply_json
 from node_agent.local_node import LocalNode
 from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
 from node_agent.store import attempts as stored
+from node_agent.store import requests
 from protocol.attempt_requests import AttemptReply, ExecutionReply
 from protocol.operation_values import Request
 from protocol.operations import Operation
@@ -22,11 +24,11 @@ def handler_of(operation: Operation) -> Handler:
     """Return the handler of an operation's route."""
 
     async def handle(node: LocalNode, asked: ApiRequest) -> ApiReply:
+        asked = await with_whole_ids(node, asked)
         request = request_of(operation, asked)
-        named = asked.path.get("attempt_id")
         asking = Asking(
             operation=operation,
-            attempt_id=await node.database.read(stored.resolve, named) if named else "",
+            attempt_id=asked.path.get("attempt_id", ""),
             request=request,
             body_hash=body_hash(msgspec.msgpack.encode(request)),
             actor=LOCAL_ACTOR,
@@ -43,6 +45,21 @@ def handler_of(operation: Operation) -> Handler:
         return await whole_answer(node, operation, answer)
 
     return handle
+
+
+async def with_whole_ids(node: LocalNode, asked: ApiRequest) -> ApiRequest:
+    """Return what is asked with the ids that its path means; a request names its attempt.
+
+    Raises NotStored.
+    """
+    path = dict(asked.path)
+    if "attempt_id" in path:
+        path["attempt_id"] = await node.database.read(stored.resolve, path["attempt_id"])
+    if "request_id" in path:
+        path["request_id"] = await node.database.read(requests.resolve, path["request_id"])
+        request = await node.database.read(requests.get, path["request_id"])
+        path["attempt_id"] = request.attempt_id
+    return replace(asked, path=path)
 
 
 async def whole_answer(node: LocalNode, operation: Operation, answer: bytes) -> ApiReply:

@@ -4,20 +4,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from node_agent.api import attempts, checkouts, status
+from node_agent.api import agent_tools, attempts, checkouts, requests, sessions, status
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
 from node_agent.api.router import PREFIX, Route, find_route
 from node_agent.local_node import LocalNode
 from node_agent.store import attempts as stored
+from node_agent.store import requests as stored_requests
 from node_agent.store.errors import NotStored
 from protocol.errors import ErrorCode, OperationError
+from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS, Operation
 
 
 def _operation_route(operation: Operation) -> Route[LocalNode]:
     path = operation.path.replace("{path}", "{path:rest}")
-    if not path.startswith(("tasks/", "executions/", "requests/")):
+    if not path.startswith(ROOTS):
         path = f"attempts/{{attempt_id}}/{path}"
     # What changes something needs the agent, which is to carry it on; so does what never ends.
     alone = not (operation.changing or operation.live)
@@ -35,6 +37,18 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     # A task of this node's own; `tasks/{task_id}/attempts` is for one that there is already.
     Route("POST", "attempts", handler_of(OPERATIONS["start"]), alone=False),
     Route("GET", "attempts/{attempt_id}", attempts.show_attempt),
+    Route("GET", "sessions", sessions.list_sessions),
+    Route("GET", "sessions/{session_id}", sessions.show_session),
+    Route("GET", "sessions/{session_id}/messages", sessions.show_messages),
+    Route("GET", "requests", requests.list_requests),
+    Route("GET", "requests/{request_id}", requests.show_request),
+    Route("POST", "attempts/{attempt_id}/agent-tools/{tool}", agent_tools.call, alone=False),
+    Route(
+        "GET",
+        "attempts/{attempt_id}/agent-tools/ask_human/{request_id}",
+        agent_tools.answer_of,
+        alone=False,
+    ),
     *(_operation_route(operation) for operation in OPERATIONS.values()),
 )
 
@@ -67,16 +81,17 @@ async def _is_elsewhere(
     node: LocalNode, route: Route[LocalNode], names: Mapping[str, str], query: dict[str, str]
 ) -> bool:
     """Whether this is of another node, and someone is signed in who may ask about it."""
-    if route.handler is attempts.list_attempts:
+    if route.handler in {attempts.list_attempts, requests.list_requests}:
         return query.pop("all", "") not in {"", "0"}
     if node.elsewhere is None or not node.elsewhere.signed_in():
         return False
     if "execution_id" in names:
         return await node.database.read(stored.find_execution, names["execution_id"]) is None
-    if "attempt_id" not in names:
-        return False
     try:
-        await node.database.read(stored.resolve, names["attempt_id"])
+        if "request_id" in names:
+            await node.database.read(stored_requests.resolve, names["request_id"])
+        elif "attempt_id" in names:
+            await node.database.read(stored.resolve, names["attempt_id"])
     except NotStored:
         return True
     return False

@@ -24,8 +24,9 @@ from node_agent.commands.invocation import (
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
-#: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`.
-_ELSEWHERE: Final = frozenset({"start", "log"})
+#: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`; what
+#: an agent asks is answered by `requests`.
+_ELSEWHERE: Final = frozenset({"start", "log", "answer"})
 #: Fields that have to be given and would not be understood without their name.
 _FLAGGED: Final = frozenset({"title"})
 _TYPES: Final = {int: click.INT, float: click.FLOAT, str: click.STRING}

@@ -13,6 +13,7 @@ from node_agent.commands.invocation import Invocation, coloured, new_key, node_c
 @click.option("--description", default="", help="What is wanted, at length.")
 @click.option("--executor", default="command", show_default=True, help="What does the work.")
 @click.option("--command", help="The command line of executor `command`; run without a shell.")
+@click.option("--profile", metavar="NAME", help="Which agent: `node-agent agents` lists them.")
 @click.option("--prompt", help="What the agent is told.")
 @click.option("--base-branch", help="Where the attempt's branch begins. Default: the project's.")
 @click.option("--target-branch", help="Where its work shall go. Default: the base branch.")
@@ -25,6 +26,7 @@ def start(
     description: str,
     executor: str,
     command: str | None,
+    profile: str | None,
     prompt: str | None,
     base_branch: str | None,
     target_branch: str | None,
@@ -39,6 +41,7 @@ def start(
         "task_description": description,
         "executor": executor,
         "command": command,
+        "profile": profile,
         "prompt": prompt,
         "base_branch": base_branch,
         "target_branch": target_branch,

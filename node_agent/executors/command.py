@@ -13,6 +13,7 @@ class CommandExecutor:
     """Runs the command line it is given."""
 
     name = "command"
+    converses = False
 
     def launch(self, wish: Wish) -> Launch:
         """Return the command's words as argv, the prompt as its input."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from node_agent.changes import Changes
 from node_agent.forge.credentials import ForgeAccess
+from node_agent.operations.answers import AnswerOperations
 from node_agent.operations.attempts import AttemptOperations, Runner
 from node_agent.operations.branch_changes import BranchChanges
 from node_agent.operations.branch_names import BranchNames
@@ -51,6 +52,7 @@ def functions_of(
     forge: ForgeAccess,
     git_identity: str | None = None,
     node_name: Callable[[], str] = str,
+    secrets: Callable[[], list[bytes]] = list,
 ) -> Mapping[str, OperationFunction]:
     """Return the operations of this node; without a runner only those that read."""
     logs = LogReading(stores.database, stores.chunks, changes)
@@ -78,6 +80,8 @@ def functions_of(
             "create_pr": OperationFunction(pulls.create, settle=pulls.settle_create),
             "attach_pr": OperationFunction(pulls.attach, keeps_key=True),
         }
+        answers = AnswerOperations(stores.database, secrets)
+        functions["answer"] = OperationFunction(answers.answer, keeps_key=True)
         turns = TurnOperations(stores.database, worktrees_dir, runner)
         scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)
         functions |= {

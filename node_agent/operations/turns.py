@@ -3,7 +3,7 @@
 The effect of each is rows of this node's own, so key, effect and answer are one transaction.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +15,14 @@ from node_agent.executors.adapter import Wish
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
 from node_agent.operations.head_check import check_expected_head
+from node_agent.sessions.follow_ups import check_follow_up
 from node_agent.stamps import now_ms
-from node_agent.store import attempts, operations, turns
+from node_agent.store import attempts, operations, sessions, turns
 from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
+from node_agent.store.turns import Shown
 from node_agent.turn_steps import done_record
+from protocol.conversation import Session
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import (
@@ -40,6 +43,10 @@ class TurnRunner(Protocol):
     async def interrupt(
         self, attempt_id: str, request: InterruptRequest, key: StartKey
     ) -> Turn: ...
+
+    async def shown_prompts(
+        self, attempt_id: str, prompts: Mapping[str, str | None]
+    ) -> dict[str, Shown]: ...
 
 
 class TurnReading:
@@ -67,21 +74,11 @@ class TurnOperations:
         request = asking.request
         assert isinstance(request, FollowUpRequest)  # noqa: S101  the table's own pairing
         attempt = await attempt_of(self._database, asking)
-        for field, given in (("images", request.images), ("from_turn", request.from_turn)):
-            if given not in ([], None):
-                raise OperationError(
-                    ErrorCode.NOT_AVAILABLE,
-                    f"the executor {attempt.executor!r} cannot take {field}",
-                    hint="Leave them out: it keeps no session.",
-                    field=field,
-                )
-        if request.prompt is None and request.command is None:
-            raise OperationError(
-                ErrorCode.INVALID,
-                "a follow-up needs a prompt or a command",
-                hint="With a prompt alone, the attempt's own command gets it as its input.",
-                field="prompt",
-            )
+        if executor_named(attempt.executor).converses:
+            session, last_no = await self._database.read(_conversation_of, attempt.id)
+            check_follow_up(request, session, last_no)
+        else:
+            _check_without_session(request, attempt.executor)
         await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
         return await self._runner.follow_up(asking.attempt_id, request, _key(asking))
 
@@ -99,10 +96,15 @@ class TurnOperations:
         attempt = await attempt_of(self._database, asking)
         for item in request.items:
             if item.command is not None:
-                executor_named(attempt.executor).launch(Wish(command=item.command))
+                wish = Wish(command=item.command, profile=attempt.profile)
+                executor_named(attempt.executor).launch(wish)
+
+        shown = await self._runner.shown_prompts(
+            asking.attempt_id, {item.id: item.prompt for item in request.items}
+        )
 
         async def set_queue(tx: Transaction) -> None:
-            await turns.set_queue(tx, asking.attempt_id, request.items)
+            await turns.set_queue(tx, asking.attempt_id, request.items, shown, now_ms())
 
         return await self._database.write(_changed, asking, _record(asking), set_queue)
 
@@ -127,6 +129,34 @@ class TurnOperations:
             await turns.drop(tx, asking.attempt_id, reason, now_ms(), turn_id=turn_id)
 
         return await self._database.write(_changed, asking, _record(asking), drop)
+
+
+def _check_without_session(request: FollowUpRequest, executor: str) -> None:
+    for field, given in (
+        ("images", request.images),
+        ("from_turn", request.from_turn),
+        ("steer", request.steer or None),
+    ):
+        if given not in ([], None):
+            raise OperationError(
+                ErrorCode.NOT_AVAILABLE,
+                f"the executor {executor!r} cannot take {field}",
+                hint="Leave them out: it keeps no session.",
+                field=field,
+            )
+    if request.prompt is None and request.command is None:
+        raise OperationError(
+            ErrorCode.INVALID,
+            "a follow-up needs a prompt or a command",
+            hint="With a prompt alone, the attempt's own command gets it as its input.",
+            field="prompt",
+        )
+
+
+async def _conversation_of(tx: Transaction, attempt_id: str) -> tuple[Session | None, int | None]:
+    begun = await turns.current(tx, attempt_id)
+    session = await sessions.newest_of(tx, attempt_id)
+    return session, None if begun is None else begun.turn.no
 
 
 def _key(asking: Asking) -> StartKey:

@@ -5,12 +5,12 @@ Must not send or page: `need_answers` does.
 
 from collections.abc import Sequence
 
-from node_agent.store import attempts
+from node_agent.store import attempts, transcripts
 from node_agent.store.contract import ChunkStore, JournalStore
 from node_agent.store.database import Database
 from node_agent.store.errors import NotStored
 from protocol.log_chunks import GapChunk, LogChunk
-from protocol.ops import Record
+from protocol.ops import OpKind, Record
 
 
 class StoredAnswers:
@@ -31,6 +31,17 @@ class StoredAnswers:
         except NotStored:
             return None
         return found.executions
+
+    async def messages_after(
+        self, session_id: str, seq: int, limit: int
+    ) -> tuple[int, list[Record]]:
+        """Return messages of a session behind place `seq`, and the place of the last one."""
+        places = await self._database.read(
+            transcripts.places_after, session_id, after=seq, limit=limit
+        )
+        ids = [message_id for _, message_id in places]
+        last = places[-1][0] if places else seq
+        return last, await self._journal.records(OpKind.MESSAGE, ids)
 
     async def tombstone(self, entity_id: str) -> str | None:
         """Return why something that was here is gone; None where it was never here."""

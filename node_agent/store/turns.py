@@ -1,19 +1,31 @@
 """The turns of attempts: the one that runs, those queued behind it, and those that are over.
 
-None of it is in an op: a command may hold secrets. Functions take the transaction they work in.
-Must not decide when a turn begins or ends.
+Each change has its op, with the prompt as it may be shown; a command may hold secrets and is in
+none. Functions take the transaction they work in. Must not decide when a turn begins or ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
+from node_agent.store.journal import save as save_state
 from node_agent.store.transaction import Row, Transaction
+from protocol.conversation import TurnState, Usage
 from protocol.errors import ErrorCode, OperationError
+from protocol.ops import OpKind
 from protocol.turn_requests import Turn, TurnEdit, TurnStatus
 
 #: A longer queue is a mistake of whoever fills it.
 QUEUED_MAX: Final = 100
 _ID_CHARACTERS_MIN: Final = 8
+
+
+class Shown(NamedTuple):
+    """A text as it may be in an op: without secrets, and whether it was cut."""
+
+    text: str = ""
+    truncated: bool = False
 
 
 class BegunTurn(NamedTuple):
@@ -23,22 +35,36 @@ class BegunTurn(NamedTuple):
     executions_before: int
     #: The worktree was made again for it, so the setup script is to run first.
     setup_wanted: bool
+    shown: Shown
+    #: As (media type, base64).
+    images: Sequence[tuple[str, str]]
+    #: The conversation's process that was given the prompt; None until one was.
+    execution_id: str | None
+    interrupt_told: bool
+    stop_reason: str | None
+    #: It begins a session of its own, from where the former one stands.
+    forks: bool
 
 
-_COLUMNS = """
-SELECT id, attempt_id, status, no, command, prompt, profile, author, reason, created_at_ms,
-    begun_at_ms, ended_at_ms, interrupt_asked_at_ms, executions_before, setup_wanted
-FROM turn
-"""
+_COLUMNS = "SELECT * FROM turn"
 _INSERT = """
 INSERT INTO turn (id, attempt_id, status, command, prompt, profile, author, created_at_ms, place,
-    executions_before, setup_wanted)
+    executions_before, setup_wanted, shown, truncated, images, forks, steers)
 VALUES (:id, :attempt_id, :status, :command, :prompt, :profile, :author, :created_at_ms,
-    (SELECT coalesce(max(place), 0) + 1 FROM turn WHERE attempt_id = :attempt_id), 0, 0)
+    (SELECT coalesce(max(place), 0) + 1 FROM turn WHERE attempt_id = :attempt_id), 0, 0,
+    :shown, :truncated, :images, :forks, :steers)
 """
 
 
-async def add(tx: Transaction, turn: Turn) -> Turn:
+async def add(
+    tx: Transaction,
+    turn: Turn,
+    shown: Shown,
+    images: Sequence[tuple[str, str]] = (),
+    *,
+    forks: bool = False,
+    steers: bool = False,
+) -> Turn:
     """Put a turn at the end of its attempt's queue. Raises SLOW_DOWN where that is full."""
     if len(await queued(tx, turn.attempt_id)) >= QUEUED_MAX:
         raise OperationError(
@@ -57,9 +83,44 @@ async def add(tx: Transaction, turn: Turn) -> Turn:
             "profile": turn.profile,
             "author": turn.author,
             "created_at_ms": turn.created_at_ms,
+            "shown": shown.text,
+            "truncated": int(shown.truncated),
+            "images": msgspec.msgpack.encode(list(images)) if images else None,
+            "forks": int(forks),
+            "steers": "wanted" if steers else None,
         },
     )
+    await _tell(tx, turn.id, turn.created_at_ms)
     return (await queued(tx, turn.attempt_id))[-1]
+
+
+_ONE = f"{_COLUMNS} WHERE id = :id"
+
+
+async def _tell(tx: Transaction, turn_id: str, at_ms: int) -> None:
+    """Write the op of a turn as it stands."""
+    row = await tx.fetch_one(_ONE, {"id": turn_id})
+    assert row is not None  # noqa: S101  written in this transaction
+    usage = row["usage"]
+    state = TurnState(
+        id=row["id"],
+        attempt_id=row["attempt_id"],
+        session_id=row["session_id"],
+        execution_id=row["execution_id"],
+        no=row["no"],
+        status=TurnStatus(row["status"]),
+        prompt=row["shown"],
+        truncated=bool(row["truncated"]),
+        author=row["author"],
+        stop_reason=row["stop_reason"] or row["reason"],
+        head_before=row["head_before"],
+        head_after=row["head_after"],
+        usage=None if usage is None else msgspec.msgpack.decode(usage, type=Usage),
+        created_at_ms=row["created_at_ms"],
+        begun_at_ms=row["begun_at_ms"],
+        ended_at_ms=row["ended_at_ms"],
+    )
+    await save_state(tx, OpKind.TURN, turn_id, at_ms, state)
 
 
 _QUEUED = f"{_COLUMNS} WHERE attempt_id = :attempt_id AND status = 'queued' ORDER BY place"
@@ -71,6 +132,48 @@ async def queued(tx: Transaction, attempt_id: str) -> list[Turn]:
     return [_turn(row, position=position) for position, row in enumerate(rows, 1)]
 
 
+_NEXT_FORKS = """
+SELECT forks FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' ORDER BY place LIMIT 1
+"""
+
+
+async def next_forks(tx: Transaction, attempt_id: str) -> bool:
+    """Return whether the first queued turn begins a session of its own."""
+    row = await tx.fetch_one(_NEXT_FORKS, {"attempt_id": attempt_id})
+    return row is not None and bool(row["forks"])
+
+
+class Steering(NamedTuple):
+    """A queued turn that is to be said into the one that runs. `told`: the agent was."""
+
+    turn: Turn
+    shown: Shown
+    told: bool
+
+
+_STEERING = """
+SELECT * FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' AND steers IS NOT NULL
+ORDER BY place LIMIT 1
+"""
+
+
+async def steering(tx: Transaction, attempt_id: str) -> Steering | None:
+    """Return the first queued turn that is to be said into the one that runs."""
+    row = await tx.fetch_one(_STEERING, {"attempt_id": attempt_id})
+    if row is None:
+        return None
+    shown = Shown(row["shown"], bool(row["truncated"]))
+    return Steering(_turn(row), shown, row["steers"] == "told")
+
+
+_SET_STEERS = "UPDATE turn SET steers = :steers WHERE id = :id"
+
+
+async def set_steers(tx: Transaction, turn_id: str, steers: str | None) -> None:
+    """Write down that the agent was `told`, or (None) that it is a turn as any other."""
+    await tx.execute(_SET_STEERS, {"id": turn_id, "steers": steers})
+
+
 _BEGUN = f"{_COLUMNS} WHERE attempt_id = :attempt_id AND no IS NOT NULL ORDER BY no DESC LIMIT 1"
 
 
@@ -79,7 +182,18 @@ async def current(tx: Transaction, attempt_id: str) -> BegunTurn | None:
     row = await tx.fetch_one(_BEGUN, {"attempt_id": attempt_id})
     if row is None:
         return None
-    return BegunTurn(_turn(row), row["executions_before"], bool(row["setup_wanted"]))
+    images = row["images"]
+    return BegunTurn(
+        _turn(row),
+        row["executions_before"],
+        bool(row["setup_wanted"]),
+        Shown(row["shown"], bool(row["truncated"])),
+        [] if images is None else msgspec.msgpack.decode(images, type=list[tuple[str, str]]),
+        row["execution_id"],
+        bool(row["interrupt_told"]),
+        row["stop_reason"],
+        bool(row["forks"]),
+    )
 
 
 async def running(tx: Transaction, attempt_id: str) -> Turn | None:
@@ -90,6 +204,7 @@ async def running(tx: Transaction, attempt_id: str) -> Turn | None:
 
 _BEGIN = """
 UPDATE turn SET status = 'running', begun_at_ms = :at_ms, executions_before = :executions_before,
+    head_before = :head,
     no = (SELECT coalesce(max(no), 0) + 1 FROM turn WHERE attempt_id = :attempt_id)
 WHERE attempt_id = :attempt_id AND status = 'queued' AND place =
     (SELECT min(place) FROM turn WHERE attempt_id = :attempt_id AND status = 'queued')
@@ -97,29 +212,82 @@ WHERE attempt_id = :attempt_id AND status = 'queued' AND place =
 
 
 async def begin_next(
-    tx: Transaction, attempt_id: str, *, executions_before: int, at_ms: int
+    tx: Transaction, attempt_id: str, *, executions_before: int, head: str | None, at_ms: int
 ) -> Turn | None:
-    """Begin the first queued turn; None where none is queued."""
-    values = {"attempt_id": attempt_id, "executions_before": executions_before, "at_ms": at_ms}
+    """Begin the first queued turn, with the attempt's work at `head`; None where none is queued."""
+    values = {
+        "attempt_id": attempt_id,
+        "executions_before": executions_before,
+        "head": head,
+        "at_ms": at_ms,
+    }
     if not await tx.execute(_BEGIN, values):
         return None
-    return await running(tx, attempt_id)
+    begun = await running(tx, attempt_id)
+    if begun is not None:
+        await _tell(tx, begun.id, at_ms)
+    return begun
 
 
-_END = """
-UPDATE turn SET status = 'ended', reason = :reason, ended_at_ms = :at_ms
-WHERE attempt_id = :attempt_id AND status = 'running'
+_PROMPTED = """
+UPDATE turn SET session_id = :session_id, execution_id = :execution_id WHERE id = :id
 """
 
 
-async def end(tx: Transaction, attempt_id: str, reason: str | None, at_ms: int) -> None:
+async def prompted(
+    tx: Transaction, turn_id: str, session_id: str, execution_id: str, at_ms: int
+) -> None:
+    """Write down to which process, and as part of which session, the turn's prompt is given."""
+    values = {"id": turn_id, "session_id": session_id, "execution_id": execution_id}
+    await tx.execute(_PROMPTED, values)
+    await _tell(tx, turn_id, at_ms)
+
+
+_MOVE = "UPDATE turn SET executions_before = :executions_before WHERE id = :id"
+
+
+async def move(tx: Transaction, turn: Turn, executions_before: int) -> None:
+    """Have a turn that was begun and not given to an agent wait for the next process."""
+    await tx.execute(_MOVE, {"id": turn.id, "executions_before": executions_before})
+
+
+_INTERRUPT_TOLD = "UPDATE turn SET interrupt_told = 1 WHERE id = :id"
+
+
+async def interrupt_told(tx: Transaction, turn_id: str) -> None:
+    """Write down that the agent was told to interrupt this turn."""
+    await tx.execute(_INTERRUPT_TOLD, {"id": turn_id})
+
+
+class TurnEnd(NamedTuple):
+    """How a turn ended. `stop_reason` is the agent's word, where it has one for it."""
+
+    reason: str | None
+    stop_reason: str | None = None
+    usage: Usage | None = None
+    head: str | None = None
+
+
+_END = """
+UPDATE turn SET status = 'ended', reason = :reason, stop_reason = :stop_reason, usage = :usage,
+    head_after = :head, ended_at_ms = :at_ms
+WHERE id = :id
+"""
+
+
+async def end(tx: Transaction, attempt_id: str, end: TurnEnd, at_ms: int) -> None:
     """End the turn that runs, if there is one."""
-    await tx.execute(_END, {"attempt_id": attempt_id, "reason": reason, "at_ms": at_ms})
+    turn = await running(tx, attempt_id)
+    if turn is None:
+        return
+    usage = None if end.usage is None else msgspec.msgpack.encode(end.usage)
+    values = {**end._asdict(), "usage": usage, "id": turn.id, "at_ms": at_ms}
+    await tx.execute(_END, values)
+    await _tell(tx, turn.id, at_ms)
 
 
 _DROP = """
-UPDATE turn SET status = 'dropped', reason = :reason, ended_at_ms = :at_ms
-WHERE attempt_id = :attempt_id AND status = 'queued' AND (:id IS NULL OR id = :id)
+UPDATE turn SET status = 'dropped', reason = :reason, ended_at_ms = :at_ms WHERE id = :id
 """
 
 
@@ -127,9 +295,11 @@ async def drop(
     tx: Transaction, attempt_id: str, reason: str, at_ms: int, *, turn_id: str | None = None
 ) -> int:
     """Take one queued turn, or all of them, out of the queue; return how many."""
-    return await tx.execute(
-        _DROP, {"attempt_id": attempt_id, "id": turn_id, "reason": reason, "at_ms": at_ms}
-    )
+    going = [turn for turn in await queued(tx, attempt_id) if turn_id in {None, turn.id}]
+    for turn in going:
+        await tx.execute(_DROP, {"id": turn.id, "reason": reason, "at_ms": at_ms})
+        await _tell(tx, turn.id, at_ms)
+    return len(going)
 
 
 _ASK_INTERRUPT = """
@@ -152,13 +322,20 @@ async def want_setup(tx: Transaction, turn: Turn) -> None:
 
 _SET = """
 UPDATE turn SET place = :place, prompt = coalesce(:prompt, prompt),
-    command = coalesce(:command, command)
+    command = coalesce(:command, command), shown = coalesce(:shown, shown),
+    truncated = coalesce(:truncated, truncated)
 WHERE id = :id AND attempt_id = :attempt_id AND status = 'queued'
 """
 
 
-async def set_queue(tx: Transaction, attempt_id: str, items: Sequence[TurnEdit]) -> None:
-    """Put the queue into the order of `items` and edit it.
+async def set_queue(
+    tx: Transaction,
+    attempt_id: str,
+    items: Sequence[TurnEdit],
+    shown: Mapping[str, Shown],
+    at_ms: int,
+) -> None:
+    """Put the queue into the order of `items` and edit it; `shown` has each new prompt by id.
 
     Raises CONFLICT where it does not name each queued turn once: someone else was faster.
     """
@@ -174,8 +351,19 @@ async def set_queue(tx: Transaction, attempt_id: str, items: Sequence[TurnEdit])
     row = await tx.fetch_one(_LAST_PLACE, {"attempt_id": attempt_id})
     last = 0 if row is None else int(row["place"])
     for place, item in enumerate(items, last + 1):
-        values = {"id": item.id, "prompt": item.prompt, "command": item.command}
-        await tx.execute(_SET, {**values, "attempt_id": attempt_id, "place": place})
+        new = shown.get(item.id)
+        values = {
+            "id": item.id,
+            "attempt_id": attempt_id,
+            "place": place,
+            "prompt": item.prompt,
+            "command": item.command,
+            "shown": None if new is None else new.text,
+            "truncated": None if new is None else int(new.truncated),
+        }
+        await tx.execute(_SET, values)
+        if new is not None:
+            await _tell(tx, item.id, at_ms)
 
 
 _LAST_PLACE = "SELECT coalesce(max(place), 0) AS place FROM turn WHERE attempt_id = :attempt_id"

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("link", "latency", "relay")
+NAMES = ("link", "latency", "relay", "chat")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The command line of the demo: `scripts/demo [--once] [--nodes 2] [--port P] [REPO]`.
+"""The command line of the demo: `scripts/demo [--once] [--nodes 2] [--port P] [--agent A] [REPO]`.
 
 Owns beginning and end: whatever happens, what was started is ended.
 """
@@ -13,10 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from node_agent.acp.presets import PRESETS
 from protocol.errors import SkepError
-from scripts.demonstration import repository
+from scripts.demonstration import agents, repository
 from scripts.demonstration.checks import check_story
-from scripts.demonstration.processes import BIN, DemoFolder, end, free_port
+from scripts.demonstration.conversation_checks import check_conversation
+from scripts.demonstration.processes import BIN, DemoFolder, end, environment, free_port
 from scripts.demonstration.screen import Screen, StepFailed
 from scripts.demonstration.story import Story
 
@@ -68,6 +70,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--once", action="store_true", help="tell it, check it, stop; exit 0 or 1")
     parser.add_argument("--nodes", type=int, default=2, metavar="N", help="1 to 8; default: 2")
     parser.add_argument("--port", type=int, help="the hive's; default: 8700, or a free one")
+    parser.add_argument(
+        "--agent",
+        choices=[*PRESETS],
+        help="talk to this one, which costs what it costs; default: a scripted one",
+    )
     parser.add_argument("--called-from", type=Path, default=Path(), help=argparse.SUPPRESS)
     parser.add_argument("repo", type=Path, nargs="?", metavar="REPO", help="default: this checkout")
     asked = parser.parse_args()
@@ -82,20 +89,24 @@ def _prepare(screen: Screen, folder: DemoFolder, asked: argparse.Namespace) -> t
     source = repository.top_of(folder, (asked.called_from / (asked.repo or CHECKOUT)).resolve())
     where = f"a hive and {asked.nodes} node agents on this machine, in {folder.path.name}/"
     screen.title("Skep", where if asked.nodes > 1 else where.replace("agents", "agent"))
+    agent = agents.installed(asked.agent, environment(folder)) if asked.agent else None
     if folder.left_behind():
         with screen.step("Clean up what an earlier demo left"):
             folder.clean()
     else:
         folder.clean()
     port = asked.port or free_port(PORT_DEFAULT)
-    story = Story(screen, folder, source, nodes=asked.nodes, port=port)
+    story = Story(
+        screen, folder, source, agent or agents.scripted(folder), nodes=asked.nodes, port=port
+    )
     return story, repository.traces_in(folder, source)
 
 
 def _judge(screen: Screen, story: Story, traces_before: str) -> bool:
     screen.say("\n[bold]Checked with plain git and the programs' own copies[/]\n")
     right = True
-    for check in check_story(story, traces_before):
+    talked = check_conversation(story.folder, story.conversation)
+    for check in (*check_story(story, traces_before), *talked):
         screen.check(check.text, holds=check.holds, why=check.why)
         right = right and check.holds
     return right
@@ -104,6 +115,7 @@ def _judge(screen: Screen, story: Story, traces_before: str) -> bool:
 def _go_on(screen: Screen, story: Story) -> None:
     """Say what to try, and stay until told to end. Raises Told, StepFailed where the hive ends."""
     attempt, task, hive = story.runs[0].id[-8:], story.runs[0].task_id[-8:], story.hive
+    talk = story.conversation
     lines = []
     if hive.has_page():
         lines += [hive.sign_in_url, ""]
@@ -115,6 +127,9 @@ def _go_on(screen: Screen, story: Story) -> None:
         "hive attempts",
         f"hive attempts logs {attempt}",
         f"hive attempt diff {attempt}",
+        f"hive sessions messages {talk.session['id'][-8:]}",
+        f"hive attempt follow-up {talk.id[-8:]} --prompt 'Write more notes'",
+        "hive requests --open",
         f"hive tasks run {task} --node {story.nodes[-1].name} --command 'git log --stat -3'",
         f"node-agent status --data {shlex.quote(str(story.nodes[0].data))}",
     ]

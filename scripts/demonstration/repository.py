@@ -76,10 +76,12 @@ def state_of(folder: DemoFolder, where: Path) -> State:
 def traces_in(folder: DemoFolder, where: Path) -> str:
     """Return what Skep would leave in a repository it worked on: branches, refs, worktrees.
 
-    Where its branches stand is not looked at: people go on working while the demo runs.
+    Where its branches and worktrees stand is not looked at: people go on working while the demo
+    runs.
     """
     refs = git(folder, where, "for-each-ref", "refs/heads/skep", "refs/skep")
-    return refs + git(folder, where, "worktree", "list", "--porcelain").split("\n\n", 1)[1]
+    listed = git(folder, where, "worktree", "list", "--porcelain").split("\n")
+    return refs + "\n".join(line for line in listed if line.startswith("worktree "))
 
 
 def _ok(where: Path, *args: str) -> bool:

@@ -84,6 +84,10 @@ class Screen:
         """A line that came live from an attempt."""
         self._below(Text.assemble((f"{who} │ ", "cyan"), text))
 
+    def said(self, who: str, text: str) -> None:
+        """A line of a conversation: who, and what."""
+        self._below(Text.assemble((f"{who:>6} │ ", "cyan"), text))
+
     def patch(self, lines: Sequence[str]) -> None:
         """A piece of a diff."""
         for line in lines:

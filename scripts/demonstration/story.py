@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from scripts.demonstration import repository
 from scripts.demonstration.actors import Follower, Hive, Node, wait_for
+from scripts.demonstration.agents import SpokenTo
+from scripts.demonstration.conversation import TITLE, Conversation, Conversing
 from scripts.demonstration.processes import DemoFolder
 from scripts.demonstration.screen import Screen, StepFailed
 
@@ -46,7 +48,14 @@ class Story:
     """A hive, its nodes and their attempts, from nothing to the end."""
 
     def __init__(
-        self, screen: Screen, folder: DemoFolder, source: Path, *, nodes: int, port: int
+        self,
+        screen: Screen,
+        folder: DemoFolder,
+        source: Path,
+        agent: SpokenTo,
+        *,
+        nodes: int,
+        port: int,
     ) -> None:
         self.screen = screen
         self.folder = folder
@@ -55,6 +64,7 @@ class Story:
         self.nodes = [Node(folder, f"node-{number}") for number in range(1, nodes + 1)]
         self.project = source.name.removesuffix(".git") or "project"
         self.runs: list[Run] = []
+        self.conversation = Conversation(agent, self.nodes[-1])
         self.clones_before: dict[str, repository.State] = {}
         self._followers: list[Follower] = []
 
@@ -65,6 +75,7 @@ class Story:
         self._enrol()
         self._work()
         self._read_diff()
+        self._converse()
         self._stop_one()
         self._pull_the_plug()
 
@@ -125,6 +136,17 @@ class Story:
                 counted = f"+{file['additions']} -{file['deletions']}"
                 self.screen.detail(f"{file['kind']} {file['path']}  {counted}")
                 self.screen.patch((file["patch"] or "").splitlines()[-3:])
+
+    def _converse(self) -> None:
+        kept = self.conversation
+        conversing = Conversing(self.screen, self.folder, self.hive, kept)
+        with self.screen.step(f"Give {kept.agent.title} a task on {kept.node.name}, and answer it"):
+            base = self.clones_before[kept.node.name].base_words()
+            conversing.begin(self.project, base)
+            conversing.show()
+        with self.screen.step("Say more in the same session"):
+            conversing.follow_up()
+            conversing.show(after=len(kept.messages))
 
     def _stop_one(self) -> None:
         node = self.nodes[-1]
@@ -224,12 +246,13 @@ class Story:
 
     def table(self) -> list[list[str]]:
         """The attempts: a row each."""
+        told = [(run.ended, run.title, run.node) for run in self.runs]
+        told.insert(len(self.nodes), (self.conversation.ended, TITLE, self.conversation.node))
         rows = []
-        for run in self.runs:
-            one = run.ended
+        for one, title, node in told:
             took_s = (one["ended_at_ms"] - one["created_at_ms"]) / 1000
             entries = sum(execution["log"]["entries"] for execution in one["executions"])
-            row = [one["id"][-8:], run.title, run.node.name, one["outcome"]]
+            row = [one["id"][-8:], title, node.name, one["outcome"]]
             rows.append([*row, str(entries), f"{took_s:.1f} s", one["branch"]])
         return rows
 

@@ -79,6 +79,7 @@ SENTENCES: Final[dict[ErrorCode, str]] = {
     _C.GIT_FAILED: "The git program failed; `details` holds what it said.",
     _C.UNSAVED_WORK: "The worktree holds work that is saved nowhere else.",
     _C.SESSION_LOST: "Nothing is left that the attempt could go on from.",
+    _C.ALREADY_ANSWERED: "Someone was faster: `details.answer` says what, who and when.",
     _C.NO_TURN: "There is no such turn: none runs, or it is not queued any more.",
     _C.NO_SCRIPT: "The project has no such script, or had none when the attempt began.",
     _C.RUNNING: "Something runs in the attempt's worktree that leaves no room for this.",
@@ -158,7 +159,11 @@ def _section(one: ErrorCode, found: list[tuple[str, str]], *, given: bool) -> It
 
 def _given(root: Path) -> set[ErrorCode]:
     """Return the codes that some module names, beside the tables that list them all."""
-    lists = {"protocol/errors.py", "protocol/operations.py"}
+    lists = {
+        "protocol/errors.py",
+        "protocol/branch_operations.py",
+        "protocol/operations.py",
+    }
     text = "\n".join(
         path.read_text("utf-8")
         for package in PACKAGES

@@ -7,7 +7,10 @@ from node_agent.executors.adapter import Executor, Wish
 from protocol.errors import ErrorCode, OperationError
 
 #: A wish each executor can fulfil.
-WISHES = {"command": Wish(command="printf 'a b' \"$HOME\" ; true", prompt="do it\n")}
+WISHES = {
+    "command": Wish(command="printf 'a b' \"$HOME\" ; true", prompt="do it\n"),
+    "acp": Wish(command="my-agent --acp", prompt="do it\n"),
+}
 
 
 @pytest.fixture(params=sorted(EXECUTORS))

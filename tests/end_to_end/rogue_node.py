@@ -87,8 +87,11 @@ class RogueNode:
 
     def link(self) -> Self:
         """Dial and come to be live, as a good node."""
-        challenge = self.dial()
-        self.send(self.hello(challenge), HelloLogs(logs=[], last=True))
+        return self.greet(self.dial())
+
+    def greet(self, challenge: Challenge, **changes: object) -> Self:
+        """Answer the challenge, and come to be live."""
+        self.send(self.hello(challenge, **changes), HelloLogs(logs=[], last=True))
         welcome = self.receive()
         assert isinstance(welcome, Welcome), welcome
         self.welcome = welcome

@@ -139,6 +139,7 @@ ANSWERS = {
     "hive backup --data DATA FOLDER/backup.db": "",
     "node-agent status": "node_id hive outbox slots",
     "node-agent outbox": "ops chunks bytes oldest_ms",
+    "node-agent agents": "items next",
     "node-agent checkout add NEW": "id path",
     "node-agent checkout list": "items",
     "node-agent checkout remove NEW": "id path",

@@ -14,6 +14,7 @@ import pytest
 
 from protocol.errors import SkepError
 from tests.end_to_end.branch_stories import ChangeBranches
+from tests.end_to_end.conversation_stories import TalkToAnAgent
 from tests.end_to_end.crash_stories import (
     AddACheckout,
     AskForState,
@@ -77,6 +78,12 @@ REACHED_BY: dict[type[Story], str] = {
         node.abort.done
     """,
     OpenAPullRequest: "node.pull_request.asked node.pull_request.made",
+    TalkToAnAgent: """
+        node.conversation.opened node.conversation.before_step node.conversation.stepped
+        node.conversation.asked node.conversation.said node.conversation.answered
+        node.conversation.turn_begun node.conversation.closing node.conversation.input_closed
+        node.conversation.ended
+    """,
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

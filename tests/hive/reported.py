@@ -5,6 +5,15 @@ from typing import Any
 import msgspec
 
 from protocol import digest, ids
+from protocol.conversation import (
+    AgentRequest,
+    AuthorKind,
+    Message,
+    MessageRole,
+    RequestKind,
+    Session,
+    TurnState,
+)
 from protocol.entities import (
     Attempt,
     Checkout,
@@ -18,6 +27,7 @@ from protocol.log_chunks import STDOUT, GapChunk, LogChunk, Segment, seal
 from protocol.messages import Hello
 from protocol.ops import EpochState, Op, OpKind, Record, encode_body
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
+from protocol.turn_requests import TurnStatus
 
 NOW_MS = 1_700_000_000_000
 NODE = ids.node_id_of(b"a" * 32)
@@ -105,6 +115,59 @@ def attempt(number: int = 10, **changes: Any) -> Op:
         "created_at_ms": NOW_MS + number,
     }
     return op(OpKind.ATTEMPT, Attempt(**{**facts, **changes}))
+
+
+def session(number: int = 30, **changes: Any) -> Op:
+    """A session of the attempt `uid(10)`."""
+    facts = {
+        "id": uid(number),
+        "attempt_id": uid(10),
+        "executor": "acp",
+        "topic": "Mend the door",
+        "created_at_ms": NOW_MS + number,
+    }
+    return op(OpKind.SESSION, Session(**{**facts, **changes}))
+
+
+def turn(number: int = 40, **changes: Any) -> Op:
+    """A turn of the session `uid(30)` that runs."""
+    facts = {
+        "id": uid(number),
+        "attempt_id": uid(10),
+        "session_id": uid(30),
+        "status": TurnStatus.RUNNING,
+        "prompt": "Mend the door",
+        "created_at_ms": NOW_MS + number,
+    }
+    return op(OpKind.TURN, TurnState(**{**facts, **changes}))
+
+
+def message(seq: int = 1, number: int = 0, **changes: Any) -> Op:
+    """The message of the session `uid(30)` at this place."""
+    facts = {
+        "id": uid(number or 1000 + seq),
+        "session_id": uid(30),
+        "attempt_id": uid(10),
+        "seq": seq,
+        "role": MessageRole.ASSISTANT,
+        "author_kind": AuthorKind.AGENT,
+        "content": f"said {seq}",
+        "created_at_ms": NOW_MS + seq,
+        "updated_at_ms": NOW_MS + seq,
+    }
+    return op(OpKind.MESSAGE, Message(**{**facts, **changes}))
+
+
+def request(number: int = 40, **changes: Any) -> Op:
+    """What the agent of the attempt `uid(10)` asks; open, unless told otherwise."""
+    facts = {
+        "id": uid(number),
+        "attempt_id": uid(10),
+        "kind": RequestKind.APPROVAL,
+        "title": "Run the tests",
+        "opened_at_ms": NOW_MS,
+    }
+    return op(OpKind.REQUEST, AgentRequest(**{**facts, **changes}))
 
 
 def ended(number: int = 10, outcome: AttemptOutcome = AttemptOutcome.SUCCEEDED, **more: Any) -> Op:

@@ -193,3 +193,19 @@ async def test_the_sweep_finds_what_nobody_asked_for():
         world.store.lacks = [lack(1)]
         await asyncio.sleep(0.1)
         assert len(world.links.asked) == 2
+
+
+@pytest.mark.asyncio
+async def test_messages_that_are_missed_are_asked_for_once():
+    """Two who look at the same hole have the session asked for once, of its node."""
+    async with World() as world:
+        world.backfill.missed_messages("n", "s1")
+        world.backfill.missed_messages("n", "s1")
+        world.backfill.missed_messages("n", "s2")
+        async with asyncio.timeout(30):
+            while len(world.links.asked) < 2:
+                await world.settled()
+        world.backfill.missed_messages("n", "s1")
+        await world.settled()
+        assert sorted(need.ids[0] for need in world.links.asked) == ["s1", "s2"]
+        assert {need.kind for need in world.links.asked} == {"messages"}

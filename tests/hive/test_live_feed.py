@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hive.live_feed import LiveFeed
+from hive.live_feed import LiveFeed, LivePiece
 from hive.store.backend import Change
 
 
@@ -92,3 +92,37 @@ async def test_closing_wakes_every_viewer():
         assert await waiting is None
         with feed.subscribe({"nodes"}) as late:
             assert await late.take() is None
+
+
+def piece(number: int) -> LivePiece:
+    """A piece for eyes alone."""
+    return LivePiece(kind="message.delta", fields={"at": number})
+
+
+@pytest.mark.asyncio
+async def test_pieces_go_to_those_who_want_them():
+    """A live piece wakes who looks at its topic live, once; nobody else, and no change is lost."""
+    feed = LiveFeed(100)
+    topics = {"session:s", "attempt:a"}
+    with feed.subscribe(topics, live=True) as viewer, feed.subscribe(topics) as waiter:
+        feed.say(topics, piece(1))
+        feed.publish([change(1)])
+        assert await viewer.take() == ([change(1)], False)
+        assert viewer.take_pieces() == [piece(1)]
+        assert viewer.take_pieces() == []
+        assert await waiter.take() == ([change(1)], False)
+        assert waiter.take_pieces() == []
+
+
+@pytest.mark.asyncio
+async def test_the_oldest_pieces_make_way():
+    """A viewer that takes nothing keeps the newest pieces alone, and loses no change for them."""
+    feed = LiveFeed(100)
+    with feed.subscribe({"attempt:a"}, live=True) as viewer:
+        feed.publish([change(1)])
+        for number in range(10_000):
+            feed.say({"attempt:a"}, piece(number))
+        assert await viewer.take() == ([change(1)], False)
+        kept = viewer.take_pieces()
+        assert len(kept) < 1000
+        assert kept[-1] == piece(9_999)

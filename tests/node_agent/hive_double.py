@@ -32,6 +32,7 @@ from protocol.messages import (
     HeartbeatReply,
     Hello,
     HelloLogs,
+    LiveText,
     LogAck,
     LogMark,
     Opened,
@@ -62,6 +63,9 @@ class HiveDouble:
         self.heartbeats: list[Heartbeat] = []
         self.ops: list[Op] = []
         self.chunks: list[LogChunk | GapChunk] = []
+        #: What it says it can do beyond the first release, and what came of it.
+        self.features: list[str] = []
+        self.live: list[LiveText] = []
         self.closed_with: list[int | None] = []
         self.node_key = b""
         self._marks: dict[int, int] = {}
@@ -177,6 +181,7 @@ class HiveDouble:
                 hive_time_ms=int(time.time() * 1000),
                 marks=marks,
                 credit=limits.CREDIT_WINDOW_BYTES_MAX,
+                features=self.features,
                 keys={"k1": self.key.public_key().public_bytes_raw()},
             )
         )
@@ -219,6 +224,8 @@ class HiveDouble:
                 )
             case Result() | Opened() | Part() | End():
                 self._calls[message.call_id].put_nowait(message)
+            case LiveText():
+                self.live.append(message)
             case Snapshot():
                 self.ops += [
                     Op(one.kind, one.entity_id, one.at_ms, one.body) for one in message.records

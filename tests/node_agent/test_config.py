@@ -116,3 +116,14 @@ def test_proxies_are_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.proxy_of("https://api.github.com/x") == "http://proxy.example:3128"
     for url in ("https://git.example.org/x", "https://localhost/x", "https://127.0.0.1:8/x", "x"):
         assert config.proxy_of(url) is None
+
+
+def test_rules_for_requests(tmp_path: Path) -> None:
+    """Nothing is allowed by default; what is no rule is named with the setting."""
+    assert config.load(tmp_path, environment={}).requests_allow == []
+    environment = {"SKEP_NODE_REQUESTS_ALLOW": "read,execute:*:git diff*"}
+    settings = config.load(tmp_path, environment=environment)
+    assert settings.requests_allow == ["read", "execute:*:git diff*"]
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(tmp_path, environment={"SKEP_NODE_REQUESTS_DENY": ":git"})
+    assert "requests_deny" in caught.value.message

@@ -27,8 +27,16 @@ from node_agent.executions import (
     start,
 )
 from node_agent.process_identity import find_family, identify, read_stat, same_process
-from node_agent.run_folder import IDENTITY, SPEC, STDIN, claim, read_record, write_record
-from node_agent.spool import Frame
+from node_agent.run_folder import (
+    IDENTITY,
+    SPEC,
+    STDIN,
+    claim,
+    read_record,
+    segment_name,
+    write_record,
+)
+from node_agent.spool import START, Frame
 from node_agent.supervisor_connection import RequestRefusedError
 from tests.node_agent.run_folders import (
     both_streams,
@@ -332,6 +340,77 @@ async def test_conversation_over_stdin(tmp_path: Path) -> None:
         await execution.close_stdin()
         answered += stream_bytes(await read_to_end(execution))
         assert answered == b"first\nsecond\n" + large
+
+
+@pytest.mark.asyncio
+async def test_input_by_offset(tmp_path: Path) -> None:
+    """What was taken before is dropped, a hole is refused, and the program gets each byte once."""
+    spec = spec_of(["cat"], stdin=b"first\n", keep_stdin_open=True)
+    async with started(tmp_path / "a", spec) as execution:
+        assert (await execution.status())["stdin_bytes"] == 6
+        assert await execution.give_stdin(6, b"second\n") == 13
+        # Again, by one who had not heard the answer; then with more behind it.
+        assert await execution.give_stdin(6, b"second\n") == 13
+        assert await execution.give_stdin(6, b"second\nthird\n") == 19
+        assert await execution.give_stdin(0, b"first\n") == 19
+        for at in (20, -1):
+            with pytest.raises(RequestRefusedError) as caught:
+                await execution.give_stdin(at, b"x")
+            assert caught.value.reason == "stdin_gap"
+        # As large as a prompt with images may be, in pieces, each of them given twice.
+        large = os.urandom(5 << 20)
+        taken = 19
+        while taken < 19 + len(large):
+            at, piece = taken, large[taken - 19 :]
+            taken = await execution.give_stdin(at, piece)
+            assert await execution.give_stdin(at, piece[: taken - at]) == taken
+        await execution.close_stdin()
+        pieces = await read_to_end(execution)
+        assert stream_bytes(pieces) == b"first\nsecond\nthird\n" + large
+
+
+@pytest.mark.asyncio
+async def test_input_by_offset_of_a_program_that_does_not_read(tmp_path: Path) -> None:
+    """What waits is bounded; once the program has gone, more is refused and the old is known."""
+    spec = spec_of(["sh", "-c", "echo up; exec sleep 60"], keep_stdin_open=True)
+    async with started(tmp_path / "a", spec) as execution:
+        taken = 0
+        refused = None
+        while refused is None:
+            try:
+                taken = await execution.give_stdin(taken, bytes(256 * 1024))
+            except RequestRefusedError as error:
+                refused = error.reason
+        assert refused == "stdin_full"
+        assert 8 << 20 <= taken <= 64 << 20
+        await execution.close_stdin()
+        assert await execution.give_stdin(taken - 5, bytes(5)) == taken
+        with pytest.raises(RequestRefusedError) as caught:
+            await execution.give_stdin(taken, b"x")
+        assert caught.value.reason == "stdin_closed"
+
+
+@pytest.mark.asyncio
+async def test_two_readers_keep_what_either_needs(tmp_path: Path) -> None:
+    """A segment is deleted once both readers of the spool are past it, and not before."""
+    code = "import sys\nfor line in sys.stdin: print('x' * 300, flush=True)"
+    spec = python_spec(code, segment_bytes=256, keep_stdin_open=True)
+    run_folder = tmp_path / "a"
+    async with started(run_folder, spec) as execution:
+        other = execution.second_reader("other", START, (0, 0))
+        try:
+            for count in range(1, 6):
+                await execution.write_stdin(b"go\n")
+                while len(stream_bytes(other.reader.read())) == 0:
+                    assert await other.wait_output() is Output.GREW, count
+            assert other.reader.position.segment > 2
+            await execution.consumed(3)
+            assert (run_folder / segment_name(0)).exists()
+            await execution.consumed(2, "other")
+            await wait_until(lambda: not (run_folder / segment_name(1)).exists())
+            assert (run_folder / segment_name(2)).exists()
+        finally:
+            await other.close()
 
 
 @pytest.mark.asyncio

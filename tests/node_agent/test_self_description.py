@@ -19,9 +19,10 @@ def test_set_beats_joined_beats_default() -> None:
 
 
 def test_the_machine_is_described() -> None:
-    """The node's state names its executors in order and what the machine has."""
+    """The node's state names its executors and agents in order, and what the machine has."""
     config = NodeConfig(data_dir=Path("/x"), labels=["gpu"])
-    state = node_state(config, NodeRecord(node_id="n", name="bee"), ["b", "a"])
+    state = node_state(config, NodeRecord(node_id="n", name="bee"), ["b", "a"], ["y", "x"])
+    assert state.agents == ["x", "y"]
     assert (state.id, state.name, state.executors, state.labels) == (
         "n",
         "bee",

@@ -110,9 +110,9 @@ async def test_the_queue_can_be_changed(shop: Workshop):
         TurnEdit(id=names[0], command="sh -c 'echo edited >> order'"),
         TurnEdit(id=names[1]),
     ]
-    await shop.database.write(turns.set_queue, attempt.id, items)
+    await shop.database.write(turns.set_queue, attempt.id, items, {}, 1)
     with pytest.raises(OperationError) as caught:
-        await shop.database.write(turns.set_queue, attempt.id, items[:2])
+        await shop.database.write(turns.set_queue, attempt.id, items[:2], {}, 1)
     assert caught.value.code is ErrorCode.CONFLICT
     assert caught.value.details["queued"] == [names[2], names[0], names[1]]
     assert await shop.database.write(turns.drop, attempt.id, "why", 1, turn_id=names[1]) == 1

@@ -86,6 +86,7 @@ FROM_NODE: Final[tuple[m.NodeMessage, ...]] = (
         slots_busy=1,
         outbox=m.OutboxState(ops=1, chunks=2, bytes=300, oldest_ms=1_700_000_000_000),
     ),
+    m.LiveText(session_id="s-1", message_id="m-1", role="assistant", at=12, text="Next I "),
     m.NodePong(n=8),
 )
 

@@ -24,6 +24,7 @@ from protocol.hive_link import (
     NeedAnswered,
     Phase,
     Ponged,
+    Said,
 )
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.ops import EpochState, Op, Record
@@ -90,6 +91,27 @@ def live() -> HiveLink:
     link = judging()
     welcome(link)
     return link
+
+
+def test_features_are_those_of_both() -> None:
+    """The welcome names what both ends can do, and nothing that only one can."""
+    link = HiveLink("h-1", b"nonce")
+    link.receive(msgspec.structs.replace(hello(), features=["live_text", "later"]))
+    link.receive(m.HelloLogs(logs=[], last=True))
+    first = welcome(link)[0]
+    assert isinstance(first, m.Welcome)
+    assert first.features == ["live_text"]
+    said = m.LiveText(session_id="s", message_id="m", role="assistant", at=0, text="a")
+    assert link.receive(said) == [Said(said)]
+    for wrong in ({"text": "a" * (limits.LIVE_TEXT_BYTES_MAX + 1)}, {"at": -1}):
+        with pytest.raises(RemoteProtocolError):
+            link.receive(msgspec.structs.replace(said, **wrong))
+
+
+def test_live_text_of_a_node_that_named_no_such_is_refused() -> None:
+    """A new kind of frame comes only after both ends named its feature."""
+    with pytest.raises(RemoteProtocolError):
+        live().receive(m.LiveText(session_id="s", message_id="m", role="user", at=0, text="a"))
 
 
 def ops(epoch: int, first_seq: int, count: int = 1, body: bytes = b"\x80") -> m.Ops:

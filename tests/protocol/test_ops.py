@@ -30,7 +30,7 @@ def test_a_body_comes_back_as_its_kind() -> None:
     assert ops.decode_body("operation", newer) == body
 
 
-@pytest.mark.parametrize("kind", ["session", "of_a_newer_release", ""])
+@pytest.mark.parametrize("kind", ["slot", "of_a_newer_release", ""])
 def test_an_unknown_kind_is_left_alone(kind: str) -> None:
     """A kind of another release is no error, whatever its body is."""
     assert ops.decode_body(kind, b"\xc1") is None

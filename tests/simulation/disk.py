@@ -52,6 +52,12 @@ class Answers:
         found = await self._disk.journal.records(OpKind.ATTEMPT, [attempt_id])
         return [execution_of(attempt_id)] if found else None
 
+    async def messages_after(
+        self, session_id: str, seq: int, limit: int
+    ) -> tuple[int, list[Record]]:
+        del session_id, limit
+        return seq, []
+
     async def tombstone(self, entity_id: str) -> str | None:
         log = await self._disk.chunks.log(entity_id)
         return "purged" if log is not None and log.purged else None

@@ -37,6 +37,7 @@ CREATE TABLE node (
     slots_busy INTEGER NOT NULL,
     outbox TEXT NOT NULL,
     executors TEXT NOT NULL,
+    agents TEXT NOT NULL,
     os TEXT NOT NULL,
     arch TEXT NOT NULL,
     version TEXT NOT NULL,
@@ -273,6 +274,140 @@ CREATE TABLE execution (
 ) STRICT;
 CREATE INDEX execution_by_attempt ON execution (attempt_id, started_at_ms, id);
 CREATE INDEX execution_by_node ON execution (node_id);
+
+-- A conversation with an agent. One without a node is an external agent's: the hive keeps it itself,
+-- and `task_id`, `heartbeat_at_ms` and `created_by` are of those alone.
+CREATE TABLE session (
+    id TEXT PRIMARY KEY,
+    node_id TEXT,
+    attempt_id TEXT,
+    task_id TEXT,
+    agent_session_id TEXT,
+    agent_session_at_ms INTEGER,
+    executor TEXT NOT NULL,
+    profile TEXT,
+    agent TEXT,
+    agent_version TEXT,
+    capabilities TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT,
+    message_count INTEGER NOT NULL,
+    turn_count INTEGER NOT NULL,
+    usage TEXT,
+    forked_from TEXT,
+    created_at_ms INTEGER NOT NULL,
+    last_activity_at_ms INTEGER NOT NULL,
+    closed_at_ms INTEGER,
+    heartbeat_at_ms INTEGER,
+    created_by TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX session_by_age ON session (created_at_ms, id);
+CREATE INDEX session_by_attempt ON session (attempt_id, created_at_ms, id);
+CREATE INDEX session_by_task ON session (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX session_by_node ON session (node_id);
+CREATE UNIQUE INDEX session_external ON session (agent_session_id) WHERE node_id IS NULL;
+
+CREATE TABLE turn (
+    id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    session_id TEXT,
+    execution_id TEXT,
+    turn_no INTEGER,
+    status TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    truncated INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    stop_reason TEXT,
+    head_before TEXT,
+    head_after TEXT,
+    usage TEXT,
+    created_at_ms INTEGER NOT NULL,
+    begun_at_ms INTEGER,
+    ended_at_ms INTEGER,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX turn_by_session ON turn (session_id, created_at_ms, id);
+CREATE INDEX turn_by_node ON turn (node_id);
+
+-- `message_seq` orders a session; two live messages never share a place in it. `sender_id` is what
+-- the sender of an external session's message calls it.
+CREATE TABLE message (
+    id TEXT PRIMARY KEY,
+    node_id TEXT,
+    session_id TEXT NOT NULL,
+    attempt_id TEXT,
+    turn_id TEXT,
+    execution_id TEXT,
+    message_seq INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    author_kind TEXT NOT NULL,
+    author TEXT NOT NULL,
+    content TEXT NOT NULL,
+    truncated INTEGER NOT NULL,
+    tool TEXT,
+    plan TEXT NOT NULL,
+    request_id TEXT,
+    parent_id TEXT,
+    log_entry INTEGER,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    sender_id TEXT,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE UNIQUE INDEX message_by_place ON message (session_id, message_seq)
+    WHERE forgotten_at_ms IS NULL;
+CREATE UNIQUE INDEX message_by_sender ON message (session_id, sender_id)
+    WHERE sender_id IS NOT NULL;
+CREATE INDEX message_by_node ON message (node_id);
+
+-- What an agent asks of people. `options`, `form`, `tool` and `answer` in JSON, as the node told them.
+CREATE TABLE request (
+    id TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    session_id TEXT,
+    turn_id TEXT,
+    execution_id TEXT,
+    message_id TEXT,
+    kind TEXT NOT NULL,
+    title TEXT NOT NULL,
+    text TEXT NOT NULL,
+    options TEXT NOT NULL,
+    form TEXT,
+    free_text INTEGER NOT NULL,
+    tool TEXT,
+    status TEXT NOT NULL,
+    reason TEXT,
+    answer TEXT,
+    deadline_ms INTEGER,
+    reminded_at_ms INTEGER,
+    opened_at_ms INTEGER NOT NULL,
+    settled_at_ms INTEGER,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    snapshot_id TEXT,
+    forgotten_at_ms INTEGER
+) STRICT;
+CREATE INDEX request_by_age ON request (opened_at_ms, id);
+CREATE INDEX request_by_status ON request (status, opened_at_ms, id);
+CREATE INDEX request_by_attempt ON request (attempt_id, opened_at_ms, id);
+CREATE INDEX request_by_node ON request (node_id);
 
 -- A log and its cursor. The end_ columns are what its node says the whole log is.
 CREATE TABLE log (

@@ -23,6 +23,7 @@ from hive.node_registry import NodeLive
 from hive.server import Hive, opened, served
 from protocol import entities
 from protocol.attempt_requests import AttemptReply
+from protocol.conversation import AuthorKind, Message, MessageRole, Session
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import STDERR, STDOUT, Segment, seal_all
@@ -253,6 +254,27 @@ class FakeNode:
         ]
         first, self.seq = self.seq + 1, self.seq + len(ops)
         await self.running.hive.ingest.ops(self.id, self.link_no, self.epoch, first, ops)
+
+    async def tells_of(self, *told: Session | Message) -> None:
+        """Report sessions and messages."""
+        kinds = {Session: OpKind.SESSION, Message: OpKind.MESSAGE}
+        await self.tell(*((kinds[type(one)], one.id, one) for one in told))
+
+    def messages(self, session: Session, first: int, count: int = 1) -> list[Message]:
+        """Messages of a session, from this place on."""
+        return [
+            Message(
+                id=f"{self.id[:24]}{(int(session.id[-4:], 16) << 24) + seq:012x}",
+                session_id=session.id,
+                attempt_id=session.attempt_id,
+                seq=seq,
+                role=MessageRole.ASSISTANT,
+                author_kind=AuthorKind.AGENT,
+                author="scripted",
+                content=f"said {seq}",
+            )
+            for seq in range(first, first + count)
+        ]
 
     async def report(
         self, *, executors: tuple[str, ...] = ("command",), checkout: bool = True

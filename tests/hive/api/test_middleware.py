@@ -65,6 +65,8 @@ async def test_each_role_gets_what_is_its_and_nothing_else(running: RunningHive,
         answer = await running.ask(method, filled(path), token=token)
         if needed is Need.ANYONE:
             let_in = True
+        elif needed is Need.TOOLS:
+            let_in = role >= Role.VIEWER
         elif needed is Need.AUDIT:
             let_in = role in {Role.AUDITOR, Role.ADMIN}
         else:

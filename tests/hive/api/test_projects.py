@@ -1,5 +1,6 @@
 """Projects over HTTP."""
 
+import msgspec
 import pytest
 
 from tests.hive.api.running import RunningHive
@@ -44,3 +45,26 @@ async def test_a_projects_nodes_are_those_with_a_checkout(running: RunningHive):
     await running.node("two", checkout=False)
     listed = (await running.get("projects/shop/nodes")).json["items"]
     assert [item["id"] for item in listed] == [node.id]
+
+
+@pytest.mark.asyncio
+async def test_rules_for_requests_are_the_projects_own(running: RunningHive):
+    """They are kept, checked word by word, and go to the node with the next start."""
+    node = await running.node("one")
+    node.starts()
+    rules = {"allow": ["read"], "deny": ["execute:*:git push*"]}
+    changed = await running.ask("PATCH", "projects/shop", body={"policies": {"requests": rules}})
+    assert changed.json["policies"] == {"requests": rules}
+    for policies, field in (
+        ({"others": {}}, "policies.others"),
+        ({"requests": {"alow": []}}, "policies.requests"),
+        ({"requests": {"allow": [":x"]}}, "policies.requests.allow"),
+    ):
+        wrong = await running.ask("PATCH", "projects/shop", body={"policies": policies})
+        assert (wrong.status, wrong.error["details"]["field"]) == (422, field)
+    task = await running.task()
+    started = await running.post(
+        f"tasks/{task['id']}/attempts", {"node_id": "one", "command": "true"}
+    )
+    assert started.status == 201
+    assert msgspec.msgpack.decode(node.calls[0].body)["request_rules"] == rules

@@ -20,12 +20,14 @@ from node_agent.local_node import LocalNode
 from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.operations.table import functions_of
 from protocol import limits, tokens
+from protocol.answer_requests import AnswerRequest
 from protocol.attempt_requests import StopRequest
 from protocol.log_chunks import STDOUT, Segment
 from protocol.operations import OPERATIONS
 from protocol.stream_tokens import StreamToken, mint_stream_token
 from tests.end_to_end.hive_program import free_port
 from tests.node_agent.operations.conftest import EXECUTION, StoredNode
+from tests.node_agent.operations.test_answers import asked
 from tests.node_agent.operations.test_attempts import RecordingRunner
 from tests.node_agent.operations.test_work import working
 
@@ -199,6 +201,28 @@ async def test_a_token_reads_its_attempt_again_and_again(stored: StoredNode) -> 
             headers={"Authorization": f"Bearer {token}"},
         ) as reply:
             assert await reply.read() == b"odd\n"
+
+
+@pytest.mark.asyncio
+async def test_a_request_is_answered_straight(stored: StoredNode) -> None:
+    """The capability is for the attempt whose agent asks, and for this one answer to it."""
+    request = await asked(stored)
+    given = AnswerRequest(request_id=request.id, text="left")
+    path = f"/requests/{request.id}/answer"
+    async with listening(stored) as node:
+        for other in ({"attempt_id": "other"}, {"role": "viewer"}, {"operation": "stop"}):
+            word = node.capability(given, **{"operation": "answer", **other})
+            status, _ = await node.ask(
+                "POST", path, word, body={"text": "left"}, Idempotency_Key="k"
+            )
+            assert status in {401, 403}, other
+        word = node.capability(given, operation="answer")
+        status, _ = await node.ask("POST", path, word, body={"text": "no"}, Idempotency_Key="k")
+        assert status == 403
+        status, said = await node.ask(
+            "POST", path, word, body={"text": "left"}, Idempotency_Key="k"
+        )
+        assert (status, said["answer"]["text"], said["answer"]["by"]) == (200, "left", "ada")
 
 
 @pytest.mark.asyncio

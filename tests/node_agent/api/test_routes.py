@@ -5,6 +5,7 @@ import pytest
 from node_agent.api.routes import ROUTES, writes
 from node_agent.local_node import LocalNode
 from protocol.errors import ErrorCode, OperationError
+from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS
 from tests.node_agent.api.conftest import Ask
 from tests.node_agent.operations.conftest import EXECUTION, StoredNode
@@ -37,7 +38,7 @@ def test_every_operation_has_its_route() -> None:
     paths = [(route.method, route.path.replace(":rest", "")) for route in ROUTES]
     assert len(set(paths)) == len(paths)
     for row in OPERATIONS.values():
-        own = row.path.startswith(("tasks/", "executions/"))
+        own = row.path.startswith(ROOTS)
         path = row.path if own else f"attempts/{{attempt_id}}/{row.path}"
         assert (row.method, path) in paths
 

@@ -1,11 +1,14 @@
 """`start` and `stop` as operations: what reaches the runner, and what never does."""
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
 from node_agent.attempt_runner import StartKey
 from node_agent.operations.attempts import AttemptOperations
 from node_agent.script_runs import WantedScript
+from node_agent.store.turns import Shown
 from protocol.attempt_requests import AttemptReply, ExecutionReply, StartRequest, StopRequest
 from protocol.entities import Attempt, Execution, OperationRecord
 from protocol.errors import ErrorCode, OperationError
@@ -38,6 +41,11 @@ class RecordingRunner:
     async def interrupt(self, attempt_id: str, request: InterruptRequest, key: StartKey) -> Turn:
         self.asked.append(("interrupt", attempt_id, request.turn, key))
         return Turn(id="turn", attempt_id=attempt_id, status=TurnStatus.RUNNING, no=1)
+
+    async def shown_prompts(
+        self, attempt_id: str, prompts: Mapping[str, str | None]
+    ) -> dict[str, Shown]:
+        return {turn: Shown(text) for turn, text in prompts.items() if text is not None}
 
     @property
     def scripts(self) -> "RecordingScripts":

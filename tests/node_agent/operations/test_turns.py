@@ -30,7 +30,7 @@ async def queue(stored: StoredNode, *names: str) -> None:
     """Put turns of these ids into the attempt's queue."""
     for name in names:
         turn = Turn(id=name, attempt_id=stored.attempt.id, status=TurnStatus.QUEUED, command="true")
-        await stored.stores.database.write(turns.add, turn)
+        await stored.stores.database.write(turns.add, turn, turns.Shown())
 
 
 @pytest.mark.asyncio

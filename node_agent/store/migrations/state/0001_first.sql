@@ -95,10 +95,110 @@ CREATE TABLE turn (
     created_at_ms BIGINT NOT NULL,
     begun_at_ms BIGINT,
     ended_at_ms BIGINT,
-    interrupt_asked_at_ms BIGINT
+    interrupt_asked_at_ms BIGINT,
+    -- What of the prompt goes into ops: without secrets, and cut.
+    shown TEXT NOT NULL,
+    truncated INTEGER NOT NULL,
+    images BLOB,
+    -- It begins a session of its own, from where the former one stands.
+    forks INTEGER NOT NULL DEFAULT 0,
+    -- It is to be said into the turn that runs, where the agent takes that: wanted, or told.
+    steers TEXT,
+    -- The conversation it is a turn of, and the process that was given its prompt.
+    session_id TEXT,
+    execution_id TEXT,
+    -- Whether the agent was told of the interrupt.
+    interrupt_told INTEGER NOT NULL DEFAULT 0,
+    stop_reason TEXT,
+    head_before TEXT,
+    head_after TEXT,
+    usage BLOB
 );
 CREATE INDEX turn_by_attempt ON turn (attempt_id, status, place);
 CREATE UNIQUE INDEX turn_by_no ON turn (attempt_id, no) WHERE no IS NOT NULL;
+
+-- What agents ask of people; their state stands in `record`. `key` is what the machine of the
+-- agent's process calls a request: until it is passed on (`delivered`), the two name one request.
+CREATE TABLE request (
+    id TEXT PRIMARY KEY,
+    execution_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    turn_id TEXT,
+    session_id TEXT,
+    status TEXT NOT NULL,
+    opened_at_ms BIGINT NOT NULL,
+    settled_at_ms BIGINT,
+    deadline_ms BIGINT,
+    -- When people are to be reminded next.
+    remind_at_ms BIGINT,
+    -- What the agent is to be told, until it is; it may hold what nobody else may see.
+    reply BLOB,
+    delivered INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX request_by_key ON request (execution_id, key) WHERE delivered = 0;
+CREATE INDEX request_by_status ON request (status, deadline_ms);
+CREATE INDEX request_by_attempt ON request (attempt_id, id);
+
+-- What a person said of a tool once for all of a session.
+CREATE TABLE session_rule (
+    session_id TEXT NOT NULL,
+    tool_key TEXT NOT NULL,
+    action TEXT NOT NULL,
+    author TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    PRIMARY KEY (session_id, tool_key)
+);
+
+-- Conversations; their state stands in `record`. The newest of an attempt is the one it goes on with.
+CREATE TABLE session (
+    id TEXT PRIMARY KEY,
+    attempt_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at_ms BIGINT NOT NULL,
+    last_activity_at_ms BIGINT NOT NULL
+);
+CREATE INDEX session_by_attempt ON session (attempt_id, created_at_ms);
+CREATE INDEX session_by_status ON session (status, last_activity_at_ms);
+
+-- Messages, by what the machine of their agent calls them; their state stands in `record`. `seq`
+-- is given once a message is whole: before, its text is shown live under its id.
+CREATE TABLE message (
+    id TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    execution_id TEXT,
+    key TEXT,
+    seq BIGINT
+);
+CREATE UNIQUE INDEX message_by_seq ON message (session_id, seq) WHERE seq IS NOT NULL;
+CREATE UNIQUE INDEX message_by_key ON message (execution_id, key) WHERE key IS NOT NULL;
+
+-- How far each conversation with an agent's process is: the machine's state, and where in the
+-- spool the first line begins that it has not seen.
+CREATE TABLE conversation (
+    execution_id TEXT PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    machine BLOB NOT NULL,
+    spool_segment BIGINT NOT NULL,
+    spool_offset BIGINT NOT NULL,
+    stdout_bytes BIGINT NOT NULL,
+    stderr_bytes BIGINT NOT NULL,
+    -- All that was ever to be said to the process.
+    input_bytes BIGINT NOT NULL,
+    -- The agent has a session for us and takes prompts.
+    ready INTEGER NOT NULL DEFAULT 0,
+    -- Nothing more is said to this process: why.
+    closing TEXT
+);
+
+-- What is to be said to an agent's process, by where in its input it begins, until its supervisor
+-- has it.
+CREATE TABLE agent_input (
+    execution_id TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    line BLOB NOT NULL,
+    PRIMARY KEY (execution_id, at)
+);
 
 -- Worktrees that are to be removed, from the decision until it is done.
 CREATE TABLE worktree_removal (

@@ -1,0 +1,195 @@
+"""Prints transcripts, and follows one: reads what is new or has changed, woken by the live stream.
+
+Owns what was printed already, so that no message is lost or doubled when the hive restarts. Must
+not trust an event for more than that something may be new.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+import msgspec
+
+from hive.client import Event, HiveClient, path_of
+from protocol.errors import ErrorCode, SkepError
+from protocol.transcript import Line, gap_line, message_lines
+
+_PAGE_MAX: Final = 200
+_RETRY_S_MIN: Final = 0.2
+_RETRY_S_MAX: Final = 5.0
+#: What it may wait for a hive that is away before it gives up.
+_AWAY_S_MAX: Final = 15 * 60.0
+#: Looked at anew this often even where no event came: the stream is never the truth.
+_LOOK_AGAIN_S: Final = 20.0
+_COLOURS: Final = {"head": "cyan", "added": "green", "removed": "red", "failed": "red"}
+#: Errors that pass by themselves.
+_PASSING: Final = frozenset(
+    {
+        ErrorCode.HIVE_OFFLINE,
+        ErrorCode.DRAINING,
+        ErrorCode.SLOW_DOWN,
+        ErrorCode.DEADLINE_PASSED,
+        ErrorCode.INTERNAL,
+    }
+)
+
+
+class Printer:
+    """Writes messages: a JSON object a line, or a conversation to people."""
+
+    def __init__(self, *, as_json: bool, whole: bool = False) -> None:
+        self._as_json = as_json
+        self._whole = whole
+
+    def message(self, message: dict[str, Any]) -> None:
+        if self._as_json:
+            self._object(message)
+            return
+        for line in message_lines(message, whole=self._whole):
+            self._line(line)
+        sys.stdout.flush()
+
+    def gap(self, gap: dict[str, Any]) -> None:
+        if self._as_json:
+            self._object(gap)
+        else:
+            self._line(gap_line(gap))
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Say something beside the conversation, to people only."""
+        if not self._as_json:
+            click.secho(text, err=True, dim=True)
+
+    def _object(self, value: dict[str, Any]) -> None:
+        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.flush()
+
+    def _line(self, line: Line) -> None:
+        text = line.text
+        if sys.stdout.isatty():
+            colour, dim = _COLOURS.get(line.style), line.style == "quiet"
+            text = click.style(text, fg=colour, dim=dim, bold=line.style == "head")
+        sys.stdout.write(text + "\n")
+
+
+def show_page(page: dict[str, Any], printer: Printer) -> None:
+    """Print a page to people, with how to go on."""
+    if page["previous"] is not None:
+        printer.note(f"[earlier: --before {page['previous']}]")
+    for is_gap, row in in_order(page):
+        if is_gap:
+            printer.gap(row)
+        else:
+            printer.message(row)
+    if not page["items"] and not page["gaps"]:
+        printer.note("No messages here.")
+    if page["next"] is not None:
+        printer.note(f"[later: --after {page['next']}]")
+
+
+def in_order(page: dict[str, Any]) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """Yield messages and gaps by their numbers, each with whether it is a gap."""
+    rows = [(message["seq"], False, message) for message in page["items"]]
+    rows += [(gap["gap"][0], True, gap) for gap in page["gaps"]]
+    for _, is_gap, row in sorted(rows, key=lambda row: row[0]):
+        yield is_gap, row
+
+
+class Follower:
+    """Prints a session as it grows, until it is closed."""
+
+    def __init__(self, hive: HiveClient, session: dict[str, Any], printer: Printer) -> None:
+        self._hive = hive
+        self._session = session
+        self._path = f"sessions/{session['id']}"
+        self._printer = printer
+        self._after = 0
+        #: Numbers that printing has passed because nothing was there; printed when they come.
+        self._missing: set[int] = set()
+        #: Messages printed that may yet change: tool calls that have not ended, plans.
+        self._unsettled: dict[str, int] = {}
+
+    def run(self, *, after: int | None, limit: int) -> None:
+        """Print the newest `limit` messages, or those after one, and go on from there."""
+        if after is None:
+            page = self._page(limit=limit)
+            self._after = max(0, _first(page) - 1)
+        else:
+            self._after = after
+        away_since: float | None = None
+        retry_s = _RETRY_S_MIN
+        while True:
+            try:
+                for event in self._wakes():
+                    away_since, retry_s = None, _RETRY_S_MIN
+                    if self._look(event):
+                        return
+            except SkepError as error:
+                if error.code not in _PASSING:
+                    raise
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > _AWAY_S_MAX:
+                    raise
+                self._hive.close()
+                time.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_S_MAX)
+
+    def _wakes(self) -> Iterator[Event | None]:
+        """Yield when there may be something new; raises HiveAwayError where the stream breaks."""
+        looked = 0.0
+        for event in self._hive.events(f"session:{self._session['id']}"):
+            # The first sign of life: the stream is open, so nothing from here on is missed.
+            if event is not None or time.monotonic() - looked > _LOOK_AGAIN_S:
+                yield event
+                looked = time.monotonic()
+
+    def _look(self, event: Event | None) -> bool:
+        """Print what is new; return whether the session is over and all of it printed."""
+        changed = None if event is None else event.fields.get("message_id")
+        if changed in self._unsettled:
+            self._print(self._hive.get(f"messages/{path_of(str(changed))}"))
+        session = self._hive.get(self._path)
+        if self._missing:
+            self._fill()
+        while True:
+            page = self._page(after=self._after, limit=_PAGE_MAX)
+            if page["gaps"] and not page["items"]:
+                # The last ones are on their way: they are printed when they are here.
+                return False
+            for is_gap, row in in_order(page):
+                if is_gap:
+                    self._missing.update(range(row["gap"][0], row["gap"][1] + 1))
+                    self._printer.gap(row)
+                else:
+                    self._after = row["seq"]
+                    self._print(row)
+            if page["next"] is None:
+                return bool(session["status"] == "closed")
+
+    def _fill(self) -> None:
+        """Print what was missing when it was passed, and is here now."""
+        page = self._page(after=min(self._missing) - 1, limit=_PAGE_MAX)
+        for message in page["items"]:
+            if message["seq"] in self._missing:
+                self._missing.discard(message["seq"])
+                self._print(message)
+
+    def _print(self, message: dict[str, Any]) -> None:
+        settled = (message.get("tool") or {}).get("status") not in {"pending", "in_progress"}
+        if settled and message["role"] != "plan":
+            self._unsettled.pop(message["id"], None)
+        else:
+            self._unsettled[message["id"]] = message["seq"]
+        self._printer.message(message)
+
+    def _page(self, **query: Any) -> dict[str, Any]:
+        page: dict[str, Any] = self._hive.get(f"{self._path}/messages", **query)
+        return page
+
+
+def _first(page: dict[str, Any]) -> int:
+    numbers = [row["seq"] for row in page["items"]] + [gap["gap"][0] for gap in page["gaps"]]
+    return min(numbers, default=1)

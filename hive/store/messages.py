@@ -1,0 +1,348 @@
+"""Messages as viewers read them, by their place in the session; and those external agents send.
+
+A page is found by an index on the place, so the last page of a long session costs what that of a
+short one does. Never ordered by a clock. A node's messages are only read here.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from hive.conversation_folds import text_of
+from hive.store import sessions
+from hive.store.backend import Change, Row, Transaction
+from hive.store.sessions import SessionRow
+from protocol.conversation import (
+    AuthorKind,
+    MessageRole,
+    PlanEntry,
+    ToolCall,
+    topic_of,
+)
+from protocol.errors import ErrorCode, OperationError
+
+_LAST: Final = """
+SELECT * FROM message
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq < :before
+ORDER BY message_seq DESC LIMIT :limit
+"""
+_AFTER: Final = """
+SELECT * FROM message
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq > :after
+    AND message_seq < :before
+ORDER BY message_seq LIMIT :limit
+"""
+_NEWEST: Final = """
+SELECT max(message_seq) AS newest FROM message
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL
+"""
+_SELECT: Final = "SELECT * FROM message WHERE id = :id"
+_FIRST: Final = """
+SELECT 1 FROM message
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq = 1
+"""
+#: The highest place up to which nothing is missing, where the first one is there.
+_WHOLE_THROUGH: Final = """
+SELECT min(message_seq) AS through FROM message
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND NOT EXISTS (
+    SELECT 1 FROM message AS following
+    WHERE following.session_id = message.session_id AND following.forgotten_at_ms IS NULL
+        AND following.message_seq = message.message_seq + 1
+)
+"""
+#: Beyond every place there is.
+END: Final = 2**62
+
+
+class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a transcript; `seq` is its place in the session, from 1."""
+
+    id: str
+    node_id: str | None
+    session_id: str
+    attempt_id: str | None
+    turn_id: str | None
+    execution_id: str | None
+    seq: int
+    role: str
+    author_kind: str
+    author: str
+    content: str
+    truncated: bool
+    tool: ToolCall | None
+    plan: list[PlanEntry]
+    request_id: str | None
+    parent_id: str | None
+    log_entry: int | None
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class TranscriptPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a session, oldest first.
+
+    `missing`: runs of places on or beside this page that are not held here, of `told` in all.
+    """
+
+    session: SessionRow
+    items: list[MessageRow]
+    missing: list[tuple[int, int]]
+    more_before: bool
+    more_after: bool
+    newest: int
+
+
+def _message(row: Row) -> MessageRow:
+    read = {"seq", "truncated", "tool", "plan"}
+    values = {name: row[name] for name in MessageRow.__struct_fields__ if name not in read}
+    tool = row["tool"]
+    return MessageRow(
+        **values,
+        seq=row["message_seq"],
+        truncated=bool(row["truncated"]),
+        tool=None if tool is None else msgspec.json.decode(tool, type=ToolCall),
+        plan=msgspec.json.decode(row["plan"], type=list[PlanEntry]),
+    )
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+async def get_message(tx: Transaction, message_id: str) -> MessageRow:
+    """Return one message. Raises NOT_FOUND."""
+    row = await tx.fetch_one(_SELECT, {"id": message_id})
+    if row is None:
+        raise OperationError(ErrorCode.NOT_FOUND, f"there is no message {message_id}")
+    return _message(row)
+
+
+async def read_page(
+    tx: Transaction, session_id: str, *, before: int | None, after: int | None, limit: int
+) -> TranscriptPage:
+    """Return the newest messages before a place, or the oldest after one. Raises NOT_FOUND."""
+    session = await sessions.get_session(tx, session_id)
+    place = {"session_id": session_id, "before": before or END, "after": after or 0}
+    one_more = {**place, "limit": limit + 1}
+    rows = await tx.fetch_all(_LAST if after is None else _AFTER, one_more)
+    beyond = len(rows) > limit
+    rows = rows[:limit] if after is not None else rows[:limit][::-1]
+    newest = await tx.fetch_one(_NEWEST, {"session_id": session_id})
+    held = 0 if newest is None else newest["newest"] or 0
+    # What the node says there is, where that is more: its state may come before its messages.
+    last = max(held, session.message_count)
+    items = [_message(row) for row in rows]
+    first_due, last_due = _due(items, before=before, after=after, last=last, beyond=beyond)
+    return TranscriptPage(
+        session=session,
+        items=items,
+        missing=missing_places([item.seq for item in items], first_due, last_due),
+        more_before=first_due > 1,
+        more_after=last_due < last,
+        newest=last,
+    )
+
+
+def _due(
+    items: Sequence[MessageRow],
+    *,
+    before: int | None,
+    after: int | None,
+    last: int,
+    beyond: bool,
+) -> tuple[int, int]:
+    """Return the first and last place that a page stands for, be they held or not."""
+    if after is not None:
+        end = min(last, (before or END) - 1)
+        return after + 1, items[-1].seq if items and beyond else end
+    first = items[0].seq if items and beyond else 1
+    return first, min(last, (before or END) - 1)
+
+
+def missing_places(held: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
+    """Return the runs of places from `first` to `last` that are not among `held`, in order."""
+    missing, due = [], first
+    for seq in held:
+        if seq > due:
+            missing.append((due, seq - 1))
+        due = seq + 1
+    if due <= last:
+        missing.append((due, last))
+    return missing
+
+
+async def whole_through(tx: Transaction, session_id: str) -> int:
+    """Return the place up to which no message of a session is missing; 0 where the first is."""
+    place = {"session_id": session_id}
+    if await tx.fetch_one(_FIRST, place) is None:
+        return 0
+    row = await tx.fetch_one(_WHOLE_THROUGH, place)
+    return 0 if row is None else row["through"] or 0
+
+
+#: Filters of a list over sessions, by name: the condition each adds.
+_FILTERS: Final = {
+    "session_id": "session.id = :session_id",
+    "attempt_id": "session.attempt_id = :attempt_id",
+    "task_id": "coalesce(session.task_id, attempt.task_id) = :task_id",
+    "project_id": "coalesce(attempt.project_id, task.project_id) = :project_id",
+    "role": "message.role = :role",
+}
+
+
+async def list_messages(
+    tx: Transaction,
+    *,
+    after: tuple[int, str, int] | None,
+    limit: int,
+    **filters: str | None,
+) -> list[tuple[int, MessageRow]]:
+    """Return messages of several sessions: session by session, oldest first, each by place.
+
+    Each with the time its session began. `after`: that time, session and place of the last one.
+    `filters`: session_id, attempt_id, task_id, project_id, role.
+    """
+    given = {name: value for name, value in filters.items() if value is not None}
+    conditions = ["message.forgotten_at_ms IS NULL", *(_FILTERS[name] for name in given)]
+    begun_ms, session_id, seq = after or (0, "", 0)
+    if after is not None:
+        conditions.append(
+            "(session.created_at_ms > :begun_ms OR (session.created_at_ms = :begun_ms"
+            " AND (session.id > :after_id OR (session.id = :after_id"
+            " AND message.message_seq > :after_seq))))"
+        )
+    rows = await tx.fetch_all(
+        "SELECT message.*, session.created_at_ms AS begun_ms FROM message "  # noqa: S608  our own
+        "JOIN session ON session.id = message.session_id "
+        "LEFT JOIN attempt ON attempt.id = session.attempt_id "
+        "LEFT JOIN task ON task.id = coalesce(session.task_id, attempt.task_id) "
+        f"WHERE {' AND '.join(conditions)} "
+        "ORDER BY session.created_at_ms, session.id, message.message_seq LIMIT :limit",
+        {
+            **given,
+            "begun_ms": begun_ms,
+            "after_id": session_id,
+            "after_seq": seq,
+            "limit": limit,
+        },
+    )
+    return [(row["begun_ms"], _message(row)) for row in rows]
+
+
+# --- external sessions ----------------------------------------------------------------------------
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as an external agent sends it; `sender_id` is what it calls it."""
+
+    id: str
+    sender_id: str
+    role: MessageRole
+    author_kind: AuthorKind
+    author: str
+    content: str
+    truncated: bool = False
+    tool: ToolCall | None = None
+    plan: list[PlanEntry] = []
+    parent_id: str | None = None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one message that was sent."""
+
+    sender_id: str
+    message_id: str
+    seq: int
+    duplicate: bool
+
+
+_SENT_BEFORE = "SELECT * FROM message WHERE session_id = :session_id AND sender_id = :sender_id"
+_INSERT = """
+INSERT INTO message (id, node_id, session_id, attempt_id, turn_id, execution_id, message_seq, role,
+    author_kind, author, content, truncated, tool, plan, request_id, parent_id, log_entry,
+    created_at_ms, updated_at_ms, sender_id, rank, seq, at_ms, snapshot_id, forgotten_at_ms)
+VALUES (:id, NULL, :session_id, :attempt_id, NULL, NULL, :message_seq, :role, :author_kind,
+    :author, :content, :truncated, :tool, :plan, NULL, :parent_id, NULL, :now_ms, :now_ms,
+    :sender_id, 0, 0, :now_ms, NULL, NULL)
+"""
+_COUNT = """
+UPDATE session SET message_count = message_count + :count, last_activity_at_ms = :now_ms,
+    heartbeat_at_ms = :now_ms, topic = CASE WHEN topic = '' THEN :topic ELSE topic END
+WHERE id = :id AND node_id IS NULL AND status <> 'closed'
+"""
+
+
+async def append(
+    tx: Transaction, session_id: str, sent: Sequence[NewMessage], now_ms: int
+) -> list[Kept]:
+    """Keep what is new of these, each once by its sender's id; return what became of each.
+
+    All or none: raises CONFLICT where one id was another message, or the session is closed.
+    """
+    session = await sessions.external_row(tx, session_id)
+    newest = await tx.fetch_one(_NEWEST, {"session_id": session_id})
+    seq = 0 if newest is None else newest["newest"] or 0
+    kept = []
+    topic = ""
+    for message in sent:
+        before = await tx.fetch_one(
+            _SENT_BEFORE, {"session_id": session_id, "sender_id": message.sender_id}
+        )
+        if before is not None:
+            _check_same(before, message)
+            kept.append(_kept(message, before["id"], before["message_seq"], duplicate=True))
+            continue
+        seq += 1
+        await tx.execute(_INSERT, _columns(message, session, seq, now_ms))
+        kept.append(_kept(message, message.id, seq, duplicate=False))
+        if not topic and message.role is MessageRole.USER:
+            topic = topic_of(message.content)
+        ids = {"message": message.id, **sessions.ids_of(session)}
+        tx.note(Change(kind="message.new", ids=ids))
+    count = sum(not one.duplicate for one in kept)
+    if count:
+        values = {"id": session_id, "count": count, "topic": topic, "now_ms": now_ms}
+        if not await tx.execute(_COUNT, values):
+            raise sessions.closed_already(session_id)
+        tx.note(Change(kind="session.changed", ids=sessions.ids_of(session)))
+    return kept
+
+
+def _check_same(before: Row, message: NewMessage) -> None:
+    same = (before["role"], before["content"]) == (message.role.value, message.content)
+    if not same or _tool_of(message) != before["tool"]:
+        raise OperationError(
+            ErrorCode.CONFLICT,
+            f"the id {message.sender_id!r} was another message of this session",
+            hint="Each message has an id of its own; the same id again is the same message.",
+            sender_id=message.sender_id,
+            message_id=before["id"],
+        )
+
+
+def _tool_of(message: NewMessage) -> str | None:
+    return None if message.tool is None else text_of(msgspec.to_builtins(message.tool))
+
+
+def _kept(message: NewMessage, message_id: str, seq: int, *, duplicate: bool) -> Kept:
+    return Kept(sender_id=message.sender_id, message_id=message_id, seq=seq, duplicate=duplicate)
+
+
+def _columns(message: NewMessage, session: Row, seq: int, now_ms: int) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "session_id": session["id"],
+        "attempt_id": session["attempt_id"],
+        "message_seq": seq,
+        "role": message.role.value,
+        "author_kind": message.author_kind.value,
+        "author": message.author,
+        "content": message.content,
+        "truncated": int(message.truncated),
+        "tool": _tool_of(message),
+        "plan": json.dumps(msgspec.to_builtins(message.plan)),
+        "parent_id": message.parent_id,
+        "sender_id": message.sender_id,
+        "now_ms": now_ms,
+    }

@@ -1,0 +1,28 @@
+"""The tool server that an agent of an attempt is given: how its program is called."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from node_agent.acp.steps import McpServer
+
+NAME: Final = "skep"
+
+
+def tool_server(data_dir: Path, attempt_id: str, execution_id: str) -> McpServer:
+    """Return Skep's own MCP server for the agent of one execution."""
+    return McpServer(
+        name=NAME,
+        command=[
+            sys.executable,
+            "-m",
+            "node_agent",
+            "mcp",
+            "--data",
+            str(data_dir),
+            "--attempt",
+            attempt_id,
+            "--execution",
+            execution_id,
+        ],
+    )

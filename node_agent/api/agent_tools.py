@@ -1,0 +1,93 @@
+"""Tools of agents over the local API: answered here, or passed on to the hive.
+
+What stands here is for the tool server that runs beside an agent (`node-agent mcp`): it may be cut
+off and ask again, under the same key.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
+from node_agent.local_node import JOURNAL, LocalNode
+from node_agent.sessions import tool_requests
+from node_agent.sessions.shown_text import ShownText
+from node_agent.stamps import now_ms
+from node_agent.store import attempts
+from protocol.agent_tools import AGENT_TOOLS, AnsweredBy, AskHuman, ReportProgress
+from protocol.errors import ErrorCode, OperationError
+
+WAIT_MS_MAX: Final = 30_000
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a tool. `key` is the call's own: sent again, it is the same call."""
+
+    tool: str
+    attempt_id: str
+    key: str
+    execution_id: str | None = None
+    arguments: dict[str, Any] = {}
+
+
+async def call(node: LocalNode, asked: ApiRequest) -> ApiReply:
+    """Answer a tool; a question with its request, which is then waited for."""
+    made = asked.decode(ToolCall, **asked.path)
+    tool = AGENT_TOOLS.get(made.tool)
+    if tool is None:
+        raise OperationError(
+            ErrorCode.NOT_FOUND,
+            f"there is no tool {made.tool[:100]!r}",
+            hint=f"There are: {', '.join(AGENT_TOOLS)}.",
+        )
+    try:
+        arguments = msgspec.convert(made.arguments, tool.arguments)
+    except msgspec.ValidationError as error:
+        raise OperationError(ErrorCode.INVALID, str(error), field="arguments") from error
+    attempt_id = await node.database.read(attempts.resolve, made.attempt_id)
+    execution = await node.database.read(
+        tool_requests.running_execution, attempt_id, made.execution_id
+    )
+    if tool.answered_by is AnsweredBy.HIVE:
+        if node.hive_tools is None:
+            raise OperationError(ErrorCode.NODE_OFFLINE, "the node agent is not running")
+        return reply_json(await node.hive_tools.call(attempt_id, tool.name, made.arguments))
+    shown = ShownText(node.secrets())
+    if isinstance(arguments, AskHuman):
+        request = await node.database.write(
+            tool_requests.ask,
+            execution,
+            made.key,
+            arguments,
+            shown,
+            node.open_request,
+            now_ms(),
+        )
+        return reply_json({"request_id": request.id})
+    assert isinstance(arguments, ReportProgress)  # noqa: S101  the other tool of a node
+    kept = await node.database.write(tool_requests.report, execution, arguments, shown, now_ms())
+    return reply_json({"told": kept})
+
+
+async def answer_of(node: LocalNode, asked: ApiRequest) -> ApiReply:
+    """Answer a question of a tool once it is settled; `open` after `wait_ms` without that."""
+    request_id = asked.path["request_id"]
+    wait_s = asked.number("wait_ms", 0, at_most=WAIT_MS_MAX) / 1000
+    settled = None
+    with node.changes.watch(JOURNAL) as changed:
+        try:
+            async with asyncio.timeout(wait_s or None):
+                while settled is None:
+                    changed.clear()
+                    settled = await node.database.write(
+                        tool_requests.hand_over, request_id, now_ms()
+                    )
+                    if settled is not None or not wait_s:
+                        break
+                    await changed.wait()
+        except TimeoutError:
+            pass
+    if settled is None:
+        return reply_json({"status": "open"})
+    return reply_json(tool_requests.answer_words(settled))

@@ -1,0 +1,1 @@
+"""Conversations with agents at the node: carried on with their processes, and looked after."""

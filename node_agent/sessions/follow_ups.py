@@ -1,0 +1,73 @@
+"""What a follow-up may hold, by what the agent of its conversation says it can. Pure."""
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from protocol.conversation import Session
+from protocol.errors import ErrorCode, OperationError
+from protocol.turn_requests import FollowUpRequest
+
+_DATA_URL: Final = re.compile(r"data:(image/[a-z0-9.+-]{1,60});base64,(.*)", re.DOTALL)
+_IMAGES_MAX: Final = 16
+
+
+def images_of(request: FollowUpRequest) -> list[tuple[str, str]]:
+    """Return the images as (media type, base64). Raises OperationError (INVALID)."""
+    if len(request.images) > _IMAGES_MAX:
+        raise _invalid("images", f"at most {_IMAGES_MAX} images go with a prompt")
+    images = []
+    for url in request.images:
+        found = _DATA_URL.fullmatch(url)
+        if found is None:
+            raise _invalid("images", "an image is a data URL: data:image/png;base64,...")
+        try:
+            base64.b64decode(found[2], validate=True)
+        except binascii.Error:
+            raise _invalid("images", "an image's base64 cannot be read") from None
+        images.append((found[1], found[2]))
+    return images
+
+
+def check_follow_up(request: FollowUpRequest, session: Session | None, last_no: int | None) -> None:
+    """Raise where the agent cannot take this; `last_no` is the newest turn that has begun.
+
+    NOT_AVAILABLE for what this agent cannot do, INVALID for what nobody could.
+    """
+    if request.command is not None:
+        raise OperationError(
+            ErrorCode.NOT_AVAILABLE,
+            "an agent that is spoken to takes prompts, no other command",
+            hint="Give a prompt; for another agent start another attempt.",
+            field="command",
+        )
+    if not (request.prompt or "").strip():
+        raise _invalid("prompt", "a follow-up needs a prompt")
+    images_of(request)
+    can = [] if session is None else session.capabilities
+    for field, given, ability in (
+        ("images", bool(request.images), "images"),
+        ("from_turn", request.from_turn is not None, "fork"),
+        ("steer", request.steer, "steer"),
+    ):
+        if given and ability not in can:
+            raise OperationError(
+                ErrorCode.NOT_AVAILABLE,
+                f"this agent cannot take {field}",
+                hint=f"Its session lists what it can; `{ability}` is not among it.",
+                field=field,
+            )
+    if request.steer and (request.images or request.from_turn is not None):
+        raise _invalid("steer", "what is said into a turn is text alone")
+    if request.from_turn not in {None, last_no}:
+        raise OperationError(
+            ErrorCode.NOT_AVAILABLE,
+            f"agents fork their session where it stands: after turn {last_no}",
+            hint="Name the newest turn, or leave it out to go on in the same session.",
+            field="from_turn",
+        )
+
+
+def _invalid(field: str, message: str) -> OperationError:
+    return OperationError(ErrorCode.INVALID, message, field=field)

@@ -1,0 +1,63 @@
+"""Agents by name: what is run, how it is installed, what it gets."""
+
+import pytest
+
+from node_agent.acp.presets import (
+    PRESETS,
+    AgentUnknown,
+    auth_method_for,
+    environment_for,
+    preset_named,
+)
+from protocol.errors import ErrorCode
+
+
+def test_each_agent_is_run_by_its_protocol():
+    """The program's words make it speak the protocol; where it was found is what runs."""
+    assert {name: preset.argv() for name, preset in PRESETS.items()} == {
+        "claude": ["claude-agent-acp"],
+        "codex": ["codex-acp"],
+        "opencode": ["opencode", "acp"],
+        "gemini": ["gemini", "--acp"],
+        "copilot": ["copilot", "--acp"],
+        "qwen": ["qwen", "--acp"],
+    }
+    assert PRESETS["gemini"].argv("/opt/gemini") == ["/opt/gemini", "--acp"]
+
+
+def test_how_it_is_installed():
+    """For this node alone, at a path that a shell takes as one word; or for the user."""
+    claude = PRESETS["claude"]
+    package = "@agentclientprotocol/claude-agent-acp"
+    assert claude.install_hint() == f"npm install --global {package}"
+    assert claude.install_hint("/my data") == f"npm install --prefix '/my data' {package}"
+
+
+def test_an_unknown_name_is_told_with_those_that_are_known():
+    """The error names the field, and every name there is."""
+    with pytest.raises(AgentUnknown) as caught:
+        preset_named("clade")
+    assert caught.value.code is ErrorCode.INVALID
+    assert caught.value.details["field"] == "agent"
+    assert all(name in caught.value.hint for name in [*PRESETS, "custom"])
+    assert preset_named("codex").title == "Codex"
+
+
+def test_what_the_operator_set_is_not_overridden():
+    """A preset's own variables stand back behind the environment's."""
+    codex = PRESETS["codex"]
+    assert environment_for(codex, {}) == {"NO_BROWSER": "1"}
+    assert environment_for(codex, {"NO_BROWSER": ""}) == {}
+
+
+def test_a_key_in_the_environment_logs_in():
+    """Codex takes its key by a login of its own, which is used only where there is a key."""
+    codex = PRESETS["codex"]
+    assert auth_method_for(codex, {"OPENAI_API_KEY": "sk"}) == "api-key"
+    assert auth_method_for(codex, {"OPENAI_API_KEY": " "}) is None
+    assert auth_method_for(PRESETS["claude"], {"ANTHROPIC_API_KEY": "sk"}) is None
+
+
+def test_each_begins_where_people_are_asked():
+    """Claude and Codex have modes in which a model decides what is allowed: not by themselves."""
+    assert (PRESETS["claude"].mode, PRESETS["codex"].mode) == ("default", "workspace-write")

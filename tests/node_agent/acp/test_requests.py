@@ -1,0 +1,197 @@
+"""Questions as people see them, and answers as agents understand them."""
+
+from typing import Any
+
+import pytest
+
+from node_agent.acp.requests import (
+    UnfitReply,
+    answer_for,
+    ask_permission,
+    ask_question,
+    cancelled_answer,
+)
+from node_agent.acp.state import MachineState
+from node_agent.acp.steps import Reply, RequestMade
+from protocol.limits import OP_BODY_BYTES_MAX
+
+OPTIONS = [
+    {"optionId": "a", "name": "Yes", "kind": "allow_once"},
+    {"optionId": "b", "name": "No", "kind": "reject_once"},
+    {"optionId": "c", "name": "No", "kind": "odd"},
+    {"name": "without an id"},
+    7,
+]
+
+
+def asked(state: MachineState, form: dict[str, Any]) -> RequestMade:
+    """The request that a form becomes."""
+    params = {"message": "What?\nSay it.", "requestedSchema": form}
+    made = ask_question(state, "1", params, None).facts[-1]
+    assert isinstance(made, RequestMade)
+    return made
+
+
+def answered(form: dict[str, Any], /, **reply: Any) -> dict[str, Any]:
+    """What the agent is told when its form is answered so."""
+    state = MachineState()
+    made = asked(state, form)
+    return answer_for(state.requests[made.key], Reply(**reply))
+
+
+def permission() -> tuple[MachineState, RequestMade]:
+    """A permission that was asked for."""
+    state = MachineState()
+    params = {"toolCall": {"toolCallId": "t", "title": "Do it"}, "options": OPTIONS}
+    made = ask_permission(state, '"p"', params, None).facts[-1]
+    assert isinstance(made, RequestMade)
+    return state, made
+
+
+def test_the_options_of_a_permission():
+    """Those that can be answered with, under the agent's own ids."""
+    _, made = permission()
+    assert [(option.id, option.name, option.kind) for option in made.options] == [
+        ("a", "Yes", "allow_once"),
+        ("b", "No", "reject_once"),
+        ("c", "No", ""),
+    ]
+    assert made.title == "Do it"
+
+
+@pytest.mark.parametrize(
+    ("reply", "chosen"),
+    [
+        ({"option": "a"}, "a"),
+        ({"option": "YES"}, "a"),
+        ({"text": " yes "}, "a"),
+        ({"option": "no"}, None),
+        ({"text": "whatever"}, None),
+        ({"form": {}}, None),
+        ({}, None),
+    ],
+)
+def test_a_permission_takes_one_of_its_options(reply: dict[str, Any], chosen: str | None):
+    """By its id, or by its name where that means one; nothing else is guessed to be one."""
+    state, made = permission()
+    request = state.requests[made.key]
+    if chosen is None:
+        with pytest.raises(UnfitReply):
+            answer_for(request, Reply(**reply))
+    else:
+        outcome = {"outcome": "selected", "optionId": chosen}
+        assert answer_for(request, Reply(**reply)) == {"outcome": outcome}
+
+
+def test_nobody_answers():
+    """Each kind of request has its own word for that."""
+    state, made = permission()
+    cancelled = {"outcome": {"outcome": "cancelled"}}
+    assert answer_for(state.requests[made.key], Reply(cancelled=True)) == cancelled
+    form = asked(state, {})
+    assert cancelled_answer(state.requests[form.key]) == {"action": "cancel"}
+
+
+def field(**schema: Any) -> dict[str, Any]:
+    """A form of one field."""
+    return {"type": "object", "properties": {"f": schema}}
+
+
+@pytest.mark.parametrize(
+    ("form", "reply", "content"),
+    [
+        (field(type="string"), {"text": "x"}, {"f": "x"}),
+        (field(type="string", enum=["x", "y"]), {"text": "X"}, {"f": "x"}),
+        (field(type="boolean"), {"option": "yes"}, {"f": True}),
+        (field(type="boolean"), {"text": "off"}, {"f": False}),
+        (field(type="integer"), {"text": "7"}, {"f": 7}),
+        (field(type="number"), {"text": "7.5"}, {"f": 7.5}),
+        (field(type="array", items={"anyOf": [{"const": "x"}]}), {"option": "x"}, {"f": ["x"]}),
+        (field(type="integer"), {"form": {"f": 8}}, {"f": 8}),
+    ],
+)
+def test_a_form_of_one_field(form: dict[str, Any], reply: dict[str, Any], content: dict[str, Any]):
+    """An option or a text fills it, in the field's own type; a form goes as it is."""
+    assert answered(form, **reply) == {"action": "accept", "content": content}
+
+
+def test_own_words_go_to_the_field_for_them():
+    """Where an agent has one beside the choice, as Claude does."""
+    form = {
+        "properties": {
+            "question_0": {"type": "string", "oneOf": [{"const": "Red"}]},
+            "question_0_custom": {"type": "string"},
+        }
+    }
+    content = {"question_0_custom": "Green"}
+    assert answered(form, text="Green") == {"action": "accept", "content": content}
+    assert answered(form, text="red")["content"] == {"question_0": "Red"}
+
+
+@pytest.mark.parametrize(
+    ("form", "reply"),
+    [
+        (field(type="integer"), {"text": "many"}),
+        (field(type="boolean"), {"text": "perhaps"}),
+        (field(type="string", enum=["x"]), {"text": "z"}),
+        (field(type="string", enum=["x"]), {"option": "z"}),
+        ({"properties": {"f": {}, "g": {}}}, {"text": "x"}),
+    ],
+)
+def test_an_answer_that_does_not_fit(form: dict[str, Any], reply: dict[str, Any]):
+    """It is refused, so that the request stays open for one that does."""
+    with pytest.raises(UnfitReply):
+        answered(form, **reply)
+
+
+def test_every_form_can_be_declined():
+    """The agent goes on without an answer; it is told so, not given one."""
+    two = {"properties": {"f": {}, "g": {}}}
+    for form in ({}, two, field(type="string")):
+        assert answered(form, option="decline") == {"action": "decline"}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"mode": "url", "url": "https://example.org", "message": "Go there"},
+        {"requestedSchema": {"properties": {"f": {"description": "x" * 100_000}}}},
+    ],
+)
+def test_what_cannot_be_asked_is_refused(params: dict[str, Any]):
+    """The agent is told so at once, and nobody is asked."""
+    state = MachineState()
+    refused = ask_question(state, "1", params, None)
+    assert refused.refusal
+    assert (refused.facts, state.requests) == ([], {})
+
+
+def test_options_that_cannot_be_shown_are_refused():
+    """None at all, or more than fits: the agent is told so."""
+    for options in ([], [{"optionId": "x" * 20_000, "name": "x"}]):
+        state = MachineState()
+        assert ask_permission(state, "1", {"options": options}, None).refusal
+        assert state.requests == {}
+
+
+def test_a_large_permission_fits_an_op():
+    """However large the tool's input, diff and texts are."""
+    import msgspec
+
+    large = "\u00e9" * 100_000
+    params = {
+        "toolCall": {
+            "toolCallId": large,
+            "title": large,
+            "rawInput": {"command": large},
+            "rawOutput": large,
+            "locations": [{"path": large}] * 100,
+            "content": [{"type": "diff", "path": large, "oldText": large, "newText": large}] * 9,
+        },
+        "options": [{"optionId": str(number), "name": large} for number in range(15)],
+    }
+    state = MachineState()
+    facts = ask_permission(state, "1", params, None).facts
+    assert facts
+    for fact in facts:
+        assert len(msgspec.msgpack.encode(fact)) < OP_BODY_BYTES_MAX - 2048

@@ -1,0 +1,45 @@
+"""A node's store with the requests of an attempt's agent, for tests of what is done with them."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from node_agent.store import plans
+from node_agent.store.database import Database
+from node_agent.store.journal import SqliteJournal
+from node_agent.store.requests import Draft
+from protocol.attempt_requests import StartRequest
+from protocol.conversation import RequestKind, RequestOption, ToolCall
+from protocol.request_rules import RequestRules
+
+HOUR_MS = 3_600_000
+OPTIONS = (
+    RequestOption(id="yes", name="Allow", kind="allow_once"),
+    RequestOption(id="always", name="Always", kind="allow_always"),
+    RequestOption(id="no", name="Reject", kind="reject_once"),
+)
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, rules: RequestRules | None = None) -> AsyncIterator[Database]:
+    """A state database with an open epoch, and the plan of attempt `a` with a project's rules."""
+    database = await Database.open(folder / "state.db", "state", on_fatal=lambda _: None)
+    try:
+        await SqliteJournal(database).open_epoch(1)
+        await database.write(plans.save, "a", StartRequest(request_rules=rules or RequestRules()))
+        yield database
+    finally:
+        await database.close()
+
+
+def draft(key: str = "1", target: str = "make test", **fields: Any) -> Draft:
+    """The wish of attempt `a`'s agent to run a command."""
+    wanted = {
+        "kind": RequestKind.APPROVAL,
+        "title": f"Run {target}",
+        "options": OPTIONS,
+        "tool": ToolCall(id="t", name="Bash", kind="execute", target=target, input=target),
+        "session_id": "s",
+    }
+    return Draft(execution_id="e", key=key, attempt_id="a", **(wanted | fields))

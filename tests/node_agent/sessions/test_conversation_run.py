@@ -1,0 +1,411 @@
+"""Conversations with a real agent process: turns, requests, ends, and what a restart leaves."""
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from node_agent.sessions.upkeep import SessionUpkeep
+from node_agent.stamps import now_ms
+from node_agent.store import requests
+from protocol.conversation import RequestStatus, SessionStatus
+from protocol.entities import Attempt
+from protocol.log_chunks import STDOUT
+from tests.node_agent.sessions.conversing import Talk, command_of
+from tests.node_agent.waiting import until
+from tests.node_agent.workshop import Workshop, make_repository, open_workshop
+
+HOUR_MS = 3_600_000
+AGENT = Path(__file__).resolve().parents[3] / "scripts" / "demonstration" / "agent.py"
+
+
+@pytest_asyncio.fixture
+async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
+    """A node with one checkout."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        yield Talk(shop, tmp_path)
+
+
+async def phase_is(shop: Workshop, attempt: Attempt, phase: str) -> None:
+    """Wait until an attempt is in this phase."""
+
+    async def there() -> bool:
+        return (await shop.attempt(attempt)).phase == phase
+
+    await until(there, f"the attempt is {phase}")
+
+
+@pytest.mark.asyncio
+async def test_a_task_is_done(talk: Talk):
+    """The task's text goes in; a file is edited, permission asked and given; the turn ends so."""
+    prompt = "write made.txt hello\nask May I?\nsay done"
+    attempt = await talk.start(prompt)
+    request = await talk.request(attempt)
+    await phase_is(talk.shop, attempt, "awaiting_input")
+    assert (request.title, [one.id for one in request.options]) == ("May I?", ["yes", "no"])
+    assert (await talk.session(attempt)).status is SessionStatus.OPEN
+    await talk.answer(request, "yes")
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert (ended.outcome, ended.reason) == ("succeeded", None)
+    assert Path(str(ended.worktree), "made.txt").read_text() == "hello\n"
+    assert await talk.told(attempt) == [
+        ("user", prompt),
+        ("tool", "Write made.txt"),
+        ("tool", "May I?"),
+        ("assistant", "was answered yesdone"),
+    ]
+    session = await talk.session(attempt)
+    assert (session.status, session.turn_count, session.message_count) == ("idle", 1, 4)
+    assert (session.agent, session.topic) == ("tiny", "write made.txt hello")
+    (turn,) = [turn for turn in await talk.turns() if turn.attempt_id == attempt.id]
+    assert (turn.status, turn.stop_reason, turn.no) == ("ended", "end_turn", 1)
+    assert turn.session_id == session.id
+    (agent,) = await talk.shop.agents(attempt)
+    raw = await talk.shop.output(agent, STDOUT)
+    assert raw.count(b"session/request_permission") == 1
+    assert agent.exit_code == 0
+
+
+@pytest.mark.asyncio
+async def test_the_task_is_the_first_prompt(talk: Talk):
+    """Without a prompt the agent is given the task's title and description."""
+    attempt = await talk.shop.start(
+        command_of(talk.folder),
+        executor="acp",
+        task_title="say title",
+        task_description="say description",
+    )
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert (await talk.told(attempt))[0] == ("user", "say title\n\nsay description")
+
+
+@pytest.mark.asyncio
+async def test_queued_turns_in_one_process(talk: Talk):
+    """Follow-ups sent while a turn runs follow it, in order, without another process."""
+    attempt = await talk.start("note first\nuntil gate")
+    await talk.noted("first")
+    for word in ("second", "third"):
+        turn = await talk.shop.follow_up(attempt, prompt=f"note {word}")
+        assert turn.status == "queued"
+    (talk.folder / "gate").touch()
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    assert talk.notes == [
+        "new",
+        "prompt note first",
+        "first",
+        "prompt note second",
+        "second",
+        "prompt note third",
+        "third",
+    ]
+    assert len(await talk.shop.agents(attempt)) == 1
+    assert [turn.no for turn in await talk.turns()] == [1, 2, 3]
+
+
+@pytest.mark.asyncio
+async def test_a_session_is_taken_up_again(talk: Talk):
+    """A follow-up of an ended attempt goes on in the same session, of the agent's too."""
+    attempt = await talk.run("say one")
+    before = await talk.session(attempt)
+    await talk.shop.follow_up(attempt, prompt="say two")
+    await talk.shop.runner.wait_ended(attempt.id)
+    after = await talk.session(attempt)
+    assert (after.id, after.agent_session_id) == (before.id, before.agent_session_id)
+    assert [text for _, text in await talk.told(attempt)] == ["say one", "one", "say two", "two"]
+    assert talk.notes == ["new", "prompt say one", "resumed", "prompt say two"]
+
+
+@pytest.mark.asyncio
+async def test_an_interrupt(talk: Talk):
+    """The agent is told to end its turn, what it asked is withdrawn; what is queued goes on."""
+    attempt = await talk.start("ask May I?")
+    request = await talk.request(attempt)
+    await talk.shop.follow_up(attempt, prompt="say next")
+    await talk.shop.interrupt(attempt)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    settled = await talk.shop.database.read(requests.get, request.id)
+    assert (settled.status, settled.answer) == (RequestStatus.CANCELLED, None)
+    assert [turn.stop_reason for turn in await talk.turns()] == ["cancelled", "end_turn"]
+    assert talk.notes[1:] == [
+        "prompt ask May I?",
+        "asked May I?",
+        "answered cancelled",
+        "prompt say next",
+    ]
+    await talk.shop.follow_up(attempt, prompt="hang")
+    await talk.noted("prompt hang")
+    await talk.shop.interrupt(attempt)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert (ended.outcome, ended.reason) == ("failed", "interrupted")
+
+
+@pytest.mark.asyncio
+async def test_a_stop(talk: Talk):
+    """A stop ends the turn by the protocol, then the process; queued turns are dropped."""
+    attempt = await talk.start("ask May I?")
+    request = await talk.request(attempt)
+    await talk.shop.follow_up(attempt, prompt="say never")
+    await talk.shop.runner.stop(attempt.id)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "stopped"
+    settled = await talk.shop.database.read(requests.get, request.id)
+    assert settled.status is RequestStatus.CANCELLED
+    assert [turn.status for turn in await talk.turns()] == ["ended", "dropped"]
+    assert (await talk.session(attempt)).status is SessionStatus.IDLE
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_crashes(talk: Talk):
+    """Its turn has ended with the reason, nothing is invented; the next turn has a new process."""
+    attempt = await talk.start("say half\nuntil gate\ncrash")
+    await talk.noted("prompt say half")
+    await talk.shop.follow_up(attempt, prompt="say whole")
+    (talk.folder / "gate").touch()
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    first, second = await talk.turns()
+    assert (first.status, first.stop_reason, second.stop_reason) == ("ended", "agent", "end_turn")
+    assert talk.notes[-2:] == ["resumed", "prompt say whole"]
+    told = await talk.told(attempt)
+    assert ("assistant", "half") in told
+    crashed = await talk.run("crash")
+    assert (crashed.outcome, crashed.reason) == ("failed", "agent: the agent's process ended")
+    assert (await talk.session(crashed)).status is SessionStatus.IDLE
+    gone = await talk.shop.run("/no/such/agent", executor="acp", prompt="say x")
+    assert gone.outcome == "failed"
+    assert "cannot be run" in str(gone.reason)
+    silent = await talk.shop.run("true", executor="acp", prompt="say x")
+    assert silent.outcome == "failed"
+    assert str(silent.reason).startswith("agent")
+
+
+@pytest.mark.asyncio
+async def test_a_usage_limit(talk: Talk):
+    """It ends the attempt with its reason; the queue behind it is not run into it."""
+    attempt = await talk.start("until gate\nlimit")
+    await talk.noted("prompt until gate")
+    await talk.shop.follow_up(attempt, prompt="say later")
+    (talk.folder / "gate").touch()
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "failed"
+    assert str(ended.reason).startswith("usage_limit: ")
+    limited, dropped = await talk.turns()
+    assert (limited.status, limited.stop_reason) == ("ended", "usage_limit")
+    assert dropped.status == "dropped"
+    assert (await talk.told(attempt))[-1][0] == "system"
+
+
+@pytest.mark.asyncio
+async def test_secrets_do_not_leave(tmp_path: Path):
+    """What is hidden in the log is hidden in messages, prompts, requests and what is shown live."""
+    live: list[str] = []
+
+    def shown(_session: str, _message: str, _at: int, text: str, _role: str) -> None:
+        live.append(text)
+
+    secret = "hunter2-hunter2"
+    async with open_workshop(
+        tmp_path / "data", 11, secrets=lambda: [secret.encode()], live=shown
+    ) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start(f"say it is {secret} yes\nask {secret}?")
+        request = await talk.request(attempt)
+        assert request.title == "***?"
+        await talk.answer(request, "no")
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        assert ("assistant", "it is *** yes") in await talk.told(attempt)
+        (turn,) = await talk.turns()
+        assert turn.prompt == "say it is *** yes\nask ***?"
+        # The agent itself got what was meant.
+        assert f"asked {secret}?" in talk.notes
+    assert "it is *** yes" in "".join(live)
+
+
+@pytest.mark.asyncio
+async def test_an_old_session_is_left(tmp_path: Path):
+    """After an hour the next turn begins with a new session of the agent's; the history is one."""
+    later = [0]
+    async with open_workshop(
+        tmp_path / "data", 11, clock=lambda: now_ms() + later[0] * HOUR_MS
+    ) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start("note one\nuntil gate")
+        await talk.noted("one")
+        first = await talk.session(attempt)
+        await shop.follow_up(attempt, prompt="note two")
+        later[0] = 2
+        (talk.folder / "gate").touch()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        second = await talk.session(attempt)
+        assert second.id == first.id
+        assert second.agent_session_id != first.agent_session_id
+        assert talk.notes == [
+            "new",
+            "prompt note one",
+            "one",
+            "new",
+            "prompt note two",
+            "two",
+        ]
+        told = await talk.told(attempt)
+        assert [role for role, _ in told] == ["user", "system", "user"]
+        assert len(await shop.agents(attempt)) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_silent_agent_is_told_of(tmp_path: Path):
+    """Once, and it is not stopped; an agent that waits for a person is not silent."""
+    async with open_workshop(tmp_path / "data", 11, silence_s=0.5) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start("ask May I?\nuntil gate")
+        request = await talk.request(attempt)
+        await asyncio.sleep(1.0)
+        assert [role for role, _ in await talk.told(attempt)] == ["user", "tool"]
+        await talk.answer(request, "yes")
+
+        async def is_told() -> bool:
+            return any(role == "system" for role, _ in await talk.told(attempt))
+
+        await until(is_told, "the silence is told of")
+        await asyncio.sleep(1.0)
+        (talk.folder / "gate").touch()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        assert [role for role, _ in await talk.told(attempt)].count("system") == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("moment", ["turn", "request", "answered"])
+async def test_a_restart(tmp_path: Path, moment: str):
+    """A turn goes on, an open request stays open, an answer given meanwhile arrives; all once."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start("say one\nuntil gate\nask May I?\nsay two")
+        await talk.noted("prompt say one")
+        if moment != "turn":
+            (talk.folder / "gate").touch()
+            request = await talk.request(attempt)
+    (talk.folder / "gate").touch()
+    await talk.noted("asked May I?")
+    async with open_workshop(tmp_path / "data", 12) as shop:
+        talk = Talk(shop, tmp_path)
+        if moment == "answered":
+            # As if its node agent had died between the commit of the answer and its passing on.
+            await talk.answer(request, "no")
+        await shop.recover()
+        if moment == "answered":
+            await talk.noted("answered no")
+        else:
+            again = await talk.request(attempt)
+            if moment == "request":
+                assert again == request
+            await talk.answer(again, "no")
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        assert talk.notes == ["new", "prompt say one", "asked May I?", "answered no"]
+        told = await talk.told(attempt)
+        assert [role for role, _ in told] == ["user", "assistant", "tool", "assistant"]
+        assert told[-1][1] == "was answered notwo"
+        assert len(await shop.agents(attempt)) == 1
+        assert [turn.stop_reason for turn in await talk.turns()] == ["end_turn"]
+
+
+@pytest.mark.asyncio
+async def test_nobody_knows_how_it_ended(talk: Talk):
+    """With its supervisor dead the agent is ended; turn and attempt are over, its request too."""
+    attempt = await talk.start("ask May I?")
+    request = await talk.request(attempt)
+    (agent,) = await talk.shop.agents(attempt)
+    status = Path(f"/proc/{agent.process.pid}/status").read_text() if agent.process else ""
+    parent = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid"))
+    os.kill(int(parent), signal.SIGKILL)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "lost"
+    settled = await talk.shop.database.read(requests.get, request.id)
+    assert (settled.status, settled.answer) == (RequestStatus.CANCELLED, None)
+    (turn,) = await talk.turns()
+    assert turn.status == "ended"
+    assert (await talk.session(attempt)).status is SessionStatus.IDLE
+
+
+@pytest.mark.asyncio
+async def test_a_fork(talk: Talk):
+    """It begins a session of its own from the former one, which stays as it is."""
+    journal = talk.folder / "journal"
+    words = [sys.executable, AGENT, "--journal", journal, "--sessions", talk.folder / "sessions"]
+    command = shlex.join(map(str, words))
+    attempt = await talk.shop.start(command, executor="acp", prompt="@say one")
+    await talk.shop.runner.wait_ended(attempt.id)
+    first = await talk.session(attempt)
+    await talk.shop.follow_up(
+        attempt, prompt="@recall", from_turn=1, images=["data:image/png;base64,aGk="]
+    )
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    second = await talk.session(attempt)
+    assert second.forked_from == first.id
+    assert second.agent_session_id != first.agent_session_id
+    role, said = (await talk.told(attempt))[-1]
+    assert role == "assistant"
+    assert "@say one" in said
+    assert "session/fork" in journal.read_text()
+
+
+@pytest.mark.asyncio
+async def test_a_session_at_rest_is_closed(talk: Talk):
+    """After half an hour in which nothing happened, not before; a follow-up opens it again."""
+    attempt = await talk.run("say one")
+    later = [0]
+    upkeep = SessionUpkeep(talk.shop.database, lambda: now_ms() + later[0])
+    assert await upkeep.round() == 0
+    later[0] = HOUR_MS // 2 + 1000
+    assert await upkeep.round() == 1
+    assert await upkeep.round() == 0
+    closed = await talk.session(attempt)
+    assert (closed.status, closed.reason) == (SessionStatus.CLOSED, "idle")
+    await talk.shop.follow_up(attempt, prompt="ask May I?")
+    request = await talk.request(attempt)
+    later[0] = 2 * HOUR_MS
+    # It waits for a person, for as long as it takes.
+    assert await upkeep.round() == 0
+    opened = await talk.session(attempt)
+    assert (opened.status, opened.closed_at_ms) == (SessionStatus.OPEN, None)
+    await talk.answer(request, "yes")
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert (await talk.session(attempt)).id == closed.id
+
+
+@pytest.mark.asyncio
+async def test_steering(talk: Talk):
+    """What is said into a turn that runs is heard in it: a message, and no turn of its own."""
+    journal = talk.folder / "journal"
+    command = shlex.join(map(str, [sys.executable, AGENT, "--journal", journal]))
+    attempt = await talk.shop.start(command, executor="acp", prompt="@say one\n@hear")
+
+    async def said_one() -> bool:
+        return journal.exists() and '"prompt"' in journal.read_text()
+
+    await until(said_one, "the turn runs")
+    turn = await talk.shop.follow_up(attempt, prompt="mind the gap", steer=True)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    told = await talk.told(attempt)
+    assert ("user", "mind the gap") in told
+    assert "I heard: mind the gap" in told[-1][1]
+    first, steered = await talk.turns()
+    assert (first.stop_reason, steered.id, steered.status) == ("end_turn", turn.id, "dropped")

@@ -1,0 +1,165 @@
+"""A tiny agent of the Agent Client Protocol, whose prompts are its script. For tests of the node.
+
+`python tiny_agent.py FOLDER`: each line of a prompt is an order: `say TEXT`, `write FILE TEXT`,
+`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `limit`, `crash`, `hang`.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(sys.argv[1])
+INBOX: "queue.Queue[dict[str, Any] | None]" = queue.Queue()
+
+
+class Cancelled(Exception):  # noqa: N818  what happened
+    """The turn is to end."""
+
+
+def say(**frame: Any) -> None:
+    """Print one frame."""
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **frame}) + "\n")
+    sys.stdout.flush()
+
+
+def note(word: str) -> None:
+    """Leave a word that outlives the process."""
+    with (FOLDER / "notes").open("a") as file:
+        file.write(word + "\n")
+
+
+def listen() -> None:
+    """Put what comes into the inbox, and None at its end."""
+    for line in sys.stdin:
+        INBOX.put(json.loads(line))
+    INBOX.put(None)
+
+
+class Session:
+    """The one session."""
+
+    def __init__(self) -> None:
+        self.id = ""
+
+    def update(self, **update: Any) -> None:
+        say(method="session/update", params={"sessionId": self.id, "update": update})
+
+    def text(self, text: str) -> None:
+        content = {"type": "text", "text": text}
+        self.update(sessionUpdate="agent_message_chunk", content=content)
+
+    def obey(self, order: str) -> None:
+        """Do one line of a prompt."""
+        word, _, rest = order.strip().partition(" ")
+        if word == "say":
+            for piece in rest.split(" "):
+                self.text(piece + " ")
+        elif word == "write":
+            name, _, content = rest.partition(" ")
+            Path(name).write_text(content + "\n")
+            call = {"toolCallId": f"w{name}", "title": f"Write {name}", "kind": "edit"}
+            self.update(sessionUpdate="tool_call", **call, status="completed")
+        elif word == "ask":
+            self.text(f"was answered {self.ask(rest)}")
+        elif word == "until":
+            while not (FOLDER / rest).exists():
+                self.look()
+        elif word == "note":
+            note(rest)
+        elif word == "crash":
+            os._exit(3)
+        elif word == "hang":
+            while True:
+                self.look()
+
+    def ask(self, title: str) -> str:
+        """Ask for permission, and wait."""
+        call = {"toolCallId": uuid.uuid4().hex, "title": title, "kind": "execute"}
+        options = [
+            {"optionId": "yes", "name": "Allow", "kind": "allow_once"},
+            {"optionId": "no", "name": "Reject", "kind": "reject_once"},
+        ]
+        number = f"ask-{uuid.uuid4().hex}"
+        params = {"sessionId": self.id, "toolCall": call, "options": options}
+        note(f"asked {title}")
+        say(id=number, method="session/request_permission", params=params)
+        cancelled = False
+        while True:
+            frame = INBOX.get()
+            if frame is None:
+                os._exit(0)
+            if frame.get("id") == number:
+                outcome = frame["result"]["outcome"]
+                note(f"answered {outcome.get('optionId', outcome['outcome'])}")
+                if cancelled:
+                    raise Cancelled
+                return str(outcome.get("optionId", outcome["outcome"]))
+            cancelled = cancelled or frame.get("method") == "session/cancel"
+
+    def look(self) -> None:
+        """Look whether the turn is to end."""
+        try:
+            frame = INBOX.get(timeout=0.02)
+        except queue.Empty:
+            return
+        if frame is None:
+            os._exit(0)
+        if frame.get("method") == "session/cancel":
+            raise Cancelled
+
+    def prompt(self, params: dict[str, Any]) -> dict[str, Any]:
+        text = "\n".join(block.get("text", "") for block in params["prompt"])
+        note(f"prompt {text.splitlines()[0]}")
+        for order in text.splitlines():
+            if order.strip() == "limit":
+                raise RuntimeError("usage limit reached")
+            self.obey(order)
+        return {"stopReason": "end_turn"}
+
+
+def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a request."""
+    method = frame["method"]
+    params = frame.get("params", {})
+    if method == "initialize":
+        capabilities = {"sessionCapabilities": {"resume": {}}}
+        return {
+            "protocolVersion": 1,
+            "agentCapabilities": capabilities,
+            "agentInfo": {"name": "tiny", "version": "1"},
+        }
+    if method == "session/new":
+        session.id = uuid.uuid4().hex
+        note("new")
+        return {"sessionId": session.id}
+    if method == "session/resume":
+        session.id = params["sessionId"]
+        note("resumed")
+        return {}
+    return session.prompt(params)
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    threading.Thread(target=listen, daemon=True).start()
+    session = Session()
+    while (frame := INBOX.get()) is not None:
+        if "id" not in frame or "method" not in frame:
+            continue
+        try:
+            say(id=frame["id"], result=answer(session, frame))
+        except Cancelled:
+            say(id=frame["id"], result={"stopReason": "cancelled"})
+        except RuntimeError as error:
+            say(id=frame["id"], error={"code": 429, "message": str(error)})
+    time.sleep(0)
+
+
+if __name__ == "__main__":
+    main()

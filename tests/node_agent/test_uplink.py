@@ -1,0 +1,99 @@
+"""The uplink's way for what is only shown: to a hive that takes it, and to no other."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node_agent.identity import open_identity
+from node_agent.link_session import Sources
+from node_agent.store.answers import StoredAnswers
+from node_agent.uplink import Dial, Uplink
+from protocol.messages import Heartbeat, LiveText
+from tests.node_agent.hive_double import HiveDouble, hive_double
+from tests.node_agent.workshop import open_workshop
+
+PIECE = LiveText(session_id="s-1", message_id="m-1", role="assistant", at=0, text="Next I ")
+
+
+class QuietAgent:
+    """The rest of an agent, of which these tests need nothing."""
+
+    async def heartbeat(self, n: int) -> Heartbeat:
+        return Heartbeat(n=n)
+
+    async def linked(self, links: Any) -> None:
+        del links
+
+    async def safe_moved(self, safe: Any) -> None:
+        del safe
+
+    def marks_moved(self, marks: Any) -> None:
+        del marks
+
+    def unstreamed(self) -> frozenset[str]:
+        return frozenset()
+
+
+@contextlib.asynccontextmanager
+async def linked(folder: Path, hive: HiveDouble) -> AsyncIterator[Uplink]:
+    """An uplink with an empty store, connected."""
+    identity = open_identity(folder)
+    hive.node_key = identity.public_key
+    async with open_workshop(folder / "data", identity.instance) as shop:
+        uplink = Uplink(
+            identity=identity,
+            dial=Dial(
+                url=hive.enrolment.url,
+                hive_id=hive.hive_id,
+                keys=hive.enrolment.keys,
+                tls=None,
+            ),
+            version="0",
+            generation_seen=0,
+            sources=Sources(
+                journal=shop.journal,
+                chunks=shop.chunks,
+                answers=StoredAnswers(shop.database, shop.journal, shop.chunks),
+                dispatcher=None,  # type: ignore[arg-type]  nothing is called here
+                agent=QuietAgent(),
+            ),
+        )
+        running = asyncio.create_task(uplink.run())
+        try:
+            await hive.wait(lambda: hive.heartbeats, within_s=60)
+            yield uplink
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_live_text_goes_to_a_hive_that_takes_it(tmp_path: Path) -> None:
+    """What is said while the link is up arrives, joined; with no link it is dropped."""
+    async with hive_double() as hive:
+        hive.features = ["live_text"]
+        (tmp_path / "node").mkdir()
+        async with linked(tmp_path / "node", hive) as uplink:
+            assert hive.hellos[0].features == ["live_text"]
+            uplink.say_live(PIECE)
+            await hive.wait(lambda: hive.live, within_s=60)
+        uplink.say_live(PIECE)
+    assert hive.live == [PIECE]
+
+
+@pytest.mark.asyncio
+async def test_live_text_is_not_sent_to_a_hive_that_named_no_such(tmp_path: Path) -> None:
+    """A hive of an older release is sent no frame it does not know; the link stays up."""
+    async with hive_double() as hive:
+        (tmp_path / "node").mkdir()
+        async with linked(tmp_path / "node", hive) as uplink:
+            uplink.say_live(PIECE)
+            uplink.status_changed()
+            before = len(hive.heartbeats)
+            await hive.wait(lambda: len(hive.heartbeats) > before, within_s=60)
+            assert hive.connected.is_set()
+    assert hive.live == []
