@@ -12,6 +12,8 @@ from node_agent import config as node_config
 from scripts.documentation.markdown import code, page, table
 
 #: For tests of crashes; not for the ones who read these pages.
+#: What has no place in an environment.
+_SECTIONS: Final = "sections"
 _HIDDEN: Final = frozenset({"failpoint"})
 _ORDER: Final = """\
 Where a setting comes from, the later winning over the earlier: its default; the file
@@ -76,6 +78,8 @@ def environment_example() -> str:
     ):
         blocks.append(f"# --- {title} ---")
         for setting in _settings(kind, prefix):
+            if setting.kind == _SECTIONS:
+                continue
             said = textwrap.wrap(
                 setting.description, 96, initial_indent="# ", subsequent_indent="# "
             )
@@ -89,7 +93,7 @@ def _table(settings: Iterator[Setting]) -> str:
     rows = (
         (
             code(one.name),
-            code(one.variable),
+            code(one.variable) if one.kind != _SECTIONS else "(the file alone)",
             one.kind + (f", {one.bounds}" if one.bounds else ""),
             _default(one),
             one.description,
@@ -133,6 +137,8 @@ def _kind(type_: Any) -> str:
     plain = [one for one in get_args(type_) or (type_,) if one is not type(None)]
     if get_origin(type_) is list:
         return "list"
+    if get_origin(type_) is dict:
+        return _SECTIONS
     names = {bool: "yes or no", int: "whole number", float: "number", str: "text", Path: "path"}
     return names[plain[0]]
 
