@@ -136,7 +136,12 @@ class Agent:
             worktrees_over=self._worktree_upkeep.over,
         )
 
-        self._hive_tools = HiveTools(config.data_dir, identity, lambda: self._membership.enrolment)
+        self._hive_tools = HiveTools(
+            config.data_dir,
+            identity,
+            lambda: self._membership.enrolment,
+            self._membership.hive_now_s,
+        )
         self._elsewhere = Elsewhere(config.data_dir, lambda: self._membership.enrolment)
 
     def _say_live(self, session_id: str, message_id: str, at: int, text: str, role: str) -> None:

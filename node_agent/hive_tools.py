@@ -5,7 +5,6 @@ of the attempt.
 """
 
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +35,7 @@ class HiveTools:
         data_dir: Path,
         identity: NodeIdentity,
         enrolment: Callable[[], Enrolment | None],
-        hive_now_s: Callable[[], float] = time.time,
+        hive_now_s: Callable[[], float],
     ) -> None:
         self._data_dir = data_dir
         self._identity = identity

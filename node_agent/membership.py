@@ -7,6 +7,7 @@ hive joined it waits, and nothing else of the node notices.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -112,6 +113,11 @@ class Membership:
         """Return what the joined hive's tokens are judged by; None where there is none."""
         uplink = self._uplink
         return None if uplink is None else HiveWord(hive=uplink.hive, now_s=uplink.hive_now_s())
+
+    def hive_now_s(self) -> float:
+        """Return the hive's clock as far as it is known, else this machine's."""
+        word = self.hive()
+        return time.time() if word is None else word.now_s
 
     def page_origins(self) -> set[str]:
         """Return the pages that may call this node's own listener."""
