@@ -64,7 +64,7 @@ class HiveTools:
                     ssl=True if tls is None else tls,
                 ) as reply,
             ):
-                content = await reply.content.read(_REPLY_BYTES_MAX)
+                content = await _whole(reply)
                 status = reply.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise OperationError(
@@ -85,6 +85,16 @@ class HiveTools:
             expires_at_s=now_s + limits.ATTEMPT_TOKEN_TTL_S,
         )
         return mint_attempt_token(token, key=self._identity.key)
+
+
+async def _whole(reply: aiohttp.ClientResponse) -> bytes:
+    """Return a body to its end: one read gives only what has come by then."""
+    content = bytearray()
+    async for piece in reply.content.iter_any():
+        content += piece
+        if len(content) > _REPLY_BYTES_MAX:
+            raise OperationError(ErrorCode.TOO_LARGE, "the hive's answer is too large")
+    return bytes(content)
 
 
 def _answer(status: int, content: bytes) -> Any:

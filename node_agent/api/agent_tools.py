@@ -5,6 +5,7 @@ off and ask again, under the same key.
 """
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -74,20 +75,17 @@ async def answer_of(node: LocalNode, asked: ApiRequest) -> ApiReply:
     """Answer a question of a tool once it is settled; `open` after `wait_ms` without that."""
     request_id = asked.path["request_id"]
     wait_s = asked.number("wait_ms", 0, at_most=WAIT_MS_MAX) / 1000
-    settled = None
-    with node.changes.watch(JOURNAL) as changed:
-        try:
-            async with asyncio.timeout(wait_s or None):
-                while settled is None:
-                    changed.clear()
-                    settled = await node.database.write(
-                        tool_requests.hand_over, request_id, now_ms()
-                    )
-                    if settled is not None or not wait_s:
-                        break
-                    await changed.wait()
-        except TimeoutError:
-            pass
-    if settled is None:
+    attempt_id = await node.database.read(attempts.resolve, asked.path["attempt_id"])
+    settled = False
+    with node.changes.watch(JOURNAL) as changed, contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s or None):
+            while True:
+                changed.clear()
+                # Only looked at: anything the journal tells of wakes whoever waits here.
+                settled = await node.database.read(tool_requests.is_settled, attempt_id, request_id)
+                if settled or not wait_s:
+                    break
+                await changed.wait()
+    if not settled:
         return reply_json({"status": "open"})
-    return reply_json(tool_requests.answer_words(settled))
+    return reply_json(await node.database.write(tool_requests.hand_over, request_id, now_ms()))

@@ -9,11 +9,13 @@ from typing import Final
 
 import msgspec
 
+from node_agent.acp.steps import Reply
 from node_agent.run_context import OpenRequest
 from node_agent.sessions.shown_text import ShownText
 from node_agent.sessions.step_facts import Talk, settle_phase
 from node_agent.stamps import new_id
 from node_agent.store import attempts, messages, requests, sessions, turns
+from node_agent.store.errors import NotStored
 from node_agent.store.requests import TOOL_KEY, Draft
 from node_agent.store.transaction import Transaction
 from protocol.agent_tools import AskHuman, ReportProgress
@@ -101,14 +103,24 @@ async def ask(
     return request
 
 
-async def hand_over(tx: Transaction, request_id: str, at_ms: int) -> AgentRequest | None:
-    """Return a question that is settled, as passed on; None while it is open."""
+async def is_settled(tx: Transaction, attempt_id: str, request_id: str) -> bool:
+    """Whether a question of this attempt is settled. Raises NotStored where it has none such."""
     request = await requests.get(tx, request_id)
-    if request.status is RequestStatus.OPEN:
-        return None
-    if await requests.delivered(tx, request_id):
+    if request.attempt_id != attempt_id:
+        raise NotStored("request", request_id)
+    return request.status is not RequestStatus.OPEN
+
+
+async def hand_over(tx: Transaction, request_id: str, at_ms: int) -> dict[str, object]:
+    """Pass on a question that is settled: return it as the agent is told of it.
+
+    A secret in the answer is the agent's alone, and is handed over once.
+    """
+    request = await requests.get(tx, request_id)
+    reply = await requests.reply_of(tx, request_id)
+    if reply is not None and await requests.delivered(tx, request_id):
         await settle_phase(tx, _talk(request), at_ms)
-    return request
+    return _words(request, reply)
 
 
 async def report(
@@ -139,8 +151,7 @@ async def report(
     return True
 
 
-def answer_words(request: AgentRequest) -> dict[str, object]:
-    """Return a settled question as the agent is told of it."""
+def _words(request: AgentRequest, reply: Reply | None) -> dict[str, object]:
     answer = request.answer
     if request.status is not RequestStatus.ANSWERED or answer is None:
         return {"status": request.status.value, "reason": request.reason or ""}
@@ -149,9 +160,9 @@ def answer_words(request: AgentRequest) -> dict[str, object]:
         names = [one.name for one in request.options if one.id == answer.option]
         said["answer"] = names[0] if names else answer.option
     elif answer.form is not None:
-        said["answer"] = msgspec.to_builtins(answer.form)
+        said["answer"] = msgspec.to_builtins(answer.form if reply is None else reply.form)
     else:
-        said["answer"] = answer.text or ""
+        said["answer"] = (answer.text if reply is None else reply.text) or ""
     return said
 
 

@@ -431,6 +431,15 @@ async def undelivered(tx: Transaction, execution_id: str) -> list[Undelivered]:
     return [Undelivered(row["key"], await get(tx, row["id"]), _reply(row)) for row in rows]
 
 
+_REPLY_OF = "SELECT reply FROM request WHERE id = :id AND status <> 'open' AND delivered = 0"
+
+
+async def reply_of(tx: Transaction, request_id: str) -> Reply | None:
+    """Return what the agent is to be told, whole; None while it is open and once it was told."""
+    row = await tx.fetch_one(_REPLY_OF, {"id": request_id})
+    return None if row is None else _reply(row)
+
+
 _SET_DELIVERED = "UPDATE request SET delivered = 1, reply = NULL WHERE id = :id AND delivered = 0"
 
 

@@ -4,6 +4,7 @@ Owns the processes it starts and where their own logs go. Must not import the pr
 what these tests hold is what a user gets.
 """
 
+import abc
 import json
 import os
 import signal
@@ -85,7 +86,7 @@ class Command:
         return {**os.environ, **self.environment}
 
 
-class Program(Command):
+class Program(Command, abc.ABC):
     """A command that runs on: it says when it is ready, and ends by a signal."""
 
     def __init__(self, name: str, log: Path, ready: str) -> None:
@@ -99,8 +100,9 @@ class Program(Command):
         """What the program wrote to standard error, over all its starts."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    @abc.abstractmethod
     def run_arguments(self) -> list[str]:
-        raise NotImplementedError
+        """What the program is started with."""
 
     def start(self, *, failpoint: str | None = None, wait: bool = True) -> None:
         """Start the program, and wait until it says that it is ready."""

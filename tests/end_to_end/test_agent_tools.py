@@ -14,6 +14,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from protocol.agent_tools import AGENT_TOOLS, AnsweredBy
+from protocol.errors import ErrorCode, SkepError
 from tests.end_to_end.installation import Installation, make_repository
 from tests.end_to_end.node_program import NodeProgram
 from tests.end_to_end.waiting import until
@@ -129,6 +130,52 @@ def test_a_question_is_answered_over_restarts(installation: Installation) -> Non
             answer = await asyncio.wait_for(asking, 60)
             assert (answer["answer"], answer["request_id"]) == ("blue", request["id"])
             assert hive.json("requests", "--open")["items"] == []
+
+    asyncio.run(story())
+    hive.json("attempt", "stop", attempt)
+
+
+def test_an_answer_may_hold_a_secret(installation: Installation) -> None:
+    """The agent gets it whole, the hive without it; another attempt's question is not shown."""
+    _, attempt = running(installation)
+    _, other = running(installation)
+    node, hive = installation.nodes[0], installation.hive
+    node.call("secrets", "set", "door", stdin="open-sesame-4711")
+
+    async def story() -> None:
+        async with beside_agent(node, attempt) as session:
+            asking = asyncio.create_task(call(session, "ask_human", question="The word?"))
+            [request] = await asyncio.to_thread(
+                until, lambda: hive.json("requests", "--open")["items"], "it is open", holds=bool
+            )
+            path = f"attempts/{other}/agent-tools/ask_human/{request['id']}"
+            with pytest.raises(SkepError) as caught:
+                await asyncio.to_thread(node.client.get, path)
+            assert caught.value.code is ErrorCode.NOT_FOUND
+            words = "It is open-sesame-4711"
+            await asyncio.to_thread(hive.json, "requests", "answer", request["id"], words)
+            assert (await asyncio.wait_for(asking, 60))["answer"] == words
+            shown = await asyncio.to_thread(hive.json, "requests", "show", request["id"])
+            assert "open-sesame" not in json.dumps(shown)
+
+    asyncio.run(story())
+    for one in (attempt, other):
+        hive.json("attempt", "stop", one)
+
+
+def test_a_long_answer_of_the_hive_comes_whole(installation: Installation) -> None:
+    """However many pieces it comes in."""
+    _, attempt = running(installation)
+    node, hive = installation.nodes[0], installation.hive
+
+    async def story() -> None:
+        async with beside_agent(node, attempt) as session:
+            for number in range(12):
+                text = f"{number} " + "x" * 32_000
+                await call(session, "create_task", title=f"Long {number}", description=text)
+            found = await call(session, "list_tasks", limit=100)
+            long = [one for one in found["items"] if one["title"].startswith("Long ")]
+            assert [len(one["description"]) > 32_000 for one in long] == [True] * 12
 
     asyncio.run(story())
     hive.json("attempt", "stop", attempt)

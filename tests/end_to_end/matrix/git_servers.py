@@ -3,6 +3,7 @@
 Each is the real thing: git's own `http-backend` behind a small server, and a private `sshd`.
 """
 
+import abc
 import asyncio
 import base64
 import contextlib
@@ -25,7 +26,7 @@ USER, PASSWORD = "pusher", "correct-horse-battery"
 CGI_S_MAX = 60.0
 
 
-class GitServer:
+class GitServer(abc.ABC):
     """A server of bare repositories below one folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,16 +34,16 @@ class GitServer:
         self.root = folder / "served"
         self.root.mkdir(parents=True)
 
+    @abc.abstractmethod
     def address(self, name: str) -> str:
         """The address by which a clone names a repository."""
-        raise NotImplementedError
 
-    def prepare(self, checkout: Path) -> None:
+    def prepare(self, checkout: Path) -> None:  # noqa: B027  not every server asks for something
         """Give a checkout's user what the server asks of them."""
 
+    @abc.abstractmethod
     def lock_out(self, checkout: Path) -> None:
         """Let the checkout's user in no longer."""
-        raise NotImplementedError
 
 
 # --- over HTTP ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Owns how a request becomes a call, a path or a command line. Must not look at what came of it.
 """
 
+import abc
 import contextlib
 import json
 import re
@@ -57,20 +58,20 @@ class Ground:
             yield client
 
 
-class Way:
+class Way(abc.ABC):
     """One way to ask. An answer is JSON; of a file its bytes, of a log its entries."""
 
     name: str
 
+    @abc.abstractmethod
     def ask(self, ground: Ground, asked: Asked) -> Any:
         """Ask, and return the answer. Raises SkepError."""
-        raise NotImplementedError
 
-    @contextlib.contextmanager
-    def follow(self, ground: Ground, asked: Asked) -> Iterator[Iterator[Any]]:
+    @abc.abstractmethod
+    def follow(
+        self, ground: Ground, asked: Asked
+    ) -> contextlib.AbstractContextManager[Iterator[Any]]:
         """Give the updates of an operation whose answer does not end."""
-        raise NotImplementedError
-        yield
 
 
 # --- over HTTP ------------------------------------------------------------------------------------
