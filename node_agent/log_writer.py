@@ -29,7 +29,7 @@ from protocol.log_chunks import ContentDigest, GapChunk, LogChunk
 #: How long a silent execution is waited for at a time.
 _IDLE_S: Final = 60.0
 #: Several chunks at a time while a program prints fast: they share one commit and one sync.
-_READ_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 2 * 1024 * 1024
 _READ_HERE_BYTES: Final = 64 * 1024
 #: A log that grows beyond this is shown live no further; see `_hold_until_end`.
 LIVE_BYTES_MAX: Final = limits.EXECUTION_LOG_BYTES_MAX // 2
@@ -64,6 +64,8 @@ class LogWriter:
         self._live_bytes_max = live_bytes_max
         self._live = True
         self._prints_fast = False
+        #: By how many chunks and entries the log moved on under what is cut ahead.
+        self._ahead_by = (0, 0)
         #: Whether anything was in the log when it was opened.
         self.has_output = has_output
 
@@ -111,7 +113,7 @@ class LogWriter:
     async def follow(self, running: RunningExecution) -> bool:
         """Write what the execution prints until its end; False where nobody knows its end."""
         while True:
-            if self._live and self._cutter.content_bytes > self._live_bytes_max:
+            if self._outgrew_live:
                 await self._hold_until_end(running)
             due_ms = self._cutter.due(now_ms())
             wait_s = _IDLE_S if due_ms is None else due_ms / 1000
@@ -121,18 +123,15 @@ class LogWriter:
             if output is Output.ENDED:
                 return True
             if output is Output.GREW:
-                cuts = await self._take_in(running.reader)
+                await self._write_out(running.reader, running)
             else:
-                cuts = self._cutter.take(now_ms())
-            segment = await self._commit(cuts)
-            if segment > self._told_segment:
-                await self._tell_consumed(running, segment)
+                await self._commit(self._cutter.take(now_ms()), running=running)
 
     async def drain(self, reader: SpoolReader) -> None:
         """Write the rest of the output of an execution that no longer runs."""
         try:
             while not reader.finished:
-                await self._commit(await self._take_in(reader))
+                await self._write_out(reader)
                 if reader.exhausted:
                     break
         finally:
@@ -174,17 +173,39 @@ class LogWriter:
 
     # --- inside -------------------------------------------------------------------------------
 
-    async def _take_in(self, reader: SpoolReader) -> list[CutChunk]:
-        """Read what there is, up to some chunks of it; return what is to be committed."""
+    @property
+    def _outgrew_live(self) -> bool:
+        return self._live and self._cutter.content_bytes > self._live_bytes_max
+
+    async def _write_out(
+        self, reader: SpoolReader, running: RunningExecution | None = None
+    ) -> None:
+        """Commit what there is to read: a few chunks, or all of it where a program prints fast."""
         if not self._prints_fast:
             self._read(reader, _READ_HERE_BYTES)
             if reader.exhausted:
-                return self._cutter.take(now_ms())
+                await self._commit(self._cutter.take(now_ms()), running=running)
+                return
         # The program prints fast. Compressing and hashing leave the interpreter to others, so the
-        # loop goes on sending meanwhile.
-        cuts = await asyncio.to_thread(self._read_and_take, reader)
-        self._prints_fast = not reader.exhausted
-        return cuts
+        # loop goes on sending meanwhile, and the disk is not waited for.
+        ahead = self._read_on(reader)
+        while True:
+            cuts = _renumbered(await _whole(ahead), *self._ahead_by)
+            self._ahead_by = (0, 0)
+            self._prints_fast = not reader.exhausted
+            if reader.exhausted or self._outgrew_live:
+                await self._commit(cuts, running=running)
+                return
+            ahead = self._read_on(reader)
+            try:
+                await self._commit(cuts, ahead, running=running)
+            except BaseException:
+                # Nobody may close the reader while it is read.
+                await _whole(ahead)
+                raise
+
+    def _read_on(self, reader: SpoolReader) -> asyncio.Future[list[CutChunk]]:
+        return asyncio.get_running_loop().run_in_executor(None, self._read_and_take, reader)
 
     def _read_and_take(self, reader: SpoolReader) -> list[CutChunk]:
         self._read(reader, _READ_BYTES)
@@ -205,50 +226,48 @@ class LogWriter:
                     lines=item.newlines,
                 )
 
-    async def _commit(self, cuts: Sequence[CutChunk]) -> int:
-        """Commit chunks; return the segment of the spool that is still needed."""
-        while cuts:
+    async def _commit(
+        self,
+        cuts: Sequence[CutChunk],
+        ahead: asyncio.Future[list[CutChunk]] | None = None,
+        *,
+        running: RunningExecution | None = None,
+    ) -> None:
+        """Commit chunks; then their supervisor, if it runs, may forget what they were made of.
+
+        `ahead`: what is being cut meanwhile, behind them.
+        """
+        if not cuts:
+            return
+        while True:
             stored = [(cut.chunk, cut.spool_end.encode()) for cut in cuts]
             failpoint("node.log.before_commit")
             try:
                 await when_there_is_room(functools.partial(self._chunks.commit, stored))
+                break
             except LogMoved:
-                cuts = await self._renumbered(cuts)
-                continue
-            failpoint("node.log.after_commit")
-            return cuts[-1].spool_end.position[0]
-        return self._told_segment
+                by, entries_by = await self._moved_by(cuts[0].chunk)
+                if ahead is not None:
+                    # It takes its numbers from the cutter; nothing does while they change.
+                    await _whole(ahead)
+                    self._ahead_by = (self._ahead_by[0] + by, self._ahead_by[1] + entries_by)
+                cuts = _renumbered(cuts, by, entries_by)
+                cutter = self._cutter
+                cutter.renumber(cutter.next_chunk + by, cutter.next_entry + entries_by)
+        failpoint("node.log.after_commit")
+        segment = cuts[-1].spool_end.position[0]
+        if running is not None and segment > self._told_segment:
+            await self._tell_consumed(running, segment)
 
-    async def _renumbered(self, cuts: Sequence[CutChunk]) -> list[CutChunk]:
-        """Return the same chunks under the numbers that follow the log as it is now."""
+    async def _moved_by(self, first: LogChunk | GapChunk) -> tuple[int, int]:
+        """Return how many chunks and entries a chunk is to move to follow the log as it is now."""
         log = await self._chunks.log(self._execution_id)
         if log is None:
             raise NotStored("log", self._execution_id)
-        first = cuts[0].chunk
         by, entries_by = log.next_chunk - first.chunk_seq, log.next_entry - first.first_entry
         if by == entries_by == 0:
             raise LogMoved(self._execution_id, log.next_chunk, first.chunk_seq)
-        moved = []
-        for chunk, end in cuts:
-            numbers = {
-                "chunk_seq": chunk.chunk_seq + by,
-                "first_entry": chunk.first_entry + entries_by,
-            }
-            if isinstance(chunk, GapChunk):
-                numbers["through_seq"] = chunk.through_seq + by
-            moved.append(
-                CutChunk(
-                    msgspec.structs.replace(chunk, **numbers),
-                    msgspec.structs.replace(
-                        end,
-                        next_chunk=end.next_chunk + by,
-                        next_entry=end.next_entry + entries_by,
-                    ),
-                )
-            )
-        last = moved[-1].spool_end
-        self._cutter.renumber(last.next_chunk, last.next_entry)
-        return moved
+        return by, entries_by
 
     async def _tell_consumed(self, running: RunningExecution, segment: int) -> None:
         # One that does not answer keeps the segment; the next word frees it too. Not said again
@@ -256,6 +275,43 @@ class LogWriter:
         self._told_segment = segment
         with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
             await running.consumed(segment)
+
+
+def _renumbered(cuts: Sequence[CutChunk], by: int, entries_by: int) -> list[CutChunk]:
+    """Return the same chunks, so many chunks and entries further on."""
+    if by == entries_by == 0:
+        return list(cuts)
+    moved = []
+    for chunk, end in cuts:
+        numbers = {
+            "chunk_seq": chunk.chunk_seq + by,
+            "first_entry": chunk.first_entry + entries_by,
+        }
+        if isinstance(chunk, GapChunk):
+            numbers["through_seq"] = chunk.through_seq + by
+        moved.append(
+            CutChunk(
+                msgspec.structs.replace(chunk, **numbers),
+                msgspec.structs.replace(
+                    end,
+                    next_chunk=end.next_chunk + by,
+                    next_entry=end.next_entry + entries_by,
+                ),
+            )
+        )
+    return moved
+
+
+async def _whole(reading: asyncio.Future[list[CutChunk]]) -> list[CutChunk]:
+    """Return what a read in another thread found; one who is cancelled waits for it too.
+
+    Nobody may close the reader, or use the cutter, while it goes on.
+    """
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        await asyncio.wait({reading})
+        raise
 
 
 async def _content_of(chunks: ChunkStore, log: Log) -> ContentDigest:

@@ -107,14 +107,13 @@ def _raw(folder: Path, kind: str, inputs: list[Workload], number: int) -> Result
 
 def _skep(stack: Stack, inputs: list[Workload], number: int) -> Result:
     attempts = []
-    # Both producers wait for one file, so that starting attempts is not in the figure.
-    go = stack.folder / f"go-{number}"
-    for index, workload in enumerate(inputs):
+    # Each producer waits for a word in a pipe of its own, so that starting attempts is not in the
+    # figure, nor how often a shell looks for it.
+    gates = [stack.folder / f"gate-{number}-{index}" for index in range(len(inputs))]
+    for index, (gate, workload) in enumerate(zip(gates, inputs, strict=True)):
+        os.mkfifo(gate)
         used = stack.folder / f"supervised-{number}-{index}"
-        command = (
-            f"sh -c 'touch {used}; while [ ! -e {go} ]; do sleep 0.02; done; exec cat "
-            f"{workload.path}'"
-        )
+        command = f"sh -c 'touch {used}; read word < {gate}; exec cat {workload.path}'"
         attempts.append(stack.run_attempt(f"round {number} {index}", command))
     _until(
         lambda: all(
@@ -124,10 +123,15 @@ def _skep(stack: Stack, inputs: list[Workload], number: int) -> Result:
     executions = [_execution_of(stack, attempt["id"]) for attempt in attempts]
     supervisors = [_supervisor_pid(stack, execution) for execution in executions]
     cpu_before_s = stack.cpu_s() + sum(_tree_cpu_s(pid) for pid in supervisors)
-    started = time.perf_counter()
-    go.touch()
-    _until(lambda: all(_ended(stack, execution) for execution in executions))
-    wall_s = time.perf_counter() - started
+    with contextlib.ExitStack() as opened:
+        # Opening waits for the other end, which is there: the shells have begun.
+        words = [opened.enter_context(gate.open("w")) for gate in gates]
+        database = opened.enter_context(contextlib.closing(_hive_database(stack)))
+        started = time.perf_counter()
+        for word in words:
+            print("go", file=word, flush=True)
+        _until(lambda: all(_ended(database, execution) for execution in executions))
+        wall_s = time.perf_counter() - started
     cpu_s = stack.cpu_s() + sum(_reaped_cpu_s(pid) for pid in supervisors) - cpu_before_s
     for execution, workload in zip(executions, inputs, strict=True):
         _compare(stack, execution, workload)
@@ -152,25 +156,26 @@ def _execution_of(stack: Stack, attempt_id: str) -> str:
     return found[0]
 
 
-def _ended(stack: Stack, execution_id: str) -> bool:
+def _hive_database(stack: Stack) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{stack.hive_data / 'hive.db'}?mode=ro", uri=True)
+
+
+def _ended(database: sqlite3.Connection, execution_id: str) -> bool:
     """Whether the hive has committed the log to its end. Reads the file: a call would cost CPU."""
-    with sqlite3.connect(f"file:{stack.hive_data / 'hive.db'}?mode=ro", uri=True) as connection:
-        row = connection.execute(
-            "SELECT next_chunk, end_chunks FROM log WHERE execution_id = ?", (execution_id,)
-        ).fetchone()
-    connection.close()
+    row = database.execute(
+        "SELECT next_chunk, end_chunks FROM log WHERE execution_id = ?", (execution_id,)
+    ).fetchone()
     return row is not None and row[1] is not None and row[0] > row[1]
 
 
 def _compare(stack: Stack, execution_id: str, workload: Workload) -> None:
     """Raise unless the hive holds exactly what the producer printed."""
-    with sqlite3.connect(f"file:{stack.hive_data / 'hive.db'}?mode=ro", uri=True) as connection:
-        rows = connection.execute(
+    with contextlib.closing(_hive_database(stack)) as database:
+        rows = database.execute(
             "SELECT chunk_seq, first_entry, entries, raw_bytes, crc32, blob FROM chunk"
             " WHERE execution_id = ? ORDER BY chunk_seq",
             (execution_id,),
         ).fetchall()
-    connection.close()
     digest, lines = hashlib.sha256(), 0
     for seq, first, entries, raw_bytes, crc32, blob in rows:
         chunk = LogChunk(
