@@ -15,6 +15,8 @@ def tool_server(data_dir: Path, attempt_id: str, execution_id: str) -> McpServer
         name=NAME,
         command=[
             sys.executable,
+            # It begins in the agent's folder: modules of the repository are not ours to import.
+            "-P",
             "-m",
             "node_agent",
             "mcp",

@@ -39,7 +39,7 @@ from node_agent.store.transaction import Transaction
 from node_agent.store.turns import BegunTurn
 from node_agent.turn_steps import end_attempt, turn_over
 from protocol.entities import Attempt, Execution
-from protocol.errors import SkepError
+from protocol.errors import OperationError, SkepError
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
 
 LOG: Final = logging.getLogger(__name__)
@@ -268,7 +268,9 @@ class AttemptRun:
                 standing.attempt,
                 head=lambda: self._head(standing),
                 settled=self.settled.set,
-                companion=self._conversation(kind, standing, execution_id, worktree),
+                companion=self._conversation(
+                    kind, standing, execution_id, worktree, begun=last is not None
+                ),
             )
             if last is None:
                 self.settled.set()
@@ -299,6 +301,8 @@ class AttemptRun:
         standing: Standing,
         execution_id: str,
         worktree: Worktree | None,
+        *,
+        begun: bool,
     ) -> ConversationRun | None:
         """Return what speaks to the agent; None where it is not spoken to."""
         executor = executor_named(standing.attempt.executor, self._context.profiles)
@@ -307,9 +311,15 @@ class AttemptRun:
         conversing = Conversing()
         environment = dict(self._context.environment)
         if worktree is not None:
-            launch = executor.launch(_wish(standing))
-            conversing = launch.conversing or conversing
-            environment |= launch.chosen_environment
+            try:
+                launch = executor.launch(_wish(standing))
+            except OperationError:
+                # This node's settings may have changed since; what runs goes on all the same.
+                if not begun:
+                    raise
+            else:
+                conversing = launch.conversing or conversing
+                environment |= launch.chosen_environment
         environment |= standing.plan.request.environment
         logged_in = any(environment.get(name, "").strip() for name in conversing.login_variables)
         opening = Opening(

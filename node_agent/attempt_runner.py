@@ -309,12 +309,14 @@ class AttemptRunner:
         target = request.target_branch or request.base_branch or await default_branch(repository)
         link = await self._context.database.read(checkouts.link_of, checkout.id)
         attempt_id = new_id()
-        title = _title(request)
+        shown = ShownText([*self._context.secrets(), *secrets_in(request.environment)])
+        title = shown.text(_title(request))[0][:TITLE_CHARACTERS_MAX]
+        description, _ = shown.text(request.task_description)
         return Attempt(
             id=attempt_id,
             task_id=request.task_id or new_id(),
             task_title=title,
-            task_description=cut_text(request.task_description, DESCRIPTION_BYTES_MAX),
+            task_description=cut_text(description, DESCRIPTION_BYTES_MAX),
             checkout_id=checkout.id,
             project_identity=checkout.identity,
             project_name=(link.project_name if link else "") or checkout.name,
@@ -433,7 +435,7 @@ def _title(request: StartRequest) -> str:
     for text in (request.task_title, request.prompt, request.command):
         line = (text or "").strip().partition("\n")[0].strip()
         if line:
-            return line[:TITLE_CHARACTERS_MAX]
+            return line
     return "task"
 
 

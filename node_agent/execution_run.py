@@ -90,6 +90,10 @@ class Companion(Protocol):
     It does nothing that it could not do again: whatever it does may be cut short.
     """
 
+    @property
+    def reader(self) -> str:
+        """Return the name under which it tells how far it has read."""
+
     def hide(self, hidden: list[bytes]) -> None:
         """Take the values that nobody may see."""
 
@@ -186,6 +190,9 @@ class ExecutionRun:
         log = await self._open_log(execution)
         folder = self._context.run_folder(execution.id)
         hidden = _read_redaction(folder)
+        if hidden is None:
+            # What was said before the folder was lost is shown once more.
+            hidden = self._context.secrets()
         if self._companion is not None:
             self._companion.hide(hidden)
         writer = await self._writer(execution, hidden)
@@ -206,9 +213,9 @@ class ExecutionRun:
     ) -> Execution:
         """Record the end of an execution that no longer runs, after the rest of its log."""
         self._settled()
-        if self._companion is not None and not isinstance(found, NeverStarted):
+        if self._companion is not None:
             folder = self._context.run_folder(execution.id)
-            await self._companion.drain(folder, lost=isinstance(found, LostExecution))
+            await self._companion.drain(folder, lost=not isinstance(found, EndedExecution))
         match found:
             case EndedExecution():
                 await writer.drain(found.reader)
@@ -272,6 +279,8 @@ class ExecutionRun:
         """Write the log and go along with it, both to the end; whether that end is known."""
         if self._companion is None:
             return await writer.follow(running)
+        # Before the log moves on: what the other has not read must not go meanwhile.
+        running.hold_for(self._companion.reader)
         following = asyncio.ensure_future(writer.follow(running))
         accompanying = asyncio.ensure_future(self._companion.follow(running))
         both = {following, accompanying}
@@ -468,12 +477,12 @@ def _write_private(path: Path, content: bytes) -> None:
         os.fsync(fd)
 
 
-def _read_redaction(folder: Path) -> list[bytes]:
+def _read_redaction(folder: Path) -> list[bytes] | None:
     """Return the values that were hidden when the execution began, whatever they are now."""
     try:
         values = msgspec.json.decode((folder / REDACTION_FILE).read_bytes(), type=list[str])
     except (OSError, msgspec.DecodeError):
-        return []
+        return None
     return [base64.b64decode(value) for value in values]
 
 

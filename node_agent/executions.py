@@ -238,6 +238,10 @@ class RunningExecution:
         """End the program's input once it has taken what was written."""
         await self._connection.request("close_stdin")
 
+    def hold_for(self, name: str) -> None:
+        """Have nothing more deleted until a reader of this name tells of itself."""
+        self._needed.setdefault(name, self._told_segment)
+
     def second_reader(
         self, name: str, position: SpoolPosition, emitted: tuple[int, int]
     ) -> "RunningExecution":

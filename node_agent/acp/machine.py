@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from node_agent.acp.opening import (
+    PING_METHOD,
     PROTOCOL_VERSION,
     STEER_METHOD,
     can_have,
@@ -70,6 +71,8 @@ from node_agent.acp.wire import (
 )
 
 _MESSAGE_CHARACTERS_MAX: Final = 4000
+#: Agents' ids of sessions are of some dozen characters; it goes with each state of the session.
+_SESSION_ID_CHARACTERS_MAX: Final = 1024
 _OPENING_METHODS: Final = {
     SentKind.NEW: "session/new",
     SentKind.RESUME: "session/resume",
@@ -171,6 +174,17 @@ class AgentMachine:
         self._ask(SentKind.STEER, STEER_METHOD, params, about=key)
         return self._step()
 
+    def tell(self, text: str) -> Step:
+        """Say something of the node's own, where the conversation is now."""
+        self._facts += told(self.state, text)
+        return self._step()
+
+    def give_up(self, why: str) -> Step:
+        """Have nothing more to do with this process. A second time: nothing."""
+        if self.state.phase is not Phase.OVER:
+            self._fail("agent", why)
+        return self._step()
+
     def finish(self, reason: str = "the agent's process ended") -> Step:
         """Take note that nothing more will come of this process. A second time: nothing."""
         if self.state.phase is not Phase.OVER:
@@ -186,7 +200,9 @@ class AgentMachine:
             return self._step()
         incoming = read_line(line)
         if incoming is None:
-            state.unreadable_lines += 1
+            # Once it has spoken the protocol, what a tool of it prints beside that ends nothing.
+            greeting = state.phase in {Phase.NEW, Phase.INITIALIZING}
+            state.unreadable_lines += greeting
             if state.unreadable_lines >= UNREADABLE_LINES_MAX:
                 self._fail("protocol", "what it prints is not the Agent Client Protocol")
             return self._step()
@@ -204,7 +220,9 @@ class AgentMachine:
         state = self.state
         if notice.method == "session/update":
             # Until the session is open this is history replayed: ours is our own.
-            if state.phase not in {Phase.SETTING, Phase.READY}:
+            if state.phase is not Phase.READY and (
+                state.replaying or state.phase is not Phase.SETTING
+            ):
                 return
             session_id = notice.params.get("sessionId")
             if session_id not in {None, state.agent_session_id}:
@@ -263,6 +281,8 @@ class AgentMachine:
                 self._authenticated(response)
             case Sent(kind=SentKind.SETTING):
                 self._set(response, sent.about, at_entry)
+            case Sent(kind=SentKind.PING):
+                self._go_on_when_set()
             case Sent(kind=SentKind.PROMPT):
                 self._prompted(response)
             case Sent(kind=SentKind.STEER):
@@ -322,10 +342,11 @@ class AgentMachine:
             return
         same = way in {SentKind.RESUME, SentKind.LOAD}
         session_id = opening.agent_session_id if same else text_in(response.result, "sessionId")
-        if not session_id:
-            self._fail("protocol", "it opened a session without an id")
+        if not session_id or len(session_id) > _SESSION_ID_CHARACTERS_MAX:
+            self._fail("protocol", "it opened a session without an id that could be kept")
             return
         state.agent_session_id = session_id
+        state.replaying = way is SentKind.LOAD
         resumed = way is not SentKind.NEW
         self._facts.append(SessionBegun(agent_session_id=session_id, resumed=resumed))
         left_out = [one.name for one in opening.mcp_servers if not can_have(one, state.abilities)]
@@ -338,6 +359,10 @@ class AgentMachine:
         for what, wish in (("mode", opening.mode), ("model", opening.model)):
             if wish:
                 self._wish(response.result, what, wish, at_entry)
+        if state.replaying and not self._waits_for_settings():
+            # Some agents go on replaying behind their answer. By the time they answer something
+            # else they have done so; what they do not know they answer too, with an error.
+            self._ask(SentKind.PING, PING_METHOD, {"sessionId": session_id})
         self._go_on_when_set()
 
     def _authenticate(self, opening: Opening) -> bool:
@@ -375,10 +400,13 @@ class AgentMachine:
 
     def _go_on_when_set(self) -> None:
         state = self.state
-        waiting = any(sent.kind is SentKind.SETTING for sent in state.sent.values())
-        if state.phase is Phase.SETTING and not waiting:
+        if state.phase is Phase.SETTING and not self._waits_for_settings():
             state.phase = Phase.READY
             self._send_kept()
+
+    def _waits_for_settings(self) -> bool:
+        kinds = {SentKind.SETTING, SentKind.PING}
+        return any(sent.kind in kinds for sent in self.state.sent.values())
 
     # Turns.
 
@@ -529,5 +557,9 @@ def _words(error: RpcError) -> str:
 
 
 def _same_id(rpc_id: str, wanted: Any) -> bool:
-    known = msgspec.json.decode(rpc_id)
+    try:
+        known = msgspec.json.decode(rpc_id)
+    except msgspec.MsgspecError:
+        # A number that no machine has room for: it goes back as it came, and equals none.
+        return False
     return type(known) is type(wanted) and bool(known == wanted)

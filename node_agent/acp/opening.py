@@ -13,6 +13,8 @@ from node_agent.acp.wire import mapping_in, mappings_in, text_in
 
 PROTOCOL_VERSION: Final = 1
 STEER_METHOD: Final = "_session/steering"
+#: A method that no agent has: to each request there is an answer, if only that.
+PING_METHOD: Final = "_skep/ping"
 _AUTH_METHODS_MAX: Final = 8
 _CHOICES_SHOWN_MAX: Final = 20
 

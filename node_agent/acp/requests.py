@@ -16,8 +16,8 @@ from protocol.conversation import RequestKind, RequestOption, cut_text
 
 #: The option of every form: the question is not answered, and the agent goes on without.
 DECLINE: Final = "decline"
-_TITLE_BYTES_MAX: Final = 512
-_TEXT_BYTES_MAX: Final = 8 * 1024
+TITLE_BYTES_MAX: Final = 512
+TEXT_BYTES_MAX: Final = 8 * 1024
 _OPTIONS_BYTES_MAX: Final = 12 * 1024
 _FORM_BYTES_MAX: Final = 32 * 1024
 _OPTION_KINDS: Final = frozenset({"allow_once", "allow_always", "reject_once", "reject_always"})
@@ -43,7 +43,7 @@ def ask_permission(
     options = [
         RequestOption(
             id=text_in(one, "optionId"),
-            name=cut_text(text_in(one, "name") or text_in(one, "optionId"), _TITLE_BYTES_MAX)[0],
+            name=cut_text(text_in(one, "name") or text_in(one, "optionId"), TITLE_BYTES_MAX)[0],
             kind=kind if (kind := text_in(one, "kind")) in _OPTION_KINDS else "",
         )
         for one in mappings_in(params, "options")
@@ -51,6 +51,9 @@ def ask_permission(
     ]
     if not options:
         return Asked(refusal="a request for permission needs options")
+    if len({option.id for option in options}) < len(options):
+        # By the id alone the agent could not tell a yes from a no.
+        return Asked(refusal="two options have the same id")
     if len(msgspec.msgpack.encode(options)) > _OPTIONS_BYTES_MAX:
         return Asked(refusal="the options are too long")
     call_fields = mapping_in(params, "toolCall")
@@ -70,9 +73,10 @@ def ask_permission(
     made = RequestMade(
         key=key,
         kind=RequestKind.APPROVAL,
-        title=cut_text(title or "Permission", _TITLE_BYTES_MAX)[0],
+        title=cut_text(title or "Permission", TITLE_BYTES_MAX)[0],
         options=options,
         tool=call,
+        unseen=known is None or known.unseen,
     )
     return Asked(facts=[*facts, made])
 
@@ -86,7 +90,7 @@ def ask_question(
     form = _without_meta(mapping_in(params, "requestedSchema"))
     if len(msgspec.msgpack.encode(form)) > _FORM_BYTES_MAX:
         return Asked(refusal="the form is too long")
-    text, truncated = cut_text(text_in(params, "message"), _TEXT_BYTES_MAX)
+    text, truncated = cut_text(text_in(params, "message"), TEXT_BYTES_MAX)
     options, request = _simple_answers(rpc_id, form)
     if len(msgspec.msgpack.encode(options)) > _OPTIONS_BYTES_MAX:
         options = options[-1:]
@@ -107,7 +111,7 @@ def ask_question(
     made = RequestMade(
         key=key,
         kind=RequestKind.QUESTION,
-        title=cut_text(title or "Question", _TITLE_BYTES_MAX)[0],
+        title=cut_text(title or "Question", TITLE_BYTES_MAX)[0],
         text=text,
         options=options,
         form=form or None,
@@ -126,7 +130,7 @@ def _without_meta(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [_without_meta(one, depth + 1) for one in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value)
+        return float(value) if abs(value) < 10**300 else None
     return value
 
 
@@ -166,7 +170,7 @@ def _choices(field: dict[str, Any]) -> list[tuple[str, str]]:
     holder = mapping_in(field, "items") if text_in(field, "type") == "array" else field
     titled = mappings_in(holder, "oneOf") or mappings_in(holder, "anyOf")
     choices = [
-        (text_in(one, "const"), cut_text(text_in(one, "title"), _TITLE_BYTES_MAX)[0])
+        (text_in(one, "const"), cut_text(text_in(one, "title"), TITLE_BYTES_MAX)[0])
         for one in titled
     ]
     plain = holder.get("enum")
@@ -200,6 +204,13 @@ def answer_for(request: OpenRequest, reply: Reply) -> dict[str, Any]:
         ids = ", ".join(option_id for option_id, _ in request.options)
         raise UnfitReply(f"the answer is one of: {ids}")
     raise UnfitReply("this form has more than one field: it is answered by a form")
+
+
+def content_of(form: dict[str, Any], text: str) -> dict[str, Any] | None:
+    """Return the form as a text fills it; None: the text declines it. Raises UnfitReply."""
+    _, request = _simple_answers("", form)
+    content = answer_for(request, Reply(text=text)).get("content")
+    return content if isinstance(content, dict) else None
 
 
 def _chosen(request: OpenRequest, reply: Reply) -> str | None:

@@ -19,7 +19,8 @@ CALLS_BYTES_MAX: Final = 256 * 1024
 FORGOTTEN_MAX: Final = 256
 #: Requests that may wait for people at the same time.
 REQUESTS_MAX: Final = 64
-#: Lines in a row that are no messages, until the program is taken for something else.
+#: Lines that are no messages, in a row and before any other, until the program is taken for
+#: something else.
 UNREADABLE_LINES_MAX: Final = 100
 
 
@@ -45,6 +46,7 @@ class SentKind(enum.StrEnum):
     LOAD = "load"
     FORK = "fork"
     SETTING = "setting"
+    PING = "ping"
     PROMPT = "prompt"
     STEER = "steer"
 
@@ -70,11 +72,12 @@ class OpenBlock(msgspec.Struct):
 
 
 class KnownCall(msgspec.Struct):
-    """A tool call, as it was last told."""
+    """A tool call, as it was last told. `unseen`: some of what it acts on was cut."""
 
     key: str
     call: ToolCall
     truncated: bool = False
+    unseen: bool = False
     aimed: bool = False
     parent_key: str | None = None
     request_key: str | None = None
@@ -135,6 +138,8 @@ class MachineState(msgspec.Struct, kw_only=True):
     opening: Opening | None = None
     abilities: AgentAbilities = msgspec.field(default_factory=AgentAbilities)
     agent_session_id: str | None = None
+    #: It was taken up by `load`: what comes before it is ready is what was said before.
+    replaying: bool = False
     sent: dict[int, Sent] = msgspec.field(default_factory=dict)
     next_rpc_id: int = 0
     next_key: int = 1

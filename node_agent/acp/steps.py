@@ -68,7 +68,8 @@ class MessageMade(StepFact, frozen=True):
 class RequestMade(StepFact, frozen=True):
     """The agent asks. `key` names the request within this execution, until it is settled.
 
-    kind: `approval` or `question`. `form` is the JSON Schema of an object.
+    kind: `approval` or `question`. `form` is the JSON Schema of an object. `unseen`: `tool` does
+    not show all of what it acts on, so that no rule may allow it.
     """
 
     key: str
@@ -79,6 +80,7 @@ class RequestMade(StepFact, frozen=True):
     form: dict[str, Any] | None = None
     free_text: bool = False
     tool: ToolCall | None = None
+    unseen: bool = False
 
 
 class RequestWithdrawn(StepFact, frozen=True):

@@ -3,7 +3,7 @@
 Knows what the fields of the agent protocol mean, and what some agents add to them; decides nothing.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -12,13 +12,13 @@ from protocol.conversation import FileDiff, ToolCall, cut_text
 
 # Together below what an op may hold, with room for the message or the request around it.
 _ID_BYTES_MAX: Final = 256
-_NAME_BYTES_MAX: Final = 256
-_TARGET_BYTES_MAX: Final = 1024
-_INPUT_BYTES_MAX: Final = 6 * 1024
-_OUTPUT_BYTES_MAX: Final = 12 * 1024
+NAME_BYTES_MAX: Final = 256
+TARGET_BYTES_MAX: Final = 1024
+INPUT_BYTES_MAX: Final = 6 * 1024
+OUTPUT_BYTES_MAX: Final = 12 * 1024
 _DIFFS_BYTES_MAX: Final = 16 * 1024
 _LOCATIONS_MAX: Final = 16
-_PATH_BYTES_MAX: Final = 256
+PATH_BYTES_MAX: Final = 256
 #: Of a tool's input or output that is no text: beyond this it is cut before it is made text.
 _ENCODED_BYTES_MAX: Final = 64 * 1024
 
@@ -58,15 +58,25 @@ def parent_id_of(fields: dict[str, Any]) -> str | None:
     return cut_text(parent, _ID_BYTES_MAX)[0] or None
 
 
-def changed_call(
-    call: ToolCall, fields: dict[str, Any], *, aimed: bool = False
-) -> tuple[ToolCall, bool]:
-    """Return the tool call with what an update says of it, and whether some of that was cut.
+class Change(NamedTuple):
+    """A tool call as an update leaves it.
+
+    `cut`: some of what was said is not in it. `unseen`: some of what it is or acts on is not, so
+    that nobody who sees it can judge it.
+    """
+
+    call: ToolCall
+    cut: bool
+    unseen: bool
+
+
+def changed_call(call: ToolCall, fields: dict[str, Any], *, aimed: bool = False) -> Change:
+    """Return the tool call with what an update says of it.
 
     `aimed`: its input has named what it acts on, which a title does not say better.
     """
     changes: dict[str, Any] = {}
-    cut = False
+    cut = unseen = name_cut = target_cut = False
     if (kind := text_in(fields, "kind")) in KINDS:
         changes["kind"] = kind
     if (status := text_in(fields, "status")) in STATUSES:
@@ -75,20 +85,22 @@ def changed_call(
     named = text_in(mapping_in(mapping_in(fields, "_meta"), "claudeCode"), "toolName")
     if named or title:
         name = named or (title if not call.name else call.name)
-        changes["name"] = cut_text(name, _NAME_BYTES_MAX)[0]
+        changes["name"], name_cut = cut_text(name, NAME_BYTES_MAX)
     if (given := fields.get("rawInput")) is not None:
-        changes["input"], cut = _as_text(given, _INPUT_BYTES_MAX)
+        changes["input"], cut = _as_text(given, INPUT_BYTES_MAX)
     if isinstance(fields.get("locations"), list):
-        changes["locations"] = _locations(fields)
+        changes["locations"], unseen = _locations(fields)
     target = target_in(fields) or ("" if aimed else title or _first_place(fields, call))
     if target:
-        changes["target"] = cut_text(target, _TARGET_BYTES_MAX)[0]
-    output, diffs, some_cut = _results(fields)
-    if output is not None:
-        changes["output"] = output
-    if diffs is not None:
-        changes["diffs"] = diffs
-    return msgspec.structs.replace(call, **changes), cut or some_cut
+        changes["target"], target_cut = cut_text(target, TARGET_BYTES_MAX)
+    results = _results(fields)
+    if results.output is not None:
+        changes["output"] = results.output
+    if results.diffs is not None:
+        changes["diffs"] = results.diffs
+    unseen = unseen or name_cut or target_cut or results.unseen
+    changed = msgspec.structs.replace(call, **changes)
+    return Change(changed, cut or results.cut or unseen, unseen)
 
 
 def size_of(call: ToolCall) -> int:
@@ -114,54 +126,68 @@ def _first_place(fields: dict[str, Any], call: ToolCall) -> str:
     return text_in(places[0], "path") if places and not call.target else ""
 
 
-def _locations(fields: dict[str, Any]) -> list[str]:
-    places = []
-    for place in mappings_in(fields, "locations")[:_LOCATIONS_MAX]:
-        path, line = cut_text(text_in(place, "path"), _PATH_BYTES_MAX)[0], place.get("line")
+def _locations(fields: dict[str, Any]) -> tuple[list[str], bool]:
+    """Return the places a call names, and whether some of that was cut."""
+    given = mappings_in(fields, "locations")
+    places, cut = [], len(given) > _LOCATIONS_MAX
+    for place in given[:_LOCATIONS_MAX]:
+        path, path_cut = cut_text(text_in(place, "path"), PATH_BYTES_MAX)
+        line, cut = place.get("line"), cut or path_cut
         numbered = isinstance(line, int) and not isinstance(line, bool) and 0 <= line < 2**31
         if path:
             places.append(f"{path}:{line}" if numbered else path)
-    return places
+    return places, cut
 
 
-def _results(fields: dict[str, Any]) -> tuple[str | None, list[FileDiff] | None, bool]:
-    """Return what the call put out and what it did to files; None: not said this time."""
+class _Results(NamedTuple):
+    """What a call put out and what it did to files; None: not said this time."""
+
+    output: str | None
+    diffs: list[FileDiff] | None
+    cut: bool
+    unseen: bool
+
+
+def _results(fields: dict[str, Any]) -> _Results:
     texts: list[str] = []
     diffs: list[FileDiff] = []
-    left, cut = _DIFFS_BYTES_MAX, False
+    left, cut, unseen = _DIFFS_BYTES_MAX, False, False
     for part in mappings_in(fields, "content"):
         if text_in(part, "type") == "diff":
+            unseen = unseen or len(text_in(part, "path").encode()) > PATH_BYTES_MAX
             diff, used = _diff(part, left)
             left -= used
             cut = cut or diff is None or diff.truncated
+            unseen = unseen or diff is None
             diffs += [] if diff is None else [diff]
         elif shown := content_text(mapping_in(part, "content")):
             texts.append(shown)
     said = isinstance(fields.get("content"), list)
     if texts:
-        output, output_cut = cut_text("\n".join(texts), _OUTPUT_BYTES_MAX)
-        return output, diffs, cut or output_cut
+        output, output_cut = cut_text("\n".join(texts), OUTPUT_BYTES_MAX)
+        return _Results(output, diffs, cut or output_cut, unseen)
+    told = diffs if said else None
     raw = fields.get("rawOutput")
     if raw is None:
-        return ("" if said and not diffs else None), (diffs if said else None), cut
+        return _Results("" if said and not diffs else None, told, cut, unseen)
     output, output_cut = _raw_output(raw)
-    return output, (diffs if said else None), cut or output_cut
+    return _Results(output, told, cut or output_cut, unseen)
 
 
 def _raw_output(raw: Any) -> tuple[str, bool]:
     if isinstance(raw, dict):
         for name in _OUTPUT_NAMES:
             if isinstance(raw.get(name), str):
-                return cut_text(raw[name], _OUTPUT_BYTES_MAX)
+                return cut_text(raw[name], OUTPUT_BYTES_MAX)
     if isinstance(raw, list) and all(isinstance(one, dict) for one in raw):
         texts = [text_in(one, "text") for one in raw if text_in(one, "text")]
         if texts:
-            return cut_text("\n".join(texts), _OUTPUT_BYTES_MAX)
-    return _as_text(raw, _OUTPUT_BYTES_MAX)
+            return cut_text("\n".join(texts), OUTPUT_BYTES_MAX)
+    return _as_text(raw, OUTPUT_BYTES_MAX)
 
 
 def _diff(part: dict[str, Any], left: int) -> tuple[FileDiff | None, int]:
-    path = cut_text(text_in(part, "path"), _PATH_BYTES_MAX)[0]
+    path = cut_text(text_in(part, "path"), PATH_BYTES_MAX)[0]
     left -= len(path.encode()) + 64
     if left <= 0:
         return None, 0

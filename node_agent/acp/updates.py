@@ -33,7 +33,7 @@ from protocol.conversation import TEXT_BYTES_MAX, PlanEntry, ToolCall, Usage, cu
 
 _TEXT_ROLES: Final = {"agent_message_chunk": "assistant", "agent_thought_chunk": "thinking"}
 _PLAN_ENTRIES_MAX: Final = 100
-_PLAN_ENTRY_BYTES_MAX: Final = 400
+PLAN_ENTRY_BYTES_MAX: Final = 400
 _PLAN_STATUSES: Final = frozenset({"pending", "in_progress", "completed"})
 _PLAN_PRIORITIES: Final = frozenset({"high", "medium", "low"})
 _COUNT_MAX: Final = 2**53
@@ -148,10 +148,11 @@ def change_call(
             log_entry=at_entry,
         )
         state.forgotten = [one for one in state.forgotten if one != call_id]
-    call, cut = changed_call(known.call, update, aimed=known.aimed)
+    call, cut, unseen = changed_call(known.call, update, aimed=known.aimed)
     known.aimed = known.aimed or bool(target_in(update))
     unchanged = call == known.call and request_key is None and bool(known.call.name)
     known.call, known.truncated = call, known.truncated or cut
+    known.unseen = known.unseen or unseen
     known.request_key = request_key or known.request_key
     if not unchanged:
         facts.append(_call_made(known))
@@ -202,7 +203,7 @@ def _change_plan(state: MachineState, update: dict[str, Any], at_entry: int | No
         status, priority = text_in(entry, "status"), text_in(entry, "priority")
         entries.append(
             PlanEntry(
-                content=cut_text(text_in(entry, "content"), _PLAN_ENTRY_BYTES_MAX)[0],
+                content=cut_text(text_in(entry, "content"), PLAN_ENTRY_BYTES_MAX)[0],
                 status=status if status in _PLAN_STATUSES else "pending",
                 priority=priority if priority in _PLAN_PRIORITIES else "medium",
             )

@@ -53,7 +53,10 @@ class AgentLines:
     def rest(self) -> list[bytes | Missing]:
         """Return what stands behind the last line's end, once nothing more will come."""
         if self._passed_bytes is not None:
-            return [self._missing(b"")]
+            missing = self._missing(b"")
+            after = self.reach.stdout_bytes + missing.size_bytes
+            self._begin_at(after, SpoolPosition(*self.reach[:2]))
+            return [missing]
         if not self._begun:
             return []
         line = bytes(self._begun)

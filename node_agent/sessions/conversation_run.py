@@ -9,7 +9,7 @@ want is read from the store whenever `wake` is called. Must not decide how the a
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ import msgspec
 from node_agent.acp.machine import AgentMachine
 from node_agent.acp.requests import UnfitReply
 from node_agent.acp.state import decode_state, encode_state
-from node_agent.acp.steps import Opening, Reply, Step, TurnOver
+from node_agent.acp.steps import MessageMade, Opening, Reply, Step, TurnOver
 from node_agent.executions import Output, RunningExecution
 from node_agent.failpoints import failpoint
 from node_agent.run_context import RunContext
@@ -44,18 +44,21 @@ from node_agent.store import conversations
 from node_agent.store.transaction import Transaction
 from node_agent.supervisor_connection import RequestRefusedError, SupervisorUnreachableError
 from protocol.entities import Attempt
+from protocol.limits import MIB
 
 LOG: Final = logging.getLogger(__name__)
 #: As much of the output is read for one step.
 _READ_BYTES: Final = 256 * 1024
 #: How long a silent agent is waited for at a time.
 _IDLE_S: Final = 60.0
-#: Input that the supervisor did not take is given to it again after this.
+#: What the supervisor did not take, or did not hear, is said to it again after this.
 _AGAIN_S: Final = 0.25
+#: An agent that asks and asks and reads no answer is ended; the largest prompt is much smaller.
+_UNSAID_BYTES_MAX: Final = 64 * MIB
 #: A turn that is to be stopped gets so long to end by itself, within the grace of the stop.
 _STOP_TURN_S_MAX: Final = 3.0
 #: The name under which it tells how far it has read.
-_READER: Final = "conversation"
+READER: Final = "conversation"
 
 
 class ConversationRun:
@@ -94,6 +97,10 @@ class ConversationRun:
 
     # --- for others ---------------------------------------------------------------------------
 
+    @property
+    def reader(self) -> str:
+        return READER
+
     def hide(self, hidden: list[bytes]) -> None:
         """Take the values that nobody may see."""
         self._shown = ShownText(hidden)
@@ -115,7 +122,7 @@ class ConversationRun:
         await self._open()
         reach = self._lines.reach
         own = running.second_reader(
-            _READER,
+            READER,
             SpoolPosition(reach.segment, reach.offset),
             (reach.stdout_bytes, reach.stderr_bytes),
         )
@@ -247,24 +254,21 @@ class ConversationRun:
         found = self._lines.take(position, reader.read(_READ_BYTES))
         if reader.finished:
             found += self._lines.rest()
-        facts, lines = [], []
-        for line in found:
-            if isinstance(line, Missing):
-                await self._tell_missing(line)
-                continue
-            step = self._machine.receive(line, None)
-            facts += step.facts
-            lines += step.lines
-        if found:
-            await self._commit(Step(facts=facts, lines=lines))
+        await self._hear(found)
         return bool(found)
 
-    async def _tell_missing(self, missing: Missing) -> None:
-        text = (
-            f"{missing.size_bytes} bytes of what the agent said could not be read"
-            f" ({missing.reason}); what they said is not known."
-        )
-        await self._context.keep(_say, self._talk, text, self._context.clock())
+    async def _hear(self, found: Sequence[bytes | Missing]) -> None:
+        """Commit, as one step, what these lines say."""
+        steps_of_lines = [
+            self._machine.tell(_missing_text(line))
+            if isinstance(line, Missing)
+            else self._machine.receive(line, None)
+            for line in found
+        ]
+        if steps_of_lines:
+            facts = [fact for step in steps_of_lines for fact in step.facts]
+            lines = [line for step in steps_of_lines for line in step.lines]
+            await self._commit(Step(facts=facts, lines=lines))
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -303,6 +307,8 @@ class ConversationRun:
                     # Better no answer than another one than was meant.
                     LOG.warning("an answer to %s does not fit: %s", settled.request.id, error)
                     step = self._machine.reply(settled.key, Reply(cancelled=True))
+                    told = self._machine.tell(f"{steps.UNFIT_TEXT} ({error})")
+                    step = Step(facts=[*step.facts, *told.facts], lines=step.lines)
                 await self._commit(
                     step,
                     partial(steps.told_answer, talk=self._talk, settled=settled, at_ms=at_ms),
@@ -346,6 +352,9 @@ class ConversationRun:
             self._queue_lines(step)
         for growth in applied.grown:
             self._grow(growth)
+        for fact in step.facts:
+            if isinstance(fact, MessageMade):
+                self._live.pop(fact.key, None)
         if applied.turn_over is not None:
             self._live.clear()
             self._silence.end()
@@ -392,28 +401,29 @@ class ConversationRun:
         if taken is not None:
             failpoint("node.conversation.said")
             await self._context.keep(conversations.taken, self._talk.execution_id, taken)
+        if len(self._unsaid) > _UNSAID_BYTES_MAX and self._closing is None:
+            await self._commit(self._machine.give_up("it does not read what it is told"))
 
     async def _close_or_stop(self, running: RunningExecution) -> None:
         """End the process's input once nothing more is to be said; stop it where it stays on."""
         now_s = self._now_s()
         if self._stop_by_s is not None:
             if now_s >= self._stop_by_s or not self._machine_at_work():
-                self._stop_by_s = None
-                with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
-                    await running.stop(self._stop_grace_s)
+                asked = await _asked(running.stop(self._stop_grace_s))
+                self._stop_by_s = None if asked else self._now_s() + _AGAIN_S
             return
-        if self._closing is None or self._unsaid:
+        # What a process does not take that is to end anyway, it need not hear.
+        if self._closing is None or (self._unsaid and not self._say_again):
             return
         if not self._stdin_closed:
             self._stdin_closed = True
             self._end_by_s = now_s + self._context.grace_s
-            with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
-                await running.close_stdin()
+            # Unheard, the stop that follows ends it too.
+            await _asked(running.close_stdin())
             failpoint("node.conversation.input_closed")
         elif self._end_by_s is not None and now_s >= self._end_by_s:
-            self._end_by_s = None
-            with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
-                await running.stop(self._context.grace_s)
+            asked = await _asked(running.stop(self._context.grace_s))
+            self._end_by_s = None if asked else self._now_s() + _AGAIN_S
 
     def _machine_at_work(self) -> bool:
         return self._machine.state.turn is not None
@@ -422,7 +432,7 @@ class ConversationRun:
         segment = self._lines.reach.segment
         if segment > before:
             with contextlib.suppress(SupervisorUnreachableError, RequestRefusedError):
-                await running.consumed(segment, _READER)
+                await running.consumed(segment, READER)
 
     # --- silence ------------------------------------------------------------------------------
 
@@ -447,10 +457,7 @@ class ConversationRun:
 
     async def _end(self, *, lost: bool) -> None:
         """Take down that the process has ended."""
-        rest = self._lines.rest()
-        for line in rest:
-            if not isinstance(line, Missing):
-                await self._commit(self._machine.receive(line, None))
+        await self._hear(self._lines.rest())
         await self._commit(self._machine.finish())
         await self._context.keep(
             steps.end_conversation,
@@ -473,6 +480,24 @@ async def _commit(
     if also is not None:
         await also(tx)
     return await steps.commit_step(tx, *step)  # type: ignore[arg-type]
+
+
+async def _asked(request: Awaitable[None]) -> bool:
+    """Ask something of the supervisor; False where it did not hear it."""
+    try:
+        await request
+    except SupervisorUnreachableError:
+        return False
+    except RequestRefusedError as error:
+        LOG.warning("a supervisor refuses: %s", error)
+    return True
+
+
+def _missing_text(missing: Missing) -> str:
+    return (
+        f"{missing.size_bytes} bytes of what the agent said could not be read"
+        f" ({missing.reason}); what they said is not known."
+    )
 
 
 async def _say(tx: Transaction, talk: Talk, text: str, at_ms: int) -> None:

@@ -38,8 +38,11 @@ from protocol.states import AttemptPhase
 from protocol.turn_requests import TurnStatus
 
 #: Why nothing more is said to a process: its turns are done; its session is too old, or is
-#: forked; it failed.
-DONE, AGED, FORKED, FAILED = "done", "aged", "forked", "failed"
+#: forked; the next turn is for another profile; it failed.
+DONE, AGED, FORKED, OTHER_PROFILE, FAILED = "done", "aged", "forked", "other_profile", "failed"
+
+
+UNFIT_TEXT = "The answer was none that the agent takes; it was told that there is none."
 
 
 class Committed(NamedTuple):
@@ -183,10 +186,13 @@ async def next_wish(tx: Transaction, talk: Talk, now_ms: int) -> Wish | None:
     attempt = await attempts.get(tx, talk.attempt_id)
     if turn is not None and turn.stop_reason in LASTING_ERRORS:
         return Close(FAILED)
-    if attempt.phase is AttemptPhase.FINISHING or not await turns.queued(tx, talk.attempt_id):
+    following = await turns.next_queued(tx, talk.attempt_id)
+    if attempt.phase is AttemptPhase.FINISHING or following is None:
         return Close(DONE)
-    if await turns.next_forks(tx, talk.attempt_id):
+    if following.forks:
         return Close(FORKED)
+    if following.profile not in {None, attempt.profile}:
+        return Close(OTHER_PROFILE)
     session = await sessions.get(tx, talk.session_id)
     return Close(AGED) if is_too_old(session, now_ms) else Begin()
 
@@ -266,7 +272,7 @@ async def begin_turn(tx: Transaction, talk: Talk, head: str | None, at_ms: int) 
 
 async def close_conversation(tx: Transaction, talk: Talk, reason: str) -> bool:
     """Write down that nothing more is said to the process; False where a turn came meanwhile."""
-    if reason == DONE and await turns.queued(tx, talk.attempt_id):
+    if reason == DONE and await turns.next_queued(tx, talk.attempt_id) is not None:
         attempt = await attempts.get(tx, talk.attempt_id)
         if attempt.phase is not AttemptPhase.FINISHING:
             return False

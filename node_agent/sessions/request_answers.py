@@ -1,7 +1,10 @@
 """Whether an answer is one that its request takes. Pure."""
 
+from typing import Any
+
 import msgspec
 
+from node_agent.acp.requests import UnfitReply, content_of
 from node_agent.sessions.request_forms import check_form
 from node_agent.store.requests import ANSWER_BYTES_MAX
 from protocol.conversation import AgentRequest, Answer
@@ -49,6 +52,8 @@ def check_answer(request: AgentRequest, given: Answer) -> None:
             raise NoAnswer(request, "text", "it is empty")
         if len(given.text.encode("utf-8", "replace")) > ANSWER_BYTES_MAX:
             raise NoAnswer(request, "text", f"it has more than {ANSWER_BYTES_MAX} bytes")
+        if request.form is not None:
+            _check_text_for_form(request, request.form, given.text)
     else:
         form = given.form or {}
         if request.form is None:
@@ -56,3 +61,13 @@ def check_answer(request: AgentRequest, given: Answer) -> None:
         if len(msgspec.msgpack.encode(form)) > ANSWER_BYTES_MAX:
             raise NoAnswer(request, "form", f"it has more than {ANSWER_BYTES_MAX} bytes")
         check_form(request.form, form)
+
+
+def _check_text_for_form(request: AgentRequest, form: dict[str, Any], text: str) -> None:
+    """Raise where a text is none that the form's one field takes: its agent would not get it."""
+    try:
+        content = content_of(form, text)
+    except UnfitReply as unfit:
+        raise NoAnswer(request, "text", str(unfit)) from unfit
+    # What stands beside that field is the agent's to do without.
+    check_form({**form, "required": []}, content or {})

@@ -4,7 +4,9 @@ The end is told to the agent as no answer, never as a yes or no. Must not judge 
 """
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,8 +20,13 @@ LOG: Final = logging.getLogger(__name__)
 #: A wall clock may be set: looked at again at least this often.
 _LOOK_AGAIN_S: Final = 60.0
 _AT_A_TIME: Final = 100
-#: After a start nothing expires for so long: an answer that waited for this node comes first.
+#: After a start, or the machine's sleep, nothing expires for so long: an answer that waited for
+#: this node comes first.
 START_GRACE_MS: Final = 120_000
+#: A wait that took so much longer than was asked for means that the machine slept.
+_SLEPT_S: Final = 5.0
+#: Unlike the loop's, it goes on while the machine sleeps.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class RequestDeadlines:
@@ -42,13 +49,18 @@ class RequestDeadlines:
                 except StoreFull as error:
                     LOG.warning("deadlines of requests wait for room on the disk: %s", error)
                     wait_s = _LOOK_AGAIN_S
-                try:
+                began_s = time.clock_gettime(_CLOCK)
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._changed.wait()
-                except TimeoutError:
-                    continue
+                self.waited(wait_s, time.clock_gettime(_CLOCK) - began_s)
         finally:
             stop_listening()
+
+    def waited(self, wait_s: float, took_s: float) -> None:
+        """Take note of how long a wait took: after the machine's sleep nothing expires at once."""
+        if took_s > wait_s + _SLEPT_S:
+            self._expires_from_ms = self._clock() + START_GRACE_MS
 
     async def look(self) -> float:
         """Do what is due now; return in how many seconds to look again."""

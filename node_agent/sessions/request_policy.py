@@ -21,11 +21,10 @@ from protocol.request_rules import RequestRules, Rule, usable_rules
 
 ALLOW: Final = "allow"
 DENY: Final = "deny"
-#: The option that a rule takes: once, so that the agent asks again and the rule is seen again.
-_OPTION_KINDS: Final = {
-    ALLOW: ("allow_once", "allow_always"),
-    DENY: ("reject_once", "reject_always"),
-}
+#: The option that a rule takes: once, so that the agent asks again and the rule is seen again. A
+#: yes for ever is a person's alone: what the agent makes of it is wider than any rule.
+_OPTION_KINDS: Final = {ALLOW: ("allow_once",), DENY: ("reject_once", "reject_always")}
+_OPTION_KINDS_SAID: Final = {**_OPTION_KINDS, ALLOW: ("allow_once", "allow_always")}
 _FOR_THE_SESSION: Final = {"allow_always": ALLOW, "reject_always": DENY}
 #: Kinds whose target is a path; what they write into it is not part of what was allowed.
 _OF_FILES: Final = frozenset({"read", "edit", "delete", "move", "search"})
@@ -62,7 +61,10 @@ def judge(
     key = tool_key(tool)
     said = {rule.action: rule for rule in session if key is not None and rule.tool_key == key}
     for action in (DENY, ALLOW):
-        option = _option_of(draft.options, action)
+        if action == ALLOW and draft.unseen:
+            continue
+        kinds = (_OPTION_KINDS_SAID if action in said else _OPTION_KINDS)[action]
+        option = _option_of(draft.options, kinds)
         if option is None:
             continue
         if action in said:
@@ -114,9 +116,9 @@ def _rules_of(node: RequestRules, project: RequestRules, action: str) -> list[_N
     ]
 
 
-def _option_of(options: Iterable[RequestOption], action: str) -> str | None:
+def _option_of(options: Iterable[RequestOption], kinds: Iterable[str]) -> str | None:
     by_kind = {one.kind: one.id for one in reversed(list(options))}
-    return next((by_kind[kind] for kind in _OPTION_KINDS[action] if kind in by_kind), None)
+    return next((by_kind[kind] for kind in kinds if kind in by_kind), None)
 
 
 def _is_seen_whole(tool: ToolCall) -> bool:

@@ -22,6 +22,7 @@ from node_agent.acp.steps import (
     TurnOver,
     UsageTold,
 )
+from node_agent.acp.tool_calls import TARGET_BYTES_MAX
 from node_agent.run_context import OpenRequest
 from node_agent.sessions.rules import NOT_RESUMED_TEXT, moment
 from node_agent.sessions.shown_text import ShownText
@@ -32,6 +33,7 @@ from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import TurnEnd
 from protocol.conversation import (
+    TEXT_BYTES_MAX,
     AuthorKind,
     Message,
     MessageRole,
@@ -161,7 +163,10 @@ class _Step:
 
     async def _message(self, fact: MessageMade) -> None:
         role = MessageRole(fact.role)
-        content, truncated = self._shown.text(fact.content)
+        cut_at = TARGET_BYTES_MAX
+        if fact.tool is None:
+            cut_at = 0 if fact.truncated else TEXT_BYTES_MAX
+        content, truncated = self._shown.text(fact.content, cut_at=cut_at)
         truncated = truncated or fact.truncated
         tool = None
         if fact.tool is not None:
@@ -218,6 +223,7 @@ class _Step:
             form=asked.form,
             free_text=asked.free_text,
             tool=asked.tool,
+            unseen=asked.unseen,
         )
         request = await self._open_request(self._tx, draft, self._at_ms)
         self._requests[fact.key] = request.id
@@ -258,8 +264,8 @@ class _Step:
 
     async def _steered(self, fact: Steered) -> None:
         """Have what was taken into the turn be a message of it; what was not waits as a turn."""
-        steering = await turns.steering(self._tx, self._talk.attempt_id)
-        if steering is None or steering.turn.id != fact.key:
+        steering = await turns.told_steering(self._tx, fact.key)
+        if steering is None:
             return
         if not fact.taken:
             await turns.set_steers(self._tx, fact.key, None)
@@ -305,6 +311,16 @@ class _Step:
         reason = "succeeded" if word == "end_turn" else word
         if failed and told:
             reason = f"{word}: {told.encode()[:_REASON_BYTES_MAX].decode('utf-8', 'ignore')}"
+        if word == "cancelled":
+            # What it asked by tools goes with it; ended by itself, it may ask for the answer later.
+            await requests.withdraw_of_turn(
+                self._tx,
+                self._talk.execution_id,
+                running.id,
+                "the turn was interrupted",
+                self._at_ms,
+            )
+            self._phase_may_change = True
         end = TurnEnd(reason, word, fact.usage, self._head)
         await end_turn(self._tx, self._talk, end, self._at_ms)
 

@@ -27,11 +27,14 @@ from protocol.conversation import (
     RequestKind,
     RequestOption,
     RequestStatus,
+    cut_text,
 )
 from protocol.entities import Execution
 from protocol.errors import ErrorCode, OperationError
 
 _TITLE_CHARACTERS_MAX: Final = 120
+#: A question that was put and is so is not put a second time.
+_GOES_ON: Final = frozenset({RequestStatus.OPEN, RequestStatus.ANSWERED})
 
 
 async def running_execution(
@@ -58,7 +61,11 @@ async def ask(
     open_request: OpenRequest,
     at_ms: int,
 ) -> AgentRequest:
-    """Open the question of a tool's call, or return the one that the call opened before."""
+    """Open the question of a tool's call, or return the one that is asked already.
+
+    That is the one of the same call, or of one with the same question whose caller waited no longer
+    and has not heard of an answer.
+    """
     key = TOOL_KEY + call_key
     before = await requests.by_key(tx, execution.id, key)
     if before is not None:
@@ -81,9 +88,12 @@ async def ask(
             RequestOption(id=str(number), name=shown.text(option)[0])
             for number, option in enumerate(asked.options, 1)
         ],
-        form=asked.form,
+        form=shown.form(asked.form),
         free_text=not asked.options and asked.form is None,
     )
+    for waiting in await requests.undelivered_of_tools(tx, execution.id):
+        if waiting.status in _GOES_ON and _same_question(waiting, draft):
+            return waiting
     request = await open_request(tx, draft, at_ms)
     if session is not None and draft.message_id is not None:
         question = Message(
@@ -149,6 +159,12 @@ async def report(
     # The count of messages stands with the session.
     await sessions.save(tx, session, at_ms)
     return True
+
+
+def _same_question(request: AgentRequest, draft: Draft) -> bool:
+    asked = (request.text, request.options, request.form)
+    text, _ = cut_text(draft.text, requests.TEXT_BYTES_MAX)
+    return asked == (text, list(draft.options), draft.form)
 
 
 def _words(request: AgentRequest, reply: Reply | None) -> dict[str, object]:

@@ -51,6 +51,7 @@ class Draft(NamedTuple):
     """A request as an agent makes it. `key` is what the agent's machine calls it.
 
     While it is not settled and passed on, the same key of the same execution is the same request.
+    `unseen`: `tool` does not show all of what it acts on.
     """
 
     execution_id: str
@@ -66,6 +67,7 @@ class Draft(NamedTuple):
     form: dict[str, Any] | None = None
     free_text: bool = False
     tool: ToolCall | None = None
+    unseen: bool = False
 
 
 class Undelivered(NamedTuple):
@@ -303,6 +305,20 @@ async def withdraw_all(tx: Transaction, execution_id: str, reason: str, at_ms: i
     return len(rows)
 
 
+_OF_TURN = """
+SELECT key FROM request
+WHERE execution_id = :execution_id AND turn_id = :turn_id AND delivered = 0 ORDER BY id
+"""
+
+
+async def withdraw_of_turn(
+    tx: Transaction, execution_id: str, turn_id: str, reason: str, at_ms: int
+) -> None:
+    """Withdraw all that a process asked in a turn: nobody waits for it any more."""
+    for row in await tx.fetch_all(_OF_TURN, {"execution_id": execution_id, "turn_id": turn_id}):
+        await withdraw(tx, execution_id, row["key"], reason, at_ms)
+
+
 _DUE = """
 SELECT id FROM request WHERE status = 'open' AND deadline_ms <= :now_ms
 ORDER BY deadline_ms, id LIMIT :limit
@@ -429,6 +445,18 @@ async def undelivered(tx: Transaction, execution_id: str) -> list[Undelivered]:
     """Return what an agent's process is still to be told, in the order in which it was settled."""
     rows = await tx.fetch_all(_UNDELIVERED, {"execution_id": execution_id})
     return [Undelivered(row["key"], await get(tx, row["id"]), _reply(row)) for row in rows]
+
+
+_UNDELIVERED_OF_TOOLS = """
+SELECT id FROM request
+WHERE execution_id = :execution_id AND delivered = 0 AND key LIKE 'tool:%' ORDER BY id
+"""
+
+
+async def undelivered_of_tools(tx: Transaction, execution_id: str) -> list[AgentRequest]:
+    """Return what was asked by tools and not passed on to who asked, settled or not."""
+    rows = await tx.fetch_all(_UNDELIVERED_OF_TOOLS, {"execution_id": execution_id})
+    return [await get(tx, row["id"]) for row in rows]
 
 
 _REPLY_OF = "SELECT reply FROM request WHERE id = :id AND status <> 'open' AND delivered = 0"

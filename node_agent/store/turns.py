@@ -132,15 +132,23 @@ async def queued(tx: Transaction, attempt_id: str) -> list[Turn]:
     return [_turn(row, position=position) for position, row in enumerate(rows, 1)]
 
 
-_NEXT_FORKS = """
-SELECT forks FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' ORDER BY place LIMIT 1
+class Next(NamedTuple):
+    """The first queued turn: whether it begins a session of its own, and with which profile."""
+
+    forks: bool
+    profile: str | None
+
+
+_NEXT = """
+SELECT forks, profile FROM turn WHERE attempt_id = :attempt_id AND status = 'queued'
+ORDER BY place LIMIT 1
 """
 
 
-async def next_forks(tx: Transaction, attempt_id: str) -> bool:
-    """Return whether the first queued turn begins a session of its own."""
-    row = await tx.fetch_one(_NEXT_FORKS, {"attempt_id": attempt_id})
-    return row is not None and bool(row["forks"])
+async def next_queued(tx: Transaction, attempt_id: str) -> Next | None:
+    """Return what the first queued turn needs of a process; None where none is queued."""
+    row = await tx.fetch_one(_NEXT, {"attempt_id": attempt_id})
+    return None if row is None else Next(bool(row["forks"]), row["profile"])
 
 
 class Steering(NamedTuple):
@@ -153,15 +161,23 @@ class Steering(NamedTuple):
 
 _STEERING = """
 SELECT * FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' AND steers IS NOT NULL
-ORDER BY place LIMIT 1
+ORDER BY steers <> 'told', place LIMIT 1
 """
 
 
 async def steering(tx: Transaction, attempt_id: str) -> Steering | None:
-    """Return the first queued turn that is to be said into the one that runs."""
+    """Return the queued turn that is said into the one that runs, else the next that is to be."""
     row = await tx.fetch_one(_STEERING, {"attempt_id": attempt_id})
-    if row is None:
-        return None
+    return None if row is None else _steering(row)
+
+
+async def told_steering(tx: Transaction, turn_id: str) -> Steering | None:
+    """Return a turn that the agent was told, whatever has become of it since; None: it was not."""
+    row = await tx.fetch_one(_ONE, {"id": turn_id})
+    return None if row is None or row["steers"] != "told" else _steering(row)
+
+
+def _steering(row: Row) -> Steering:
     shown = Shown(row["shown"], bool(row["truncated"]))
     return Steering(_turn(row), shown, row["steers"] == "told")
 
@@ -348,6 +364,15 @@ async def set_queue(
             hint="Read it again: a turn has begun, or someone else changed it.",
             queued=[turn.id for turn in await queued(tx, attempt_id)],
         )
+    said = await steering(tx, attempt_id)
+    for item in items:
+        if said is not None and said.told and item.id == said.turn.id and item.prompt is not None:
+            raise OperationError(
+                ErrorCode.CONFLICT,
+                "this was said into the turn that runs already",
+                hint="Say what is to be changed in another follow-up.",
+                turn=item.id,
+            )
     row = await tx.fetch_one(_LAST_PLACE, {"attempt_id": attempt_id})
     last = 0 if row is None else int(row["place"])
     for place, item in enumerate(items, last + 1):

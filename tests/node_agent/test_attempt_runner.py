@@ -302,8 +302,10 @@ async def test_secrets_are_hidden(tmp_path: Path):
         attempt = await shop.run(
             "sh -c 'echo hunter2-hunter2 $MY_TOKEN $PLAIN'",
             environment={"MY_TOKEN": "s3cr3t-value", "PLAIN": "plain-value"},
-            task_title="hide",
+            task_title="",
+            task_description="with hunter2-hunter2",
         )
+        assert "***" in attempt.task_title
         (execution,) = await shop.executions(attempt)
         assert await shop.output(execution, STDOUT) == b"*** *** plain-value\n"
         ops = await shop.journal.ops_after(1, 0, ops_max=1000, bytes_max=1 << 30)

@@ -414,6 +414,29 @@ async def test_two_readers_keep_what_either_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_deleted_before_the_other_reader_is_there(tmp_path: Path) -> None:
+    """Whoever is to read the spool too finds all of it, however far the first has come."""
+    code = "import sys\nfor line in sys.stdin: print('x' * 300, flush=True)"
+    spec = python_spec(code, segment_bytes=256, keep_stdin_open=True)
+    run_folder = tmp_path / "a"
+    async with started(run_folder, spec) as execution:
+        execution.hold_for("other")
+        for count in range(1, 6):
+            await execution.write_stdin(b"go\n")
+            while len(stream_bytes(execution.reader.read())) == 0:
+                assert await execution.wait_output() is Output.GREW, count
+        await execution.consumed(execution.reader.position.segment)
+        assert (await execution.status())["running"]
+        assert (run_folder / segment_name(0)).exists()
+        other = execution.second_reader("other", START, (0, 0))
+        try:
+            await execution.consumed(2, "other")
+            await wait_until(lambda: not (run_folder / segment_name(1)).exists())
+        finally:
+            await other.close()
+
+
+@pytest.mark.asyncio
 async def test_stdin_of_a_program_that_does_not_read(tmp_path: Path) -> None:
     """Writing waits for a reader without stopping anything else, and is refused once it is gone."""
     spec = spec_of(["sh", "-c", "echo up; exec sleep 60"], keep_stdin_open=True)

@@ -3,8 +3,10 @@
 The agent is the scripted one of the demo; the machine is made anew before each input.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,8 @@ from node_agent.acp.steps import (
     AgentReady,
     McpServer,
     MessageMade,
+    Opening,
+    Prompt,
     Reply,
     RequestMade,
     RequestWithdrawn,
@@ -382,17 +386,25 @@ def test_a_crash_within_a_tool_call(start: Start):
 
 
 def test_lines_that_are_no_messages(start: Start):
-    """A few are left to the log; so many in a row that it is no agent end it."""
+    """They are left to the log: what a tool prints beside the protocol ends no turn."""
     talk = start(judged=False)
-    talk.turn(f"@garbage {UNREADABLE_LINES_MAX - 1}\n@raw\n@say fine")
+    talk.turn(f"@garbage {2 * UNREADABLE_LINES_MAX}\n@raw\n@say fine")
     assert talk.contents("assistant") == ["fine"]
-    talk.prompt(f"@garbage {UNREADABLE_LINES_MAX}", "second")
-    assert talk.until(AgentFailed).code == "protocol"
-    assert talk.of(TurnOver)[-1] == TurnOver(
-        turn_id="second",
-        stop_reason="error",
-        error_code="protocol",
-        message="what it prints is not the Agent Client Protocol",
+    assert talk.of(AgentFailed) == []
+
+
+def test_a_program_that_is_no_agent():
+    """Nothing but other lines, before a single word of the protocol, ends it."""
+    machine = AgentMachine()
+    machine.begin(Opening(cwd="/w"))
+    machine.prompt(Prompt(turn_id="turn", text="hello"))
+    for _ in range(UNREADABLE_LINES_MAX - 1):
+        assert machine.receive(b"usage: frobnicate [OPTION]").facts == []
+    over, failed = machine.receive(b"usage: frobnicate [OPTION]").facts
+    message = "what it prints is not the Agent Client Protocol"
+    assert failed == AgentFailed(code="protocol", message=message)
+    assert over == TurnOver(
+        turn_id="turn", stop_reason="error", error_code="protocol", message=message
     )
 
 
@@ -551,3 +563,82 @@ def test_finish_is_heard_once(start: Start):
     (over,) = talk.prompt("@say more", "second")
     assert isinstance(over, TurnOver)
     assert isinstance(talk.messages()[0], MessageMade)
+
+
+def spoken(*messages: dict[str, Any], **opening: Any) -> tuple[AgentMachine, Step]:
+    """A machine that was told these, and its last step."""
+    machine = AgentMachine()
+    step = machine.begin(Opening(cwd="/w", **opening))
+    for message in messages:
+        step = machine.receive(json.dumps(message).encode())
+    return machine, step
+
+
+CAN_LOAD = {"id": 0, "result": {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}}
+
+
+def chunk(text: str) -> dict[str, Any]:
+    """A piece of a text of the agent."""
+    content = {"type": "text", "text": text}
+    update = {"sessionUpdate": "agent_message_chunk", "content": content}
+    return {"method": "session/update", "params": {"update": update}}
+
+
+@pytest.mark.parametrize("answer", [{"result": {}}, {"error": {"code": -32601, "message": "?"}}])
+def test_history_that_is_replayed_behind_its_answer(answer: dict[str, Any]):
+    """It is no message of ours, and the prompt waits until it is over, whatever the agent knows."""
+    machine, step = spoken(
+        CAN_LOAD, chunk("said before"), {"id": 1, "result": {}}, agent_session_id="s"
+    )
+    (ping,) = (json.loads(line) for line in step.lines)
+    assert machine.prompt(Prompt(turn_id="turn", text="go on")).lines == []
+    assert machine.receive(json.dumps(chunk("said before, too")).encode()).facts == []
+    step = machine.receive(json.dumps({"id": ping["id"], **answer}).encode())
+    assert [json.loads(line)["method"] for line in step.lines] == ["session/prompt"]
+    step = machine.receive(json.dumps(chunk("new")).encode())
+    assert [fact.text for fact in step.facts if isinstance(fact, TextGrew)] == ["new"]
+
+
+def test_a_setting_ends_what_is_replayed_too():
+    """Its answer comes behind the history, as any other; nothing more is asked."""
+    modes = {"currentModeId": "a", "availableModes": [{"id": "plan", "name": "Plan"}]}
+    machine, step = spoken(
+        CAN_LOAD, {"id": 1, "result": {"modes": modes}}, agent_session_id="s", mode="plan"
+    )
+    assert [json.loads(line)["method"] for line in step.lines] == ["session/set_mode"]
+    assert machine.receive(json.dumps(chunk("said before")).encode()).facts == []
+
+
+def test_a_session_id_that_cannot_be_kept():
+    """It would go with each state of the session, and no op has room for it."""
+    opened = {"id": 1, "result": {"sessionId": "s" * 100_000}}
+    _, step = spoken({"id": 0, "result": {"protocolVersion": 1}}, opened)
+    assert [type(fact) for fact in step.facts] == [AgentFailed]
+
+
+def test_a_word_of_the_nodes_own():
+    """It ends the text before it."""
+    machine, _ = spoken(
+        {"id": 0, "result": {"protocolVersion": 1}}, {"id": 1, "result": {"sessionId": "s"}}
+    )
+    machine.receive(json.dumps(chunk("half")).encode())
+    half, missing = machine.tell("7 bytes are missing").facts
+    assert isinstance(half, MessageMade)
+    assert isinstance(missing, MessageMade)
+    assert (half.content, missing.role, missing.content) == (
+        "half", "system", "7 bytes are missing"
+    )  # fmt: skip
+
+
+def test_an_id_that_is_no_number_of_any_machine():
+    """It is as good as any other, and what the agent withdraws by another is not this."""
+    machine, _ = spoken(
+        {"id": 0, "result": {"protocolVersion": 1}}, {"id": 1, "result": {"sessionId": "s"}}
+    )
+    options = [{"optionId": "a", "name": "A", "kind": "allow_once"}]
+    params = json.dumps({"toolCall": {"toolCallId": "t"}, "options": options})
+    asked = f'{{"id":1e999,"method":"session/request_permission","params":{params}}}'
+    machine.receive(asked.encode())
+    assert len(machine.state.requests) == 1
+    withdrawn = '{"method":"$/cancel_request","params":{"requestId":5}}'
+    assert machine.receive(withdrawn.encode()) == Step()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from node_agent.acp.requests import (
@@ -10,6 +11,7 @@ from node_agent.acp.requests import (
     ask_permission,
     ask_question,
     cancelled_answer,
+    content_of,
 )
 from node_agent.acp.state import MachineState
 from node_agent.acp.steps import Reply, RequestMade
@@ -195,3 +197,53 @@ def test_a_large_permission_fits_an_op():
     assert facts
     for fact in facts:
         assert len(msgspec.msgpack.encode(fact)) < OP_BODY_BYTES_MAX - 2048
+
+
+def test_options_that_cannot_be_told_apart_are_refused():
+    """The agent hears an id alone: a no under the id of a yes would be one."""
+    options = [
+        {"optionId": "go", "name": "Yes", "kind": "allow_once"},
+        {"optionId": "go", "name": "No", "kind": "reject_once"},
+    ]
+    params = {"toolCall": {"toolCallId": "t", "title": "Do it"}, "options": options}
+    state = MachineState()
+    assert ask_permission(state, "1", params, None).refusal is not None
+    assert state.requests == {}
+
+
+def test_a_permission_says_where_not_all_of_it_is_seen():
+    """Also where an earlier word of the tool call was cut: no rule may allow what nobody saw."""
+    state = MachineState()
+    options = OPTIONS[:2]
+    long = {"toolCallId": "t", "rawInput": {"command": "git status " + "x" * 2000 + "; rm -rf /"}}
+    for number, call in enumerate((long, {"toolCallId": "t"})):
+        params = {"toolCall": call, "options": options}
+        made = ask_permission(state, str(number), params, None).facts[-1]
+        assert isinstance(made, RequestMade)
+        assert made.unseen
+    _, whole = permission()
+    assert not whole.unseen
+
+
+def test_numbers_without_bound_in_a_form():
+    """What no op has room for is left out; the question is asked."""
+    form = {"properties": {"n": {"type": "integer", "maximum": 10**400, "minimum": -(2**70)}}}
+    made = asked(MachineState(), form)
+    assert made.form is not None
+    assert made.form["properties"]["n"]["maximum"] is None
+    assert len(msgspec.msgpack.encode(made)) < OP_BODY_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "content"),
+    [
+        ({"properties": {"n": {"type": "integer"}}}, "7", {"n": 7}),
+        ({"properties": {"n": {"type": "string"}}}, "Decline", None),
+        ({"properties": {"n": {"type": "boolean"}}}, "no", {"n": False}),
+    ],
+)
+def test_a_text_as_its_form_has_it(form: dict[str, Any], text: str, content: object):
+    """Known before it is taken, so that a person learns of what would not fit."""
+    assert content_of(form, text) == content
+    with pytest.raises(UnfitReply):
+        content_of({"properties": {"n": {"type": "integer"}}}, "seven")

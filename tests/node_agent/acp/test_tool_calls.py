@@ -15,12 +15,14 @@ def text(said: str) -> dict[str, Any]:
 
 def test_fields_that_are_not_said_stay():
     """An update changes what it names, and nothing else."""
-    first, _ = changed_call(
+    first, _, _ = changed_call(
         ToolCall(id="c"), {"title": "Read a", "kind": "read", "content": [text("x")]}
     )
-    done, _ = changed_call(first, {"status": "completed"})
+    done, _, _ = changed_call(first, {"status": "completed"})
     assert (done.name, done.kind, done.output, done.status) == ("Read a", "read", "x", "completed")
-    odd, _ = changed_call(done, {"status": "exploded", "kind": "magic", "title": 5, "content": {}})
+    odd = changed_call(
+        done, {"status": "exploded", "kind": "magic", "title": 5, "content": {}}
+    ).call
     assert odd == done
 
 
@@ -42,7 +44,7 @@ def test_what_a_call_acts_on(fields: dict[str, Any], target: str):
 
 def test_a_title_does_not_hide_what_the_input_named():
     """Once the input has said what it acts on, a later title is only a title."""
-    call, _ = changed_call(ToolCall(id="c"), {"rawInput": {"path": "/a"}, "title": "Edit"})
+    call, _, _ = changed_call(ToolCall(id="c"), {"rawInput": {"path": "/a"}, "title": "Edit"})
     assert changed_call(call, {"title": "Edit a"}, aimed=True)[0].target == "/a"
     assert changed_call(call, {"title": "Edit a"})[0].target == "Edit a"
 
@@ -65,7 +67,7 @@ def test_an_output_that_is_no_content(raw: object, output: str):
 def test_content_comes_before_the_raw_output():
     """The agent's own rendering is what is shown; diffs beside it are kept."""
     diff = {"type": "diff", "path": "/a", "oldText": "x", "newText": "y"}
-    call, cut = changed_call(
+    call, cut, _ = changed_call(
         ToolCall(id="c"), {"content": [text("shown"), diff, {"type": "terminal"}], "rawOutput": "r"}
     )
     assert (call.output, cut) == ("shown", False)
@@ -76,7 +78,7 @@ def test_what_is_too_large_is_cut_and_said_so():
     """Input, output and diffs each keep their beginning."""
     large = "x" * 100_000
     diff = {"type": "diff", "path": "/a", "oldText": None, "newText": large}
-    call, cut = changed_call(
+    call, cut, _ = changed_call(
         ToolCall(id="c"), {"rawInput": large, "content": [text(large), diff, diff]}
     )
     assert cut
@@ -115,3 +117,27 @@ def test_ids():
     assert call_id_of({"toolCallId": "c"}) == "c"
     assert parent_id_of({"_meta": {"claudeCode": {"parentToolUseId": "p"}}}) == "p"
     assert parent_id_of({"_meta": {"claudeCode": {"parentToolUseId": None}}}) is None
+
+
+LONG = "/" + "x" * 300
+FILLS = {"type": "diff", "path": "/a", "newText": "x" * 17_000}
+
+
+@pytest.mark.parametrize(
+    ("fields", "unseen"),
+    [
+        ({"rawInput": {"command": "ls " + "x" * 2000}}, True),
+        ({"title": "ls " + "x" * 2000}, True),
+        ({"locations": [{"path": LONG}]}, True),
+        ({"locations": [{"path": f"/{number}"} for number in range(17)]}, True),
+        ({"content": [{"type": "diff", "path": LONG, "newText": ""}]}, True),
+        ({"content": [FILLS, {"type": "diff", "path": "/b", "newText": ""}]}, True),
+        ({"content": [FILLS], "rawOutput": "x" * 20_000}, False),
+        ({"rawInput": {"command": "ls", "more": "x" * 20_000}}, False),
+    ],
+)
+def test_it_is_told_where_not_all_is_seen(fields: dict[str, Any], unseen: bool):
+    """Of what it is and acts on; of what it says and writes a part is enough to know it by."""
+    changed = changed_call(ToolCall(id="c"), fields)
+    assert changed.unseen is unseen
+    assert changed.cut

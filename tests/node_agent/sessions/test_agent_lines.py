@@ -76,3 +76,12 @@ def test_a_line_that_is_too_long() -> None:
             found += reader.take(SpoolPosition(0, 0), [Frame(STDOUT, 0, at, piece)])
             at += len(piece)
         assert found == [Missing("too_long", 30), b"next"]
+
+
+def test_an_end_that_is_torn_is_told_once() -> None:
+    """Whoever takes it up from there again is not told of it a second time."""
+    reader = AgentLines()
+    reader.take(SpoolPosition(0, 0), [Frame(STDOUT, 0, 0, b"one\ntw"), SpoolGap("quota", 10, 0, 1)])
+    assert reader.rest() == [Missing("quota", 12)]
+    assert reader.reach.stdout_bytes == 16
+    assert AgentLines(reader.reach).rest() == reader.rest() == []

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -11,12 +12,24 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from node_agent.acp.steps import Steered
+from node_agent.attempt_runner import StartKey
+from node_agent.profiles import Profile
+from node_agent.sessions import conversation_run
+from node_agent.sessions.conversation_steps import UNFIT_TEXT
+from node_agent.sessions.shown_text import ShownText
+from node_agent.sessions.step_facts import Talk as Talked
+from node_agent.sessions.step_facts import apply_facts
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
-from node_agent.store import requests
+from node_agent.store import conversations, requests, turns
+from node_agent.store.turns import Shown
+from protocol.attempt_requests import StartRequest
 from protocol.conversation import RequestStatus, SessionStatus
 from protocol.entities import Attempt
+from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import STDOUT
+from protocol.turn_requests import TurnEdit
 from tests.node_agent.sessions.conversing import Talk, command_of
 from tests.node_agent.waiting import until
 from tests.node_agent.workshop import Workshop, make_repository, open_workshop
@@ -409,3 +422,160 @@ async def test_steering(talk: Talk):
     assert "I heard: mind the gap" in told[-1][1]
     first, steered = await talk.turns()
     assert (first.stop_reason, steered.id, steered.status) == ("end_turn", turn.id, "dropped")
+
+
+@pytest.mark.asyncio
+async def test_a_turn_for_another_profile(tmp_path: Path):
+    """It is never given to the agent of the one before: that ends, and the other's begins."""
+    folders = [tmp_path / "left", tmp_path / "right"]
+    for folder in folders:
+        folder.mkdir()
+    profiles = {
+        folder.name: Profile(agent="custom", arguments=shlex.split(command_of(folder)))
+        for folder in folders
+    }
+    async with open_workshop(tmp_path / "data", 11, profiles=profiles) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        left, right = (Talk(shop, folder) for folder in folders)
+        key = StartKey("k", "h", "tester")
+        request = StartRequest(executor="acp", profile="left", prompt="note one\nuntil gate")
+        attempt = (await shop.runner.start(request, key)).attempt
+        await left.noted("one")
+        await shop.follow_up(attempt, prompt="note two", profile="right")
+        await shop.follow_up(attempt, prompt="note three")
+        (left.folder / "gate").touch()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert (ended.outcome, ended.profile) == ("succeeded", "right")
+        assert [note for note in left.notes if note in {"two", "three"}] == []
+        assert right.notes[-4:] == ["prompt note two", "two", "prompt note three", "three"]
+        assert (await right.session(attempt)).profile == "right"
+        assert len(await shop.agents(attempt)) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_run_folder_that_is_gone(tmp_path: Path):
+    """Its turn is over, nothing of the conversation is left, and no secret of it gets out."""
+    live: list[str] = []
+    secret = "hunter2-hunter2"
+    secrets = {"secrets": lambda: [secret.encode()]}
+
+    def shown(_session: str, _message: str, _at: int, text: str, _role: str) -> None:
+        live.append(text)
+
+    async def has_spoken() -> bool:
+        return "***" in "".join(live)
+
+    async with open_workshop(tmp_path / "data", 11, live=shown, **secrets) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start(f"say it is {secret} yes\nuntil gate")
+        await until(has_spoken, "the agent has spoken")
+        (agent,) = await shop.agents(attempt)
+    assert agent.process is not None
+    os.kill(agent.process.pid, signal.SIGKILL)
+    run_folder = shop.context.run_folder(agent.id)
+
+    async def has_ended() -> bool:
+        return (run_folder / "exit").exists()
+
+    await until(has_ended, "the agent has ended")
+    shutil.rmtree(run_folder)
+    async with open_workshop(tmp_path / "data", 12, **secrets) as shop:
+        talk = Talk(shop, tmp_path)
+        await shop.recover()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "lost"
+        said = [text for role, text in await talk.told(attempt) if role == "assistant"]
+        assert said[0].startswith("it is ***")
+        (turn,) = await talk.turns()
+        assert (turn.status, turn.stop_reason) == ("ended", "agent")
+        assert await shop.database.read(conversations.find, agent.id) is None
+
+
+STEERED = "mind the gap"
+
+
+@pytest.mark.asyncio
+async def test_what_was_said_into_a_turn_stays_as_it_was_said(talk: Talk):
+    """Once the agent was told it cannot be edited; taken out of the queue it is a message still."""
+    attempt = await talk.start("until gate")
+    await talk.noted("prompt until gate")
+    session = await talk.session(attempt)
+    (agent,) = await talk.shop.agents(attempt)
+    told = Talked(attempt.id, session.id, agent.id)
+    named = [
+        await talk.shop.follow_up(attempt, prompt=text, steer=True) for text in (STEERED, "later")
+    ]
+    database = talk.shop.database
+    # The second one comes first in the queue meanwhile: it is the first that was told.
+    await database.write(turns.set_steers, named[0].id, "told")
+    order = [TurnEdit(id=turn.id) for turn in reversed(named)]
+    await database.write(turns.set_queue, attempt.id, order, {}, 5)
+    steering = await database.read(turns.steering, attempt.id)
+    assert steering is not None
+    assert (steering.turn.id, steering.told) == (named[0].id, True)
+    edited = [TurnEdit(id=named[0].id, prompt="another"), TurnEdit(id=named[1].id)]
+    shown = {named[0].id: Shown("another")}
+    with pytest.raises(OperationError) as refused:
+        await database.write(turns.set_queue, attempt.id, edited, shown, 6)
+    assert refused.value.code is ErrorCode.CONFLICT
+    await database.write(turns.drop, attempt.id, "dropped by ada", 7, turn_id=named[0].id)
+    await database.write(
+        apply_facts,
+        told,
+        ShownText(),
+        [Steered(key=named[0].id, taken=True)],
+        open_request=talk.shop.context.open_request,
+        head=None,
+        at_ms=8,
+    )
+    assert ("user", STEERED) in await talk.told(attempt)
+    await talk.shop.runner.stop(attempt.id)
+    await talk.shop.runner.wait_ended(attempt.id)
+
+
+@pytest.mark.asyncio
+async def test_a_profile_that_is_gone_after_a_restart(tmp_path: Path):
+    """The settings may say what they like by then: what runs goes on to its end."""
+    profiles = {"own": Profile(agent="custom", arguments=shlex.split(command_of(tmp_path)))}
+    async with open_workshop(tmp_path / "data", 11, profiles=profiles) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        request = StartRequest(executor="acp", profile="own", prompt="note one\nuntil gate")
+        attempt = (await shop.runner.start(request, StartKey("k", "h", "tester"))).attempt
+        await talk.noted("one")
+    async with open_workshop(tmp_path / "data", 12) as shop:
+        await shop.recover()
+        (tmp_path / "gate").touch()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert (ended.outcome, ended.reason) == ("succeeded", None)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_does_not_fit(talk: Talk):
+    """The agent is told that there is none, and people are told so."""
+    attempt = await talk.start("ask May I?")
+    await talk.answer(await talk.request(attempt), "perhaps")
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert talk.notes[-1] == "answered cancelled"
+    assert [text for role, text in await talk.told(attempt) if role == "system"] == [
+        f"{UNFIT_TEXT} (no such option; there are: yes, no)"
+    ]
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_does_not_listen(talk: Talk, monkeypatch: pytest.MonkeyPatch):
+    """It asks without end and reads no answer: it is ended, before the node holds it all."""
+    monkeypatch.setattr(conversation_run, "_UNSAID_BYTES_MAX", 1 << 20)
+    code = """
+import sys, time
+for number in range(20_000):
+    print('{"jsonrpc":"2.0","id":"%s%d","method":"_more"}' % ("x" * 1000, number))
+sys.stdout.flush()
+time.sleep(1000)
+"""
+    command = shlex.join([sys.executable, "-c", code])
+    ended = await talk.shop.run(command, executor="acp", prompt="say x")
+    assert (ended.outcome, ended.reason) == (
+        "failed", "agent: it does not read what it is told"
+    )  # fmt: skip

@@ -9,6 +9,8 @@ from protocol.conversation import AgentRequest, Answer, RequestKind, RequestOpti
 from protocol.errors import OperationError
 
 FORM = {"type": "object", "properties": {"n": {"type": "integer"}}}
+SHORT = {"properties": {"n": {"type": "string", "maxLength": 5}}}
+OWN = {"properties": {"q": {"enum": ["a", "b"]}, "q_custom": {"type": "string"}}, "required": ["q"]}
 
 
 def request(**fields: Any) -> AgentRequest:
@@ -30,6 +32,8 @@ def request(**fields: Any) -> AgentRequest:
         (request(free_text=True), Answer(text="ä" * 9000), "text"),
         (request(), Answer(form={}), "form"),
         (request(form=FORM), Answer(form={"n": "x"}), "form.n"),
+        (request(form=FORM, free_text=True), Answer(text="about five"), "text"),
+        (request(form=SHORT, free_text=True), Answer(text="abcdef"), "form.n"),
         (request(form={}), Answer(form={"a": "x" * 20_000}), "form"),
     ],
 )
@@ -48,4 +52,6 @@ def test_answers_that_are_taken():
     check_answer(request(), Answer(option="b"))
     check_answer(request(free_text=True), Answer(text="neither"))
     check_answer(request(form=FORM), Answer(form={"n": 3}))
+    check_answer(request(form=FORM, free_text=True), Answer(text=" 5 "))
+    check_answer(request(form=OWN, free_text=True), Answer(text="neither of them"))
     assert takes(request(options=[])) == "no answer"

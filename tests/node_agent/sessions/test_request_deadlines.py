@@ -91,3 +91,20 @@ async def test_the_loop_hears_of_a_new_request(tmp_path: Path):
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_waited_while_the_machine_slept(tmp_path: Path):
+    """What ran out meanwhile is open for a while after it woke; a wait as asked for is no sleep."""
+    async with opened(tmp_path) as database:
+        clock = Clock()
+        deadlines = RequestDeadlines(database, clock=clock)
+        request = await database.write(RequestPolicy().open, draft(), clock.now_ms)
+        clock.now_ms += 25 * HOUR_MS
+        deadlines.waited(60.0, 25 * 3600.0)
+        assert 0 < await deadlines.look() <= 60
+        assert (await database.read(requests.get, request.id)).status is RequestStatus.OPEN
+        clock.now_ms += START_GRACE_MS
+        deadlines.waited(60.0, 60.1)
+        await deadlines.look()
+        assert (await database.read(requests.get, request.id)).status is RequestStatus.EXPIRED

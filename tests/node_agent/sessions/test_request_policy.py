@@ -151,3 +151,30 @@ def test_a_file_allowed_for_the_session_may_change_again():
     rule = session_rule_of(first, OPTIONS, "always", "ann") or SessionRule("", "", "")
     assert judged(second, said=[rule]) is not None
     assert judged(also, said=[rule]) is None
+
+
+def test_no_rule_allows_what_was_not_all_seen():
+    """Not of the node, not of the session; a denial of what was seen still holds."""
+    used = tool("git status")
+    rule = session_rule_of(used, OPTIONS, "always", "ann")
+    assert rule is not None
+    unseen = draft(used, unseen=True)
+    everything = RequestRules(allow=["*"])
+    nothing = RequestRules(deny=["execute:*:git *"])
+    assert judge(unseen, session=[rule], node=everything, project=everything) is None
+    denied = judge(unseen, session=[rule], node=everything, project=nothing)
+    assert denied == Verdict("no", "project: deny execute:*:git *")
+
+
+def test_a_rule_never_says_yes_for_ever():
+    """What an agent makes of `allow_always` is its own; only who said that once may mean it."""
+    options = [one for one in OPTIONS if one.kind != "allow_once"]
+    asked = draft(tool(), options=options)
+    rules = RequestRules(allow=["*"])
+    assert judge(asked, session=[], node=rules, project=RequestRules()) is None
+    said = [SessionRule("allow", tool_key(tool()) or "", "ann")]
+    verdict = judge(asked, session=said, node=RequestRules(), project=RequestRules())
+    assert verdict == Verdict("always", "allow for the session, as ann said")
+    never = [SessionRule("deny", tool_key(tool()) or "", "ann")]
+    verdict = judge(asked, session=never, node=rules, project=RequestRules())
+    assert verdict == Verdict("no", "deny for the session, as ann said")

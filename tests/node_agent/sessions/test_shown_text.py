@@ -1,6 +1,7 @@
 """What leaves the node is without secrets and fits into an op, whatever shape it has."""
 
 import msgspec
+import pytest
 
 from node_agent.acp.steps import RequestMade
 from node_agent.sessions.shown_text import ShownText
@@ -67,3 +68,30 @@ def test_text_that_grows() -> None:
     assert shown.startswith("it is *** now, ")
     # Of a text whose beginning was not seen, nothing.
     assert SHOWN.live().grow(5, "nter2") == (0, "")
+
+
+def test_what_a_secret_stands_in_is_not_all_seen() -> None:
+    """A rule that judges what is shown would not know what the secret's place holds."""
+    plain = ToolCall(id="t", kind="execute", target="git log", input="git log")
+    hidden = ToolCall(id="t", kind="execute", target=f"git log {SECRET}", input="git log")
+    for tool, unseen in ((plain, False), (hidden, True), (None, False)):
+        asked = RequestMade(key="r", kind="approval", title="?", tool=tool)
+        assert SHOWN.request(asked).unseen is unseen
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+def test_a_secret_that_was_cut_in_two(cut: int) -> None:
+    """Of what was cut before it came here, the end may be half a secret: it is not shown."""
+    begun = f" {SECRET[:9]}"
+    text = "x" * (1024 - cut - len(begun)) + begun
+    assert SHOWN.text(text, cut_at=1024)[0] == "x" * (1024 - cut - len(begun)) + " "
+    assert SHOWN.text(text)[0] == text
+    diff = FileDiff(path="a", old_text=begun, new_text=begun, truncated=True)
+    tool, _ = SHOWN.tool(ToolCall(id="t", target=text, diffs=[diff]))
+    assert SECRET[:9].encode() not in msgspec.json.encode(tool)
+
+
+def test_a_form_of_its_own() -> None:
+    """The form of a tool's question is redacted as an agent's; numbers no op can hold are none."""
+    assert SHOWN.form({"a": SECRET, "b": 2**70, "c": 2**63}) == {"a": "***", "b": None, "c": 2**63}
+    assert SHOWN.form(None) is None
