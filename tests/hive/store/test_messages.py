@@ -72,6 +72,8 @@ async def test_pages_both_ways(hive: OpenHive):
     assert await page(after=10) == ([], True, False)
     assert await page(after=2, before=5) == ([3, 4], True, True)
     assert await page(before=1) == ([], False, True)
+    assert await page(before=0) == ([], False, True)
+    assert await page(after=99) == ([], True, False)
 
 
 @pytest.mark.asyncio
