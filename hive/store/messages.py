@@ -197,15 +197,16 @@ async def list_messages(
     begun_ms, session_id, seq = after or (0, "", 0)
     if after is not None:
         conditions.append(
-            "(session.created_at_ms > :begun_ms OR (session.created_at_ms = :begun_ms"
-            " AND (session.id > :after_id OR (session.id = :after_id"
-            " AND message.message_seq > :after_seq))))"
+            "session.created_at_ms >= :begun_ms AND (session.created_at_ms > :begun_ms"
+            " OR session.id > :after_id OR (session.id = :after_id"
+            " AND message.message_seq > :after_seq))"
         )
     rows = await tx.fetch_all(
-        "SELECT message.*, session.created_at_ms AS begun_ms FROM message "  # noqa: S608  our own
-        "JOIN session ON session.id = message.session_id "
+        # In this order: left to choose, SQLite reads all messages there are to sort them.
+        "SELECT message.*, session.created_at_ms AS begun_ms FROM session "  # noqa: S608  our own
         "LEFT JOIN attempt ON attempt.id = session.attempt_id "
         "LEFT JOIN task ON task.id = coalesce(session.task_id, attempt.task_id) "
+        "CROSS JOIN message ON message.session_id = session.id "
         f"WHERE {' AND '.join(conditions)} "
         "ORDER BY session.created_at_ms, session.id, message.message_seq LIMIT :limit",
         {
