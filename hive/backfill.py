@@ -94,6 +94,8 @@ class Backfill:
         self._woken = asyncio.Event()
         #: When what was last asked for, by what is asked.
         self._asked: dict[tuple[str, str, int], float] = {}
+        #: Needs a node was sent on its present link and has not answered: it takes no more at once.
+        self._under_way: dict[str, set[str]] = {}
 
     # --- reasons to ask -----------------------------------------------------------------------
 
@@ -173,12 +175,11 @@ class Backfill:
     async def _look_at(self, node_id: str, *, connected: bool) -> None:
         if not self._links.is_online(node_id):
             self._coming.pop(node_id, None)
+            self._under_way.pop(node_id, None)
             return
-        under_way = await self._store.open_needs(node_id)
         if connected:
-            for need in under_way[: limits.NEEDS_OPEN_MAX]:
-                await self._links.ask(node_id, need)
-        if len(under_way) >= limits.NEEDS_OPEN_MAX:
+            self._under_way[node_id] = set()
+        if not await self._send_waiting(node_id):
             return
         lacking = await self._store.lacking(node_id, _ATTEMPTS_PER_LOOK)
         coming = self._coming.pop(node_id, frozenset())
@@ -187,15 +188,35 @@ class Backfill:
         # A new link is a new chance, whatever came of asking over the one before.
         await self._ask(node_id, lacking, again_s=0.0 if connected else _AGAIN_S)
 
+    async def _send_waiting(self, node_id: str) -> bool:
+        """Send the stored needs that the node was not sent yet; whether it takes more after."""
+        stored = await self._store.open_needs(node_id)
+        under_way = self._under_way.setdefault(node_id, set())
+        under_way &= {need.request_id for need in stored}
+        for need in stored:
+            if need.request_id not in under_way and not await self._send(node_id, need):
+                return False
+        return len(stored) < limits.NEEDS_OPEN_MAX
+
+    async def _send(self, node_id: str, need: Need) -> bool:
+        """Send a stored need; False where it stays stored: as others are answered, it is sent."""
+        under_way = self._under_way.setdefault(node_id, set())
+        if len(under_way) >= limits.NEEDS_OPEN_MAX:
+            return False
+        # Where the node is away, it is asked when it is back.
+        with contextlib.suppress(ConnectionError):
+            if await self._links.ask(node_id, need):
+                under_way.add(need.request_id)
+                return True
+        return False
+
     async def _ask(self, node_id: str, lacking: Sequence[Lacking], *, again_s: float) -> None:
         for need in needs_for(self._not_asked_since(lacking, again_s)):
             stored = await self._store.store_need(node_id, need)
             if stored is None or stored.request_id != need.request_id:
                 # Nothing left to ask for, or it is being fetched already.
                 continue
-            # Where the node is away it stays stored, and is asked when it is back.
-            with contextlib.suppress(ConnectionError):
-                await self._links.ask(node_id, stored)
+            await self._send(node_id, stored)
 
     async def _ask_messages(self, session_id: str, node_id: str) -> None:
         now, what = time.monotonic(), ("messages", session_id, 0)
@@ -211,8 +232,7 @@ class Backfill:
         # From where on is the store's to say, as of when it is sent.
         stored = await self._store.store_need(node_id, need)
         if stored is not None and stored.request_id == need.request_id:
-            with contextlib.suppress(ConnectionError):
-                await self._links.ask(node_id, stored)
+            await self._send(node_id, stored)
 
     def _not_asked_since(self, lacking: Sequence[Lacking], again_s: float) -> Iterator[Lacking]:
         now = time.monotonic()

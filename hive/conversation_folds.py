@@ -13,6 +13,9 @@ from protocol import conversation
 from protocol.ops import OpKind
 
 Values = dict[str, Any]
+#: Far more than are ever said. Pages are told by what is missing up to the last place: a node that
+#: counts astray must not have viewers reckon with numbers without end.
+PLACE_MAX: Final = 10**9
 
 
 def text_of(value: object) -> str:
@@ -34,7 +37,7 @@ def of_session(body: conversation.Session) -> Values:
         "topic": body.topic,
         "status": body.status.value,
         "reason": body.reason,
-        "message_count": body.message_count,
+        "message_count": min(max(body.message_count, 0), PLACE_MAX),
         "turn_count": body.turn_count,
         "usage": None if body.usage is None else text_of(msgspec.to_builtins(body.usage)),
         "forked_from": body.forked_from,
@@ -66,7 +69,9 @@ def of_turn(body: conversation.TurnState) -> Values:
 
 
 def of_message(body: conversation.Message) -> Values:
-    """A message, as row values."""
+    """A message, as row values. Raises ValueError where its place is none."""
+    if not 1 <= body.seq <= PLACE_MAX:
+        raise ValueError(f"a message has no place {body.seq}")
     return {
         "session_id": body.session_id,
         "attempt_id": body.attempt_id,

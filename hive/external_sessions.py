@@ -30,12 +30,15 @@ class ExternalSessions:
         self._clock = clock
         self._idle_ms = round(idle_s * 1000)
         self._age_ms = round(age_s * 1000)
+        #: While the hive was away nobody could be heard: all of them were, when it began.
+        self._listening_since_ms = clock()
 
     def closes_at_ms(self, session: SessionRow) -> int | None:
         """Return when a session is closed if nothing more is heard of it; None: not by us."""
         if not session.external or session.status == SessionStatus.CLOSED:
             return None
-        return max(session.heartbeat_at_ms or 0, session.last_activity_at_ms) + self._idle_ms
+        heard_ms = max(session.heartbeat_at_ms or 0, session.last_activity_at_ms)
+        return max(heard_ms, self._listening_since_ms) + self._idle_ms
 
     def rotation_due(self, session: SessionRow) -> bool:
         """Whether the agent's own session is so old that the next turn should begin a fresh one."""
@@ -46,6 +49,8 @@ class ExternalSessions:
     async def close_silent(self) -> int:
         """Close the sessions that nothing was heard of for too long; return how many."""
         now_ms = self._clock()
+        if now_ms - self._idle_ms < self._listening_since_ms:
+            return 0
         return await self._database.write(
             sessions.close_silent,
             silent_ms=now_ms - self._idle_ms,

@@ -135,7 +135,12 @@ def fold(kind: str, entity_id: str, body: bytes) -> Fact | UnknownKind | Dead:
     named = _entity_named(op_kind, decoded)
     if named is not None and named != entity_id:
         return Dead("its body names another entity")
-    return Fact(kind=op_kind, entity_id=entity_id, values=_FOLDS[op_kind](decoded), body=decoded)
+    try:
+        values = _FOLDS[op_kind](decoded)
+    except (ValueError, TypeError, RecursionError) as error:
+        # Such as a form with bytes in it, which no JSON holds.
+        return Dead(f"it says what no row can hold: {error}")
+    return Fact(kind=op_kind, entity_id=entity_id, values=values, body=decoded)
 
 
 def _entity_named(kind: OpKind, body: msgspec.Struct) -> str | None:
@@ -477,10 +482,15 @@ def session_events(
 
 
 def request_kind(before: Columns | None, after: Columns) -> str:
-    """Return what happened to a request: opened, settled or reminded; as live events call it."""
-    if after["status"] != RequestStatus.OPEN:
-        return "settled"
-    return "opened" if before is None else "reminded"
+    """Return what happened to a request, as live events call it.
+
+    Opened, reminded, settled; changed where it was none of these, such as told of again.
+    """
+    opened = after["status"] == RequestStatus.OPEN
+    if before is None or before["status"] != after["status"]:
+        return "opened" if opened else "settled"
+    reminded = opened and before["reminded_at_ms"] != after["reminded_at_ms"]
+    return "reminded" if reminded else "changed"
 
 
 def request_events(
@@ -488,13 +498,13 @@ def request_events(
 ) -> list[EventDraft]:
     """Return what happened to a request, from its row before and after."""
     was = None if before is None else before["status"]
-    same = was == after["status"]
-    if before is not None and same and before["reminded_at_ms"] == after["reminded_at_ms"]:
+    kind = request_kind(before, after)
+    if kind == "changed":
         return []
     answer = {} if after["answer"] is None else json.loads(after["answer"])
     return [
         EventDraft(
-            kind=f"request_{request_kind(before, after)}",
+            kind=f"request_{kind}",
             what="request",
             what_id=after["id"],
             from_state=was,

@@ -67,29 +67,41 @@ def inherited(levels: Sequence[Level]) -> list[Variable]:
     return [found[name] for name in sorted(found)]
 
 
-def expand(text: str, variables: Sequence[Variable]) -> Expanded:
+def expand(text: str, variables: Sequence[Variable], field: str) -> Expanded:
     """Put the variables into a text. Raises INVALID where it grows beyond `TEXT_BYTES_MAX`."""
     values = {variable.name: variable.value for variable in variables}
+    sizes = {name: len(value.encode()) for name, value in values.items()}
     undefined: dict[str, None] = {}
+    bytes_max = max(TEXT_BYTES_MAX, len(text.encode()))
+    put_in_bytes = 0
 
     def put_in(match: re.Match[str]) -> str:
+        nonlocal put_in_bytes
         if match["dollar"]:
             return "$"
         name = match["braced"] or match["plain"]
         if name in values:
+            put_in_bytes += sizes[name]
+            # Before it is made: a text of many uses could grow to thousands of times its size.
+            if put_in_bytes > bytes_max:
+                raise _too_long(field)
             return values[name]
         undefined[name] = None
         return match[0]
 
     expanded = _USE.sub(put_in, text)
-    if len(expanded.encode()) > max(TEXT_BYTES_MAX, len(text.encode())):
-        raise OperationError(
-            ErrorCode.INVALID,
-            f"with its variables put in, the text has more than {TEXT_BYTES_MAX} bytes",
-            hint="Put long text into a file of the repository, and name the file.",
-            field="description",
-        )
+    if len(expanded.encode()) > bytes_max:
+        raise _too_long(field)
     return Expanded(text=expanded, undefined=list(undefined))
+
+
+def _too_long(field: str) -> OperationError:
+    return OperationError(
+        ErrorCode.INVALID,
+        f"{field}: with its variables put in, it has more than {TEXT_BYTES_MAX} bytes",
+        hint="Put long text into a file of the repository, and name the file.",
+        field=field,
+    )
 
 
 def looks_secret(name: str) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from protocol.errors import ErrorBody
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.ops import EpochState, Op, Record
+from protocol.whole_numbers import Whole
 
 #: The WebSocket subprotocols this release speaks, best first. The subprotocol is the major version.
 SUBPROTOCOLS: Final = ("skep.v1",)
@@ -36,8 +37,8 @@ class LogState(msgspec.Struct, frozen=True, array_like=True):
     """A log as its node holds it: its chunks end before `next_chunk`; `digest` is after them."""
 
     execution_id: str
-    next_chunk: int
-    next_entry: int
+    next_chunk: Whole
+    next_entry: Whole
     digest: bytes
 
 
@@ -49,8 +50,8 @@ class LogMark(msgspec.Struct, frozen=True, array_like=True):
     """
 
     execution_id: str
-    next_chunk: int
-    next_entry: int
+    next_chunk: Whole
+    next_entry: Whole
     digest: bytes
     agreed: bool = False
 
@@ -58,16 +59,16 @@ class LogMark(msgspec.Struct, frozen=True, array_like=True):
 class EpochMark(msgspec.Struct, frozen=True, array_like=True):
     """The high-water mark of an epoch at the hive, and the hive's digest after that op."""
 
-    epoch: int
-    mark: int
+    epoch: Whole
+    mark: Whole
     digest: bytes
 
 
 class Fork(msgspec.Struct, frozen=True, array_like=True):
     """An epoch whose content differs at both ends: the hive's newest (seq, digest) pairs."""
 
-    epoch: int
-    digests: list[tuple[int, bytes]]
+    epoch: Whole
+    digests: list[tuple[Whole, bytes]]
 
 
 class ProjectLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +88,7 @@ class WorktreeOver(msgspec.Struct, frozen=True, array_like=True):
     """
 
     attempt_id: str
-    ended_at_ms: int
+    ended_at_ms: Whole
 
 
 class NeedOutcome(msgspec.Struct, frozen=True, array_like=True):
@@ -95,17 +96,17 @@ class NeedOutcome(msgspec.Struct, frozen=True, array_like=True):
 
     id: str
     outcome: str
-    sent: int = 0
+    sent: Whole = 0
     reason: str = ""
 
 
 class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has not yet got safe at the hive."""
 
-    ops: int = 0
-    chunks: int = 0
-    bytes: int = 0
-    oldest_ms: int | None = None
+    ops: Whole = 0
+    chunks: Whole = 0
+    bytes: Whole = 0
+    oldest_ms: Whole | None = None
 
 
 # --- node to hive ---------------------------------------------------------------------------------
@@ -115,13 +116,13 @@ class Hello(_Message, frozen=True, tag="hello"):
     """Who is calling, what it holds. Followed by at least one `hello_logs`."""
 
     node_id: str
-    instance: int
-    connect_no: int
+    instance: Whole
+    connect_no: Whole
     host: str
     signature: bytes
     version: str
     epochs: list[EpochState]
-    generation_seen: int = 0
+    generation_seen: Whole = 0
     features: list[str] = []
 
 
@@ -135,8 +136,8 @@ class HelloLogs(_Message, frozen=True, tag="hello_logs"):
 class Forked(_Message, frozen=True, tag="forked"):
     """The node's digest at the hive's mark differs from the one `welcome` named."""
 
-    epoch: int
-    seq: int
+    epoch: Whole
+    seq: Whole
     digest: bytes
 
 
@@ -144,14 +145,14 @@ class LogProbe(_Message, frozen=True, tag="log_probe"):
     """The two ends hold different logs under one id: the node's digests, by chunk, newest first."""
 
     execution_id: str
-    digests: list[tuple[int, bytes]]
+    digests: list[tuple[Whole, bytes]]
 
 
 class Ops(_Message, frozen=True, tag="ops"):
     """Ops `first_seq`, `first_seq + 1`, ... of one epoch."""
 
-    epoch: int
-    first_seq: int
+    epoch: Whole
+    first_seq: Whole
     ops: list[Op]
 
 
@@ -159,8 +160,8 @@ class Snapshot(_Message, frozen=True, tag="snapshot"):
     """A page of the state of all a node owns, as of position (`epoch`, `seq`)."""
 
     snapshot_id: str
-    epoch: int
-    seq: int
+    epoch: Whole
+    seq: Whole
     records: list[Record]
     last: bool
 
@@ -168,8 +169,8 @@ class Snapshot(_Message, frozen=True, tag="snapshot"):
 class Skip(_Message, frozen=True, tag="skip"):
     """The node no longer has ops up to `through`; a snapshot before this frame stands for them."""
 
-    epoch: int
-    through: int
+    epoch: Whole
+    through: Whole
     digest: bytes
 
 
@@ -214,7 +215,7 @@ class Part(_Message, frozen=True, tag="part"):
     """Piece `n` (from 0) of a streamed reply: the very bytes a viewer's HTTP response carries."""
 
     call_id: str
-    n: int
+    n: Whole
     data: bytes
 
 
@@ -228,10 +229,10 @@ class End(_Message, frozen=True, tag="end"):
 class Heartbeat(_Message, frozen=True, tag="heartbeat"):
     """The node lives; what it is doing and what it still has to send."""
 
-    n: int
+    n: Whole
     activity: str = "idle"
-    slots_total: int = 0
-    slots_busy: int = 0
+    slots_total: Whole = 0
+    slots_busy: Whole = 0
     outbox: OutboxState = OutboxState()
 
 
@@ -246,14 +247,14 @@ class LiveText(_Message, frozen=True, tag="live_text"):
     session_id: str
     message_id: str
     role: str
-    at: int
+    at: Whole
     text: str
 
 
 class NodePong(_Message, frozen=True, tag="pong"):
     """The answer to a `ping`."""
 
-    n: int
+    n: Whole
 
 
 # --- hive to node ---------------------------------------------------------------------------------
@@ -274,12 +275,12 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     """
 
     hive_id: str
-    generation: int
-    link_no: int
-    hive_time_ms: int
+    generation: Whole
+    link_no: Whole
+    hive_time_ms: Whole
     marks: list[EpochMark]
-    credit: int
-    newest: tuple[int, int] | None = None
+    credit: Whole
+    newest: tuple[Whole, Whole] | None = None
     snapshot_wanted: bool = False
     forks: list[Fork] = []
     features: list[str] = []
@@ -296,17 +297,17 @@ class WelcomeLogs(_Message, frozen=True, tag="welcome_logs"):
 class Ack(_Message, frozen=True, tag="ack"):
     """All ops of `epoch` up to `seq` are committed: stop resending (not: delete)."""
 
-    link_no: int
-    generation: int
-    epoch: int
-    seq: int
+    link_no: Whole
+    generation: Whole
+    epoch: Whole
+    seq: Whole
 
 
 class LogAck(_Message, frozen=True, tag="log_ack"):
     """Chunks of these logs before `next_chunk` are committed."""
 
-    link_no: int
-    generation: int
+    link_no: Whole
+    generation: Whole
     marks: list[LogMark]
 
 
@@ -314,28 +315,28 @@ class LogAgreed(_Message, frozen=True, tag="log_agreed"):
     """The newest chunk of a probe that the hive holds too (0: none), and where the log stands."""
 
     mark: LogMark
-    through: int
+    through: Whole
 
 
 class Credit(_Message, frozen=True, tag="credit"):
     """Chunk bytes the node may have sent on this link in all; any left allows a whole chunk."""
 
-    total: int
+    total: Whole
 
 
 class HeartbeatReply(_Message, frozen=True, tag="heartbeat_reply"):
     """Answers a heartbeat; repeats marks and credit, so that a lost or lowered one is noticed."""
 
-    n: int
-    hive_time_ms: int
+    n: Whole
+    hive_time_ms: Whole
     marks: list[EpochMark]
-    credit: int
+    credit: Whole
 
 
 class Ping(_Message, frozen=True, tag="ping"):
     """Measures the control round trip."""
 
-    n: int
+    n: Whole
 
 
 class Need(_Message, frozen=True, tag="need"):
@@ -348,10 +349,10 @@ class Need(_Message, frozen=True, tag="need"):
     request_id: str
     kind: str
     ids: list[str]
-    after: list[int] = []
-    from_chunk: list[int] = []
+    after: list[Whole] = []
+    from_chunk: list[Whole] = []
     digests: list[bytes] = []
-    max_bytes: int = 0
+    max_bytes: Whole = 0
 
 
 class Call(_Message, frozen=True, tag="call"):
@@ -366,7 +367,7 @@ class Call(_Message, frozen=True, tag="call"):
     attempt_id: str
     body: bytes
     capability: str
-    time_left_ms: int
+    time_left_ms: Whole
     idempotency_key: str | None = None
     expected_head: str | None = None
     expected_execution: str | None = None
@@ -377,7 +378,7 @@ class PartCredit(_Message, frozen=True, tag="part_credit"):
     """Part bytes of this call the node may have sent in all."""
 
     call_id: str
-    total: int
+    total: Whole
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -402,7 +403,7 @@ class Safe(_Message, frozen=True, tag="safe"):
     Both are named with their running digest: what is as long and of another history is not it.
     """
 
-    epochs: list[tuple[int, int, bytes]]
+    epochs: list[tuple[Whole, Whole, bytes]]
     logs: list[tuple[str, bytes]] = []
     #: False where the hive keeps no backups: then age and size decide.
     backups: bool = True
@@ -411,7 +412,7 @@ class Safe(_Message, frozen=True, tag="safe"):
 class Draining(_Message, frozen=True, tag="draining"):
     """The hive is about to close; come back after `retry_after_ms`."""
 
-    retry_after_ms: int
+    retry_after_ms: Whole
 
 
 NodeMessage = (

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from protocol import conversation, entities, limits
+from protocol.whole_numbers import Whole
 
 
 class OpKind(enum.StrEnum):
@@ -60,15 +61,15 @@ class Op(msgspec.Struct, frozen=True, array_like=True):
 
     kind: str
     entity_id: str
-    at_ms: int
+    at_ms: Whole
     body: bytes
 
 
 class Position(NamedTuple):
     """Where a state stands in one node's history: (epoch, seq). Ranks of epochs order them."""
 
-    epoch: int
-    seq: int
+    epoch: Whole
+    seq: Whole
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -76,10 +77,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     kind: str
     entity_id: str
-    at_ms: int
+    at_ms: Whole
     body: bytes
-    epoch: int = 0
-    seq: int = 0
+    epoch: Whole = 0
+    seq: Whole = 0
 
 
 class EpochState(msgspec.Struct, frozen=True, array_like=True):
@@ -88,9 +89,9 @@ class EpochState(msgspec.Struct, frozen=True, array_like=True):
     `first_kept == last + 1` where everything is pruned.
     """
 
-    epoch: int
-    first_kept: int
-    last: int
+    epoch: Whole
+    first_kept: Whole
+    last: Whole
     digest: bytes
 
 

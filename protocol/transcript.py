@@ -16,6 +16,8 @@ _MARKS: Final = {
     "failed": "✕",
     "cancelled": "−",  # noqa: RUF001  a minus is the shape meant
 }
+#: Characters that turn the direction of the text after them, and so what it seems to say.
+_TURNING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _NAMES: Final = {
     "user": "you",
     "assistant": "agent",
@@ -61,15 +63,19 @@ def gap_line(gap: Mapping[str, Any]) -> Line:
 
 
 def plain(text: str) -> str:
-    """Return text as a terminal may have it: nothing in it moves the cursor or changes colours."""
+    """Return text as a terminal may have it: nothing in it moves the cursor or changes colours.
+
+    Nor the order of what is read: whoever allows a command has to see the command that runs.
+    """
     return "".join(
-        character if character in "\n\t" or _is_shown(character) else "�" for character in text
+        character if character in "\n\t" or _is_shown(character) else "�"
+        for character in text.replace("\r\n", "\n")
     )
 
 
 def _is_shown(character: str) -> bool:
     number = ord(character)
-    return number >= 0x20 and not 0x7F <= number < 0xA0
+    return number >= 0x20 and not 0x7F <= number < 0xA0 and character not in _TURNING
 
 
 def _head(message: Mapping[str, Any]) -> str:
@@ -78,7 +84,7 @@ def _head(message: Mapping[str, Any]) -> str:
     author = plain(str(message.get("author") or ""))
     if role == "tool":
         tool = message.get("tool") or {}
-        name = f"{_MARKS.get(tool.get('status', ''), '·')} {tool.get('kind', 'tool')}"
+        name = f"{_MARKS.get(tool.get('status', ''), '·')} {plain(tool.get('kind', 'tool'))}"
         author = plain(" ".join(filter(None, (tool.get("name"), tool.get("target")))))
     elif role == "user":
         name, author = author or name, ""

@@ -15,7 +15,7 @@ from hive.access import Principal
 from hive.api import starting
 from hive.api.attempts import shown_attempts
 from hive.api.context import CONTEXT, HiveContext, now_ms
-from hive.api.decoding import InvalidInput, convert, idempotency_key
+from hive.api.decoding import InvalidInput, convert, idempotency_key, json_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.tasks import check_title, task_reply
 from hive.operation_proxy import new_key
@@ -33,7 +33,7 @@ _ATTEMPTS_SHOWN: Final = 10
 
 async def call(request: web.Request) -> web.Response:
     """Answer one tool."""
-    arguments = msgspec.json.decode(await request.read() or b"{}")
+    arguments = await json_of(request)
     answer = await call_tool(
         request.app[CONTEXT],
         principal_of(request),
@@ -100,11 +100,18 @@ class _Call:
         return await self.context.database.read(self._task, named or own or "")
 
     async def _task(self, tx: Transaction, named: str) -> TaskRow:
-        row = await tasks.get_task(tx, await catalog.resolve(tx, "task", named))
-        if self.principal.attempt_id is not None and row.project_id != self.principal.project_id:
-            # Not that there is one: another project's tasks are none of its business.
-            raise OperationError(ErrorCode.NOT_FOUND, f"there is no task {named!r}")
-        return row
+        if self.principal.attempt_id is None:
+            return await tasks.get_task(tx, await catalog.resolve(tx, "task", named))
+        if self.principal.project_id is None:
+            # Not all that belongs to no project: what else does is of other nodes.
+            if named != self.principal.task_id:
+                raise OperationError(ErrorCode.NOT_FOUND, f"there is no task {named[:100]!r}")
+            return await tasks.get_task(tx, named)
+        # Not even that there is one: another project's tasks are none of its business.
+        found = await catalog.resolve(
+            tx, "task", named, within_project=self.principal.project_id
+        )
+        return await tasks.get_task(tx, found)
 
     async def project_id(self, named: str | None) -> str:
         """Return the project that is meant: within an attempt always its own."""
@@ -115,13 +122,22 @@ class _Call:
         own = self.principal.project_id
         if own is None:
             raise OperationError(ErrorCode.CONFLICT, "this attempt belongs to no project here")
-        if named is not None:
-            found = await self.context.database.read(catalog.resolve, "project", named)
-            if found != own:
-                raise SkepError(
-                    ErrorCode.FORBIDDEN, "an attempt's agent works in its own project alone"
-                )
+        if named is not None and not await self.context.database.read(_is_project, own, named):
+            # The same whether there is one or not.
+            raise OperationError(
+                ErrorCode.NOT_FOUND,
+                f"there is no project {named[:100]!r} here",
+                hint="An attempt's agent works in its own project alone.",
+            )
         return own
+
+
+async def _is_project(tx: Transaction, project_id: str, named: str) -> bool:
+    """Whether `named` is this project."""
+    try:
+        return await catalog.resolve(tx, "project", named) == project_id
+    except OperationError:
+        return False
 
 
 async def _create_task(call: _Call, asked: agent_tools.CreateTask) -> Any:
@@ -135,7 +151,7 @@ async def _create_task(call: _Call, asked: agent_tools.CreateTask) -> Any:
         parent_id=call.principal.task_id,
     )
     row = await call.context.database.write(
-        tasks.create_task,
+        _make_task,
         await call.project_id(asked.project),
         settings,
         draft=asked.draft,
@@ -143,6 +159,22 @@ async def _create_task(call: _Call, asked: agent_tools.CreateTask) -> Any:
         now_ms=now_ms(),
     )
     return task_reply(row)
+
+
+async def _make_task(
+    tx: Transaction,
+    project_id: str,
+    settings: TaskSettings,
+    *,
+    draft: bool,
+    actor: str,
+    now_ms: int,
+) -> TaskRow:
+    # How deep tasks may stand also bounds agents that make tasks for agents that make tasks.
+    await variables.check_parent(tx, settings.parent_id, project_id)
+    return await tasks.create_task(
+        tx, project_id, settings, draft=draft, actor=actor, now_ms=now_ms
+    )
 
 
 async def _start_attempt(call: _Call, asked: agent_tools.StartAttempt) -> Any:

@@ -23,7 +23,7 @@ from protocol.states import AttemptPhase, SyncState
 from protocol.turn_requests import Turn
 
 #: An attempt just started is known by its reply; its first op is at most this far behind.
-_FIRST_OP_S: Final = 2.0
+FIRST_OP_S: Final = 2.0
 WAIT_S_MAX: Final = 60.0
 _STARTED_MAX: Final = 1000
 
@@ -132,7 +132,7 @@ async def await_first_op(context: HiveContext, attempt_id: str) -> None:
     """Wait a moment until an attempt that was just started has come by its own op."""
     with context.feed.subscribe([f"attempt:{attempt_id}"]) as subscription:
         try:
-            async with asyncio.timeout(_FIRST_OP_S):
+            async with asyncio.timeout(FIRST_OP_S):
                 while not await context.database.read(attempts.exists, attempt_id):
                     if await subscription.take() is None:
                         return
@@ -145,7 +145,7 @@ async def await_reopened(context: HiveContext, attempt_id: str, turn: Turn) -> N
     """Wait a moment until the attempt that goes on with this turn is no longer shown as ended."""
     with context.feed.subscribe([f"attempt:{attempt_id}"]) as subscription:
         try:
-            async with asyncio.timeout(_FIRST_OP_S):
+            async with asyncio.timeout(FIRST_OP_S):
                 while True:
                     row = await context.database.read(attempts.get_attempt, attempt_id)
                     ended = row.phase == AttemptPhase.ENDED

@@ -51,9 +51,17 @@ async def body_of(
     request: web.Request, kind: type[S], of_path: Mapping[str, str] = MappingProxyType({})
 ) -> S:
     """Return the JSON body as `kind`, with what the path named; no body is an empty object."""
+    given = await json_of(request)
+    if not isinstance(given, dict):
+        raise InvalidInput("the body is not a JSON object")
+    return convert({**given, **of_path}, kind)
+
+
+async def json_of(request: web.Request) -> Any:
+    """Return the JSON body as it is; no body is an empty object."""
     content = await request.read()
     if not content.strip():
-        return convert(of_path, kind)
+        return {}
     if request.content_type not in {"application/json", "application/octet-stream"}:
         raise InvalidInput(
             f"the body is {request.content_type}",
@@ -61,12 +69,9 @@ async def body_of(
             hint="Send JSON, with Content-Type: application/json.",
         )
     try:
-        given = msgspec.json.decode(content)
+        return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the body is not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise InvalidInput("the body is not a JSON object")
-    return convert({**given, **of_path}, kind)
 
 
 def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> S:
@@ -91,7 +96,10 @@ def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> 
         elif field:
             message = f"{field}: {message[:1].lower()}{message[1:]}"
         raise InvalidInput(message, field=field) from error
-    field = field_out_of_range(made)
+    try:
+        field = field_out_of_range(made)
+    except RecursionError as error:
+        raise InvalidInput("it is nested too deep") from error
     if field:
         raise InvalidInput(f"{field}: the number is too large", field=field)
     return made

@@ -101,15 +101,12 @@ async def _page_reply(
     context: HiveContext, page: TranscriptPage
 ) -> conversation_replies.MessagePage:
     node_id = page.session.node_id
-    seqs = [item.seq for item in page.items]
-    first = min([*seqs, *(gap[0] for gap in page.missing)], default=None)
-    last = max([*seqs, *(gap[1] for gap in page.missing)], default=None)
     reason = "" if node_id is None or not page.missing else await _why(context, page, node_id)
     return conversation_replies.MessagePage(
         items=[message_reply(item) for item in page.items],
         gaps=[conversation_replies.MessageGap(gap=gap, reason=reason) for gap in page.missing],
-        previous=first if page.more_before else None,
-        next=last if page.more_after else None,
+        previous=page.first if page.more_before else None,
+        next=page.last if page.more_after else None,
         message_count=page.session.message_count,
     )
 
@@ -166,8 +163,8 @@ async def list_(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """Show one message."""
     context = request.app[CONTEXT]
-    message_id = await context.database.read(resolve, "message", request.match_info["message"])
-    row = await context.database.read(messages.get_message, message_id)
+    # Its whole id: to find one by a part of it would be to read all messages there are.
+    row = await context.database.read(messages.get_message, request.match_info["message"].lower())
     return json_response(message_reply(row))
 
 

@@ -254,6 +254,9 @@ class TokenCache:
 
     async def find(self, token: str) -> Principal | None:
         """Return the holder of a token, None where there is none."""
+        if not token.isascii():
+            # None of ours; and a header's bytes that are no text cannot be looked up.
+            return None
         kept = self._found.get(token)
         if kept is not None and kept[0] > time.monotonic():
             return kept[1]

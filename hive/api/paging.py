@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from hive.api.decoding import PAGE_DEFAULT, PAGE_MAX, InvalidInput
+from protocol.whole_numbers import holds
 
 T = TypeVar("T")
 
@@ -33,10 +34,17 @@ def unpack(cursor: str | None, kind: type[T]) -> T | None:
         # A longer one is none of ours: its rest is cut, and it does not decode.
         cursor = cursor[:_CHARACTERS_MAX]
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.msgpack.decode(packed, type=kind)
+        place = msgspec.msgpack.decode(packed, type=kind)
     except (ValueError, msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise InvalidInput(
-            "cursor: it is not one of this list",
-            field="cursor",
-            hint="Use the `next` of the page before, with the same filters.",
-        ) from error
+        raise _none_of_this_list() from error
+    if not holds(place):
+        raise _none_of_this_list()
+    return place
+
+
+def _none_of_this_list() -> InvalidInput:
+    return InvalidInput(
+        "cursor: it is not one of this list",
+        field="cursor",
+        hint="Use the `next` of the page before, with the same filters.",
+    )

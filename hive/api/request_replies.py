@@ -13,13 +13,15 @@ from protocol.conversation import Answer, RequestOption, ToolCall
 class SentAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A person's answer that its node has not taken yet: it waits for that to be back.
 
-    Whether it counts the node says: another may be there before it.
+    Whether it counts the node says: another may be there before it. `held`: the hive was put back
+    from a copy since; it does not leave before a person confirms the operation `key`.
     """
 
     key: str
     by: str
     at_ms: int
     expires_at_ms: int
+    held: bool = False
     option: str | None = None
     text: str | None = None
     form: dict[str, Any] | None = None

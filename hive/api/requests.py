@@ -3,20 +3,26 @@
 An answer is an operation of the node that owns the request: it counts once that node says so.
 """
 
+import asyncio
+from http import HTTPStatus
+
+import msgspec
 from aiohttp import web
 
 from hive.api import replies, request_replies
+from hive.api.attempts import FIRST_OP_S
 from hive.api.context import CONTEXT, HiveContext
-from hive.api.decoding import query_of
+from hive.api.decoding import idempotency_key, query_of
 from hive.api.middleware import json_response
 from hive.api.operations import run_operation
 from hive.api.paging import PageQuery, pack, unpack
 from hive.api.sessions import named_ids
-from hive.store import attempts, requests
+from hive.store import attempts, operations, requests
 from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.requests import RequestRow
 from protocol.conversation import RequestStatus
+from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
 
 
@@ -43,6 +49,7 @@ def request_reply(context: HiveContext, row: RequestRow) -> request_replies.Requ
             by=one.by,
             at_ms=one.at_ms,
             expires_at_ms=one.expires_at_ms,
+            held=one.held,
             option=one.answer.option,
             text=one.answer.text,
             form=one.answer.form,
@@ -91,4 +98,52 @@ async def answer(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     row = await _row_of(request)
     attempt = await context.database.read(attempts.get_attempt, row.attempt_id)
-    return await run_operation(request, OPERATIONS["answer"], attempt, named={"request_id": row.id})
+    if not context.registry.is_online(row.node_id):
+        await _check_open(context, row, idempotency_key(request))
+    response = await run_operation(
+        request, OPERATIONS["answer"], attempt, named={"request_id": row.id}
+    )
+    if response.status == HTTPStatus.OK:
+        await _await_settled(context, row)
+    return response
+
+
+async def _check_open(context: HiveContext, row: RequestRow, key: str | None) -> None:
+    """Refuse what its node, which is away, would refuse: what it has settled stays settled."""
+    if key is not None and await context.database.read(operations.find_operation, key) is not None:
+        # It may be the very answer that settled it.
+        return
+    if row.forgotten_at_ms is not None:
+        raise OperationError(
+            ErrorCode.GONE, "its node does not know the request any more", request_id=row.id
+        )
+    if row.status == RequestStatus.OPEN:
+        return
+    if row.answer is not None:
+        code, message = ErrorCode.ALREADY_ANSWERED, f"{row.answer.by or 'someone'} has answered this"
+    elif row.status == RequestStatus.EXPIRED:
+        code, message = ErrorCode.EXPIRED, "nobody answered this in time"
+    else:
+        code, message = ErrorCode.CANCELLED, f"the agent no longer asks: {row.reason or row.status}"
+    raise OperationError(
+        code,
+        message,
+        hint=f"hive requests show {row.id} tells the rest.",
+        request_id=row.id,
+        status=row.status,
+        settled_at_ms=row.settled_at_ms,
+        **({} if row.answer is None else {"answer": msgspec.to_builtins(row.answer)}),
+    )
+
+
+async def _await_settled(context: HiveContext, row: RequestRow) -> None:
+    """Wait a moment for the op: whoever answered is not shown right after that it is open."""
+    with context.feed.subscribe([f"attempt:{row.attempt_id}"]) as subscription:
+        try:
+            async with asyncio.timeout(FIRST_OP_S):
+                while True:
+                    shown = await context.database.read(requests.get_request, row.id)
+                    if shown.status != RequestStatus.OPEN or await subscription.take() is None:
+                        return
+        except TimeoutError:
+            return

@@ -43,12 +43,14 @@ class TaskText(msgspec.Struct, frozen=True, kw_only=True):
 
 def expanded(task: TaskRow, variables: list[Variable], prompt: str | None) -> TaskText:
     """Return the text an agent is given. Raises INVALID where it grows too long."""
-    title = expand(task.title, variables)
-    description = expand(task.description, variables)
-    said = None if prompt is None else expand(prompt, variables)
+    title = expand(task.title, variables, "title")
+    description = expand(task.description, variables, "description")
+    said = None if prompt is None else expand(prompt, variables, "prompt")
     parts = [title, description, *([] if said is None else [said])]
+    # A value may hold anything; a title is a line that is shown everywhere.
+    line = "".join(one if one.isprintable() else " " for one in title.text)
     return TaskText(
-        title=" ".join(title.text.split())[:_TITLE_CHARACTERS_MAX] or task.title,
+        title=" ".join(line.split())[:_TITLE_CHARACTERS_MAX] or task.title,
         description=description.text,
         prompt=None if said is None else said.text,
         undefined=list(dict.fromkeys(name for part in parts for name in part.undefined)),

@@ -28,8 +28,10 @@ from hive.commands.terminal import (
     state,
     table,
     when,
+    written,
 )
 from protocol.operations import OPERATIONS, Operation
+from protocol.transcript import plain
 from protocol.work_requests import file_reply
 
 if TYPE_CHECKING:
@@ -339,7 +341,7 @@ def _render_diff(reply: dict[str, Any]) -> Iterable[Any]:
         if file.get("old_path") and file["old_path"] != name:
             name = f"{file['old_path']} → {name}"
         title = Text.assemble(
-            (name, "bold"),
+            (plain(name), "bold"),
             f"  {file['kind']} ",
             (f"+{file['additions'] or 0}", "green"),
             " ",
@@ -349,7 +351,7 @@ def _render_diff(reply: dict[str, Any]) -> Iterable[Any]:
         if file.get("binary"):
             yield Text("  binary", style="bright_black")
         for line in (file.get("patch") or "").splitlines():
-            yield Text(line, style=_patch_style(line))
+            yield written(line, _patch_style(line))
 
 
 def _patch_style(line: str) -> str:

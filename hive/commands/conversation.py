@@ -23,6 +23,8 @@ _RETRY_S_MAX: Final = 5.0
 _AWAY_S_MAX: Final = 15 * 60.0
 #: Looked at anew this often even where no event came: the stream is never the truth.
 _LOOK_AGAIN_S: Final = 20.0
+#: Runs of missing messages that are looked for at one look.
+_FILLED_AT_A_TIME: Final = 5
 _COLOURS: Final = {"head": "cyan", "added": "green", "removed": "red", "failed": "red"}
 #: Errors that pass by themselves.
 _PASSING: Final = frozenset(
@@ -107,8 +109,9 @@ class Follower:
         self._path = f"sessions/{session['id']}"
         self._printer = printer
         self._after = 0
-        #: Numbers that printing has passed because nothing was there; printed when they come.
-        self._missing: set[int] = set()
+        #: Runs of numbers that printing has passed because nothing was there; printed when they
+        #: come. As runs: how long one is a node says.
+        self._missing: list[tuple[int, int]] = []
         #: Messages printed that may yet change: tool calls that have not ended, plans.
         self._unsettled: dict[str, int] = {}
 
@@ -156,26 +159,31 @@ class Follower:
             self._fill()
         while True:
             page = self._page(after=self._after, limit=_PAGE_MAX)
-            if page["gaps"] and not page["items"]:
-                # The last ones are on their way: they are printed when they are here.
-                return False
+            newest = page["items"][-1]["seq"] if page["items"] else self._after
             for is_gap, row in in_order(page):
-                if is_gap:
-                    self._missing.update(range(row["gap"][0], row["gap"][1] + 1))
-                    self._printer.gap(row)
-                else:
+                if not is_gap:
                     self._after = row["seq"]
                     self._print(row)
+                elif row["gap"][0] < newest:
+                    self._missing.append((row["gap"][0], row["gap"][1]))
+                    self._printer.gap(row)
+                else:
+                    # The last ones are on their way: they are printed when they are here.
+                    return False
             if page["next"] is None:
                 return bool(session["status"] == "closed")
 
     def _fill(self) -> None:
         """Print what was missing when it was passed, and is here now."""
-        page = self._page(after=min(self._missing) - 1, limit=_PAGE_MAX)
-        for message in page["items"]:
-            if message["seq"] in self._missing:
-                self._missing.discard(message["seq"])
+        for first, last in self._missing[:_FILLED_AT_A_TIME]:
+            del self._missing[0]
+            page = self._page(after=first - 1, before=last + 1, limit=_PAGE_MAX)
+            for message in page["items"]:
                 self._print(message)
+            # Behind the others: what never comes is not all that is asked for.
+            self._missing += [(gap["gap"][0], gap["gap"][1]) for gap in page["gaps"]]
+            if page["next"] is not None and page["next"] < last:
+                self._missing.append((page["next"] + 1, last))
 
     def _print(self, message: dict[str, Any]) -> None:
         settled = (message.get("tool") or {}).get("status") not in {"pending", "in_progress"}

@@ -7,7 +7,7 @@ import click
 
 from hive.client import HiveClient, path_of
 from hive.commands.calling import NounGroup, client_command, page_options
-from hive.commands.terminal import Terminal, facts, more, short, state, table, when
+from hive.commands.terminal import Terminal, facts, more, short, state, table, when, written
 
 
 @click.group(cls=NounGroup)
@@ -131,4 +131,4 @@ def render_one(row: dict[str, Any]) -> Iterable[Any]:
         ]
     )
     if row.get("hint"):
-        yield row["hint"]
+        yield written(row["hint"])

@@ -51,6 +51,7 @@ def show(hive: HiveClient, terminal: Terminal, request: str) -> None:
 @requests.command()
 @click.argument("request", metavar="R")
 @click.argument("words", metavar="[TEXT_OR_OPTION]", required=False)
+@click.option("--option", metavar="ID", help="An option by its id, whatever others are called.")
 @click.option("--form", metavar="JSON", help="The filled form, as one JSON object.")
 @click.option(
     "--when",
@@ -70,18 +71,20 @@ def answer(
     terminal: Terminal,
     request: str,
     words: str | None,
+    option: str | None,
     form: str | None,
     asked_when: str | None,
     expires_in: str | None,
     key: str,
 ) -> None:
     """Answer a request: with an option, by its id or name, else in your own words."""
-    if (words is None) == (form is None):
-        raise click.UsageError("Give one answer: TEXT_OR_OPTION, or --form.")
+    if [words, option, form].count(None) != 2:
+        raise click.UsageError("Give one answer: TEXT_OR_OPTION, --option or --form.")
     found = hive.get(f"requests/{path_of(request)}")
-    if words is None:
-        body: dict[str, Any] = {"form": _form(form or "")}
-    else:
+    body: dict[str, Any] = {"option": option}
+    if form is not None:
+        body = {"form": _form(form)}
+    elif words is not None:
         body = dict(answer_in_words(words, found["options"], free_text=found["free_text"]))
     reply = hive.request(
         "POST",
@@ -146,7 +149,7 @@ def _render_one(request: dict[str, Any]) -> Iterable[Any]:
             ("own words", "yes" if request["free_text"] else None),
             ("answer", _answer_line(request)),
             ("why", request.get("reason")),
-            *((("on its way"), f"{_said(one, request)} ({one['by']})") for one in request["sent"]),
+            *(_sent_line(one, request) for one in request["sent"]),
             ("task", request.get("task_title")),
             ("attempt", request["attempt_id"]),
             ("node", request["node_name"] + ("" if request["reachable"] else " (away)")),
@@ -158,7 +161,15 @@ def _render_one(request: dict[str, Any]) -> Iterable[Any]:
 
 
 def _status(request: dict[str, Any]) -> str:
-    return "sent" if request["status"] == "open" and request["sent"] else str(request["status"])
+    leaves = any(not one["held"] for one in request["sent"])
+    return "sent" if request["status"] == "open" and leaves else str(request["status"])
+
+
+def _sent_line(sent: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
+    said = f"{_said(sent, request)} ({sent['by']})"
+    if not sent["held"]:
+        return "on its way", said
+    return "held", f"{said}, until you say: hive operations confirm {sent['key']}"
 
 
 def _answer_line(request: dict[str, Any]) -> str:

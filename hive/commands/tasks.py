@@ -15,7 +15,7 @@ from hive.commands.calling import (
     page_options,
     variable_option,
 )
-from hive.commands.terminal import Terminal, facts, more, short, state, table, when
+from hive.commands.terminal import Terminal, facts, more, short, state, table, when, written
 
 _TYPES = click.Choice(["feature", "bugfix", "test", "docs"])
 _PRIORITIES = click.Choice(["high", "normal", "low"])
@@ -264,7 +264,7 @@ def _render_variables(page: dict[str, Any]) -> Iterable[Any]:
 
 def _render_preview(shown: dict[str, Any]) -> Iterable[Any]:
     yield facts([("title", shown["title"])])
-    yield shown["description"] if shown["prompt"] is None else shown["prompt"]
+    yield written(shown["description"] if shown["prompt"] is None else shown["prompt"])
     for warning in shown["warnings"]:
         yield f"Note: {warning['message']}."
 

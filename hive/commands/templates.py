@@ -7,7 +7,7 @@ import click
 
 from hive.client import HiveClient, path_of
 from hive.commands.calling import NounGroup, client_command, given_only, page_options
-from hive.commands.terminal import Terminal, facts, more, short, table, when
+from hive.commands.terminal import Terminal, facts, more, short, table, when, written
 
 
 @click.group(cls=NounGroup)
@@ -99,4 +99,4 @@ def _render_one(template: dict[str, Any]) -> Iterable[Any]:
             ("changed", when(template["updated_at_ms"])),
         ]
     )
-    yield template["text"]
+    yield written(template["text"])

@@ -13,10 +13,12 @@ import click
 import msgspec
 
 from protocol.errors import ErrorBody
+from protocol.transcript import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 _WIDTH_PIPED: Final = 240
 #: On a screen narrower than this, columns that can be done without are left out.
@@ -97,13 +99,13 @@ def print_error(body: ErrorBody, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode({"error": body}).decode(), err=True)
         return
     code = click.style(body.code, fg="red", bold=True)
-    click.echo(f"{click.style('error', fg='red')} {code}: {body.message}", err=True)
+    click.echo(f"{click.style('error', fg='red')} {code}: {plain(body.message)}", err=True)
     for name, value in body.details.items():
         if _is_plain(value):
             line = f"  {name.removesuffix('_ms').removesuffix('_at')}: {_detail(name, value)}"
-            click.echo(click.style(line, dim=True), err=True)
+            click.echo(click.style(plain(line), dim=True), err=True)
     if body.hint:
-        click.echo(f"  {click.style('hint', fg='cyan')}: {body.hint}", err=True)
+        click.echo(f"  {click.style('hint', fg='cyan')}: {plain(body.hint)}", err=True)
 
 
 def stdout_console() -> "Console":
@@ -118,11 +120,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     """Return a table; a column is `>name` to stand right, `name?` to be left out where narrow."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     made = Table(
-        # Text, not markup: it may be the name of a folder.
-        title=Text(title) if title else None,
+        # It may be the name of a folder.
+        title=written(title) if title else None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -219,13 +220,17 @@ def more(page: dict[str, Any]) -> Iterable[str]:
         yield f"[bright_black]more: --cursor {page['next']}[/]"
 
 
-def _cell(value: Any) -> Any:
+def written(text: str, style: str = "") -> "Text":
+    """Return text as others wrote it: brackets are no markup, and nothing moves the cursor."""
     from rich.text import Text
 
+    return Text(plain(text), style=style)
+
+
+def _cell(value: Any) -> Any:
     if value is None:
         return ""
-    # Text, not markup: a title may hold brackets.
-    return Text(value) if isinstance(value, str) else value if _is_rich(value) else str(value)
+    return written(value) if isinstance(value, str) else value if _is_rich(value) else str(value)
 
 
 def _is_rich(value: Any) -> bool:

@@ -334,7 +334,6 @@ _NAMED: Final = {
     "execution": None,
     "checkout": None,
     "session": None,
-    "message": None,
     "request": None,
 }
 _STANDING: Final = {
@@ -346,17 +345,21 @@ _PART: Final = re.compile(r"[0-9a-f-]{8,36}")
 _CANDIDATES_MAX: Final = 5
 
 
-async def resolve(tx: Transaction, table: str, text: str) -> str:
+async def resolve(
+    tx: Transaction, table: str, text: str, *, within_project: str | None = None
+) -> str:
     """Return the id of the row that `text` names: an id, a name, or 8 or more digits of an id.
 
     Digits count from either end: people see the last eight. Raises NOT_FOUND; INVALID where more
-    than one row fits.
+    than one row fits. `within_project`: for whoever may not know that others have tasks at all.
     """
     name_column = _NAMED[table]
     standing = _STANDING.get(table, "")
+    if within_project is not None:
+        standing += " AND project_id = :project_id"
     row = await tx.fetch_one(
         f"SELECT id FROM {table} WHERE id = :text {standing}",  # noqa: S608  our own names
-        {"text": text.lower()},
+        {"text": text.lower(), "project_id": within_project},
     )
     if row is not None:
         return str(row["id"])
@@ -364,14 +367,16 @@ async def resolve(tx: Transaction, table: str, text: str) -> str:
         rows = await tx.fetch_all(
             f"SELECT id FROM {table} WHERE {name_column} = :text {standing} "  # noqa: S608  same
             f"ORDER BY id LIMIT {_CANDIDATES_MAX}",
-            {"text": text},
+            {"text": text, "project_id": within_project},
         )
         if rows:
             return _only(table, text, rows)
-    return await _resolve_part(tx, table, text, standing)
+    return await _resolve_part(tx, table, text, standing, within_project)
 
 
-async def _resolve_part(tx: Transaction, table: str, text: str, standing: str) -> str:
+async def _resolve_part(
+    tx: Transaction, table: str, text: str, standing: str, within_project: str | None
+) -> str:
     part = text.lower()
     if _PART.fullmatch(part) is None:
         raise _not_found(table, text)
@@ -384,6 +389,7 @@ async def _resolve_part(tx: Transaction, table: str, text: str, standing: str) -
             "prefix": f"{part}%",
             "plain_prefix": f"{part.replace('-', '')}%",
             "plain_suffix": f"%{part.replace('-', '')}",
+            "project_id": within_project,
         },
     )
     if not rows:

@@ -18,8 +18,11 @@ from protocol.ops import OpKind
 
 _SELECT_ATTEMPT = "SELECT node_id, project_id, task_id FROM attempt WHERE id = :id"
 _SELECT_SESSION = "SELECT node_id FROM session WHERE id = :id"
+#: Found by their place: without `forgotten_at_ms` it would read all messages there are, and at each
+#: new session. What is forgotten is in no page anyway.
 _DROP_FOREIGN = """
-DELETE FROM message WHERE session_id = :session_id AND node_id <> :node_id RETURNING node_id
+DELETE FROM message WHERE session_id = :session_id AND forgotten_at_ms IS NULL
+    AND node_id <> :node_id RETURNING node_id
 """
 _SELECT_RIVAL = """
 SELECT id, node_id, rank, seq FROM message

@@ -320,7 +320,7 @@ _CHANGE_KINDS: Final = {
     OpKind.SESSION: "session.changed",
     OpKind.TURN: "session.changed",
     OpKind.MESSAGE: "message.changed",
-    OpKind.REQUEST: "request.settled",
+    OpKind.REQUEST: "request.changed",
 }
 
 

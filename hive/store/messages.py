@@ -4,7 +4,6 @@ A page is found by an index on the place, so the last page of a long session cos
 short one does. Never ordered by a clock. A node's messages are only read here.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -83,15 +82,16 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
 class TranscriptPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a session, oldest first.
 
-    `missing`: runs of places on or beside this page that are not held here, of `told` in all.
+    It stands for the places from `first` to `last`; `missing`: runs of them that are not held here.
     """
 
     session: SessionRow
     items: list[MessageRow]
+    first: int
+    last: int
     missing: list[tuple[int, int]]
     more_before: bool
     more_after: bool
-    newest: int
 
 
 def _message(row: Row) -> MessageRow:
@@ -123,7 +123,8 @@ async def read_page(
 ) -> TranscriptPage:
     """Return the newest messages before a place, or the oldest after one. Raises NOT_FOUND."""
     session = await sessions.get_session(tx, session_id)
-    place = {"session_id": session_id, "before": before or END, "after": after or 0}
+    until = END if before is None else before
+    place = {"session_id": session_id, "before": until, "after": after or 0}
     one_more = {**place, "limit": limit + 1}
     rows = await tx.fetch_all(_LAST if after is None else _AFTER, one_more)
     beyond = len(rows) > limit
@@ -131,33 +132,21 @@ async def read_page(
     newest = await tx.fetch_one(_NEWEST, {"session_id": session_id})
     held = 0 if newest is None else newest["newest"] or 0
     # What the node says there is, where that is more: its state may come before its messages.
-    last = max(held, session.message_count)
+    newest_due = max(held, session.message_count)
     items = [_message(row) for row in rows]
-    first_due, last_due = _due(items, before=before, after=after, last=last, beyond=beyond)
+    first, last = 1 if after is None else after + 1, max(0, min(newest_due, until - 1))
+    if items and beyond:
+        # Cut at its far end: the page goes as far as its messages do.
+        first, last = (items[0].seq, last) if after is None else (first, items[-1].seq)
     return TranscriptPage(
         session=session,
         items=items,
-        missing=missing_places([item.seq for item in items], first_due, last_due),
-        more_before=first_due > 1,
-        more_after=last_due < last,
-        newest=last,
+        first=first,
+        last=last,
+        missing=missing_places([item.seq for item in items], first, last),
+        more_before=first > 1,
+        more_after=last < newest_due,
     )
-
-
-def _due(
-    items: Sequence[MessageRow],
-    *,
-    before: int | None,
-    after: int | None,
-    last: int,
-    beyond: bool,
-) -> tuple[int, int]:
-    """Return the first and last place that a page stands for, be they held or not."""
-    if after is not None:
-        end = min(last, (before or END) - 1)
-        return after + 1, items[-1].seq if items and beyond else end
-    first = items[0].seq if items and beyond else 1
-    return first, min(last, (before or END) - 1)
 
 
 def missing_places(held: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
@@ -185,7 +174,7 @@ async def whole_through(tx: Transaction, session_id: str) -> int:
 _FILTERS: Final = {
     "session_id": "session.id = :session_id",
     "attempt_id": "session.attempt_id = :attempt_id",
-    "task_id": "coalesce(session.task_id, attempt.task_id) = :task_id",
+    "task_id": sessions.OF_TASK,
     "project_id": "coalesce(attempt.project_id, task.project_id) = :project_id",
     "role": "message.role = :role",
 }
@@ -208,15 +197,16 @@ async def list_messages(
     begun_ms, session_id, seq = after or (0, "", 0)
     if after is not None:
         conditions.append(
-            "(session.created_at_ms > :begun_ms OR (session.created_at_ms = :begun_ms"
-            " AND (session.id > :after_id OR (session.id = :after_id"
-            " AND message.message_seq > :after_seq))))"
+            "session.created_at_ms >= :begun_ms AND (session.created_at_ms > :begun_ms"
+            " OR session.id > :after_id OR (session.id = :after_id"
+            " AND message.message_seq > :after_seq))"
         )
     rows = await tx.fetch_all(
-        "SELECT message.*, session.created_at_ms AS begun_ms FROM message "  # noqa: S608  our own
-        "JOIN session ON session.id = message.session_id "
+        # In this order: left to choose, SQLite reads all messages there are to sort them.
+        "SELECT message.*, session.created_at_ms AS begun_ms FROM session "  # noqa: S608  our own
         "LEFT JOIN attempt ON attempt.id = session.attempt_id "
         "LEFT JOIN task ON task.id = coalesce(session.task_id, attempt.task_id) "
+        "CROSS JOIN message ON message.session_id = session.id "
         f"WHERE {' AND '.join(conditions)} "
         "ORDER BY session.created_at_ms, session.id, message.message_seq LIMIT :limit",
         {
@@ -310,8 +300,8 @@ async def append(
 
 
 def _check_same(before: Row, message: NewMessage) -> None:
-    same = (before["role"], before["content"]) == (message.role.value, message.content)
-    if not same or _tool_of(message) != before["tool"]:
+    said = (message.role.value, message.content, _tool_of(message), _plan_of(message))
+    if said != (before["role"], before["content"], before["tool"], before["plan"]):
         raise OperationError(
             ErrorCode.CONFLICT,
             f"the id {message.sender_id!r} was another message of this session",
@@ -323,6 +313,10 @@ def _check_same(before: Row, message: NewMessage) -> None:
 
 def _tool_of(message: NewMessage) -> str | None:
     return None if message.tool is None else text_of(msgspec.to_builtins(message.tool))
+
+
+def _plan_of(message: NewMessage) -> str:
+    return text_of(msgspec.to_builtins(message.plan))
 
 
 def _kept(message: NewMessage, message_id: str, seq: int, *, duplicate: bool) -> Kept:
@@ -341,7 +335,7 @@ def _columns(message: NewMessage, session: Row, seq: int, now_ms: int) -> dict[s
         "content": message.content,
         "truncated": int(message.truncated),
         "tool": _tool_of(message),
-        "plan": json.dumps(msgspec.to_builtins(message.plan)),
+        "plan": _plan_of(message),
         "parent_id": message.parent_id,
         "sender_id": message.sender_id,
         "now_ms": now_ms,

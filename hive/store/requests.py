@@ -23,7 +23,7 @@ _SELECT = f"{_COLUMNS} WHERE request.id = :id"
 #: Filters of a list, by name: the condition each adds.
 _FILTERS: Final = {
     "attempt_id": "request.attempt_id = :attempt_id",
-    "task_id": "attempt.task_id = :task_id",
+    "task_id": "request.attempt_id IN (SELECT id FROM attempt WHERE task_id = :task_id)",
     "project_id": "attempt.project_id = :project_id",
     "node_id": "request.node_id = :node_id",
     # Of one that its node no longer knows, nobody can answer anything.
@@ -31,7 +31,7 @@ _FILTERS: Final = {
 }
 _SELECT_WAITING = """
 SELECT operation.key, operation.actor, operation.sent_at_ms, deferred_operation.body,
-    deferred_operation.expires_at_ms
+    deferred_operation.expires_at_ms, deferred_operation.held
 FROM operation JOIN deferred_operation ON deferred_operation.key = operation.key
 WHERE operation.attempt_id = :attempt_id AND operation.operation = 'answer'
     AND operation.status IN ('waiting', 'delivered')
@@ -40,12 +40,13 @@ ORDER BY operation.sent_at_ms, operation.key
 
 
 class SentAnswerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that waits for its node."""
+    """An answer that waits for its node; `held`: since a restore, until a person confirms it."""
 
     key: str
     by: str
     at_ms: int
     expires_at_ms: int
+    held: bool
     answer: AnswerRequest
 
 
@@ -139,6 +140,7 @@ async def _sent(tx: Transaction, row: Row) -> list[SentAnswerRow]:
                     by=one["actor"],
                     at_ms=one["sent_at_ms"],
                     expires_at_ms=one["expires_at_ms"],
+                    held=bool(one["held"]),
                     answer=answer,
                 )
             )

@@ -30,13 +30,21 @@ _SELECT_MAPPED = f"""
 {_COLUMNS} WHERE session.agent_session_id = :agent_session_id AND session.node_id IS NULL
 """
 _OF_ATTEMPT = "SELECT id FROM session WHERE attempt_id = :attempt_id ORDER BY created_at_ms, id"
+#: The sessions of a task, found by indexes: `coalesce` as above would read all there are.
+OF_TASK: Final = """
+session.id IN (SELECT id FROM session WHERE task_id = :task_id UNION ALL
+    SELECT session.id FROM attempt JOIN session ON session.attempt_id = attempt.id
+    WHERE attempt.task_id = :task_id)
+"""
 #: Filters of a list, by name: the condition each adds.
 _FILTERS: Final = {
     "attempt_id": "session.attempt_id = :attempt_id",
-    "task_id": "coalesce(session.task_id, attempt.task_id) = :task_id",
+    "task_id": OF_TASK,
     "project_id": "coalesce(attempt.project_id, task.project_id) = :project_id",
     "node_id": "session.node_id = :node_id",
-    "status": "session.status = :status",
+    # One that its node no longer knows is neither open nor idle, whatever was last said of it.
+    "status": """session.status = :status
+        AND (session.status = 'closed' OR session.forgotten_at_ms IS NULL)""",
 }
 
 
@@ -188,7 +196,7 @@ WHERE id = :id AND node_id IS NULL AND status <> 'closed'
 _SELECT_SILENT = """
 SELECT session.id FROM session
 LEFT JOIN attempt ON attempt.id = session.attempt_id
-WHERE session.node_id IS NULL AND session.status <> 'closed'
+WHERE session.status IN ('open', 'idle') AND session.node_id IS NULL
     AND coalesce(session.heartbeat_at_ms, 0) <= :silent_ms
     AND session.last_activity_at_ms <= :silent_ms
     AND coalesce(attempt.hold_until_ms, 0) <= :now_ms

@@ -89,19 +89,26 @@ def show(invocation: Invocation, request: str) -> None:
 @requests.command()
 @click.argument("request")
 @click.argument("words", metavar="[TEXT_OR_OPTION]", required=False)
+@click.option("--option", metavar="ID", help="An option by its id, whatever others are called.")
 @click.option("--form", metavar="JSON", help="The filled form, as one JSON object.")
 @click.option("--idempotency-key", "key", help="With the same key again, the first answer.")
 @node_command
 def answer(
-    invocation: Invocation, request: str, words: str | None, form: str | None, key: str | None
+    invocation: Invocation,
+    request: str,
+    words: str | None,
+    option: str | None,
+    form: str | None,
+    key: str | None,
 ) -> None:
     """Answer REQUEST: with an option, by its id or name, else in your own words."""
-    if (words is None) == (form is None):
-        raise click.UsageError("Give one answer: TEXT_OR_OPTION, or --form.")
+    if [words, option, form].count(None) != 2:
+        raise click.UsageError("Give one answer: TEXT_OR_OPTION, --option or --form.")
     found = invocation.client.get(f"requests/{quote(request, safe='')}")
-    if words is None:
-        body: dict[str, Any] = {"form": _form(form or "")}
-    else:
+    body: dict[str, Any] = {"option": option}
+    if form is not None:
+        body = {"form": _form(form)}
+    elif words is not None:
         body = dict(answer_in_words(words, found["options"], free_text=found["free_text"]))
     settled = invocation.client.send(
         "POST", f"requests/{found['id']}/answer", body, key=key or new_key()

@@ -1,6 +1,7 @@
 """Backfill: what is asked for, when, and that it is asked for once."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Self
 
 import pytest
@@ -91,6 +92,13 @@ class World:
     async def settled(self) -> None:
         await asyncio.sleep(0.02)
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for something, and then whether more comes of it."""
+        async with asyncio.timeout(30):
+            while not holds():
+                await asyncio.sleep(0.001)
+        await self.settled()
+
 
 def test_needs_are_paged_and_say_from_where():
     """State comes first, a need names a bounded number of ids, and each log its own cursor."""
@@ -118,6 +126,30 @@ async def test_a_reconnect_asks_again_and_for_the_rest():
         await world.settled()
         assert world.links.asked[0] == waiting
         assert sorted(need.kind for need in world.links.asked[1:]) == ["executions", "logs"]
+
+
+@pytest.mark.asyncio
+async def test_no_node_is_asked_for_more_than_it_takes():
+    """However much is opened at once: the rest stays stored, and is asked for as room comes."""
+    most = limits.NEEDS_OPEN_MAX
+    async with World() as world:
+        for number in range(most + 20):
+            world.backfill.missed_messages("n", f"s{number}")
+        await world.until(lambda: len(world.store.open) == most + 20)
+        assert len(world.links.asked) == most
+        for _ in range(2):
+            # The link is lost: a new one has no needs under way, and takes as many.
+            world.backfill.reconnected("n")
+            before = len(world.links.asked)
+            await world.until(lambda: len(world.links.asked) >= before + most)
+            assert len(world.links.asked) == before + most
+        waiting = [need for need in world.store.open if need not in world.links.asked]
+        assert len(waiting) == 20
+        for need in list(world.store.open):
+            if need in world.links.asked:
+                world.store.open.remove(need)
+            world.backfill.answered("n")
+        await world.until(lambda: all(need in world.links.asked for need in waiting))
 
 
 @pytest.mark.asyncio

@@ -1,10 +1,13 @@
 """What facts mean: folding, what a task becomes, what is lacking, which project it is."""
 
+import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hive import projections
+from hive.conversation_folds import PLACE_MAX
 from hive.projections import (
     Dead,
     Fact,
@@ -73,6 +76,33 @@ def test_a_fact_keeps_every_word(told):
 def test_no_body_raises(kind: str, entity_id: str, body: bytes):
     """Whatever bytes come, the outcome is a fact, unknown or dead."""
     assert isinstance(fold(kind, entity_id, body), Fact | UnknownKind | Dead)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        reported.message(0),
+        reported.message(-1, 77),
+        reported.message(PLACE_MAX + 1),
+        reported.message(2**63, 77),
+        reported.request(form={"type": "object", "default": b"bytes"}),
+        reported.request(form={"default": datetime.datetime.now(datetime.UTC)}),
+        reported.request(form={"default": {b"bytes": 1}}),
+    ],
+    ids=["0", "-1", "beyond", "huge", "bytes", "time", "key"],
+)
+def test_what_no_row_can_hold_is_dead(told):
+    """A body that decodes may still say what makes no sense: it is kept aside, and no link ends."""
+    assert isinstance(fold(told.kind, told.entity_id, told.body), Dead)
+
+
+def test_a_count_of_messages_is_one_that_viewers_can_reckon_with():
+    """A node that counts astray has no viewer go through numbers without end."""
+    for count, kept in ((-1, 0), (7, 7), (2**63, PLACE_MAX)):
+        told = reported.session(message_count=count)
+        fact = fold(told.kind, told.entity_id, told.body)
+        assert isinstance(fact, Fact)
+        assert fact.values["message_count"] == kept
 
 
 def test_deep_nesting_is_dead():

@@ -1,11 +1,14 @@
 """Variables put into text: what is nearer wins, and what is unknown stays as it was."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hive.variables import (
     TEXT_BYTES_MAX,
+    VALUE_BYTES_MAX,
     VARIABLES_MAX,
     Level,
     Variable,
@@ -39,14 +42,14 @@ def of(**values: str) -> list[Variable]:
 )
 def test_uses_are_put_in(text: str, expected: str, undefined: list[str]) -> None:
     """Both forms, a literal dollar, and what is no use of a variable at all."""
-    found = expand(text, of(COLOUR="red", NESTED="$COLOUR ${NESTED}", EMPTY=""))
+    found = expand(text, of(COLOUR="red", NESTED="$COLOUR ${NESTED}", EMPTY=""), "prompt")
     assert (found.text, found.undefined) == (expected, undefined)
 
 
 @given(st.text(alphabet="ab_ \n{}()"))
 def test_a_text_without_dollars_is_left_alone(text: str) -> None:
     """Nothing else means anything."""
-    assert expand(text, of(a="x", b="y")).text == text
+    assert expand(text, of(a="x", b="y"), "prompt").text == text
 
 
 def test_the_nearest_wins() -> None:
@@ -67,10 +70,25 @@ def test_the_nearest_wins() -> None:
 
 def test_a_text_that_grows_too_long_is_refused() -> None:
     """Not cut: an agent would work on half of what was meant."""
+    with pytest.raises(OperationError, match="more than") as caught:
+        expand("$A" * 100, of(A="x" * (TEXT_BYTES_MAX // 100 + 1)), "prompt")
+    assert caught.value.details["field"] == "prompt"
     with pytest.raises(OperationError, match="more than"):
-        expand("$A" * 100, of(A="x" * (TEXT_BYTES_MAX // 100 + 1)))
+        expand("$A " + "x" * (TEXT_BYTES_MAX - 10), of(A="y" * 13), "title")
     long = "x" * (TEXT_BYTES_MAX + 1)
-    assert expand(long, []).text == long
+    assert expand(long, [], "prompt").text == long
+
+
+def test_a_text_that_would_fill_the_memory_is_never_made() -> None:
+    """Tens of thousands of uses of a long value are refused at the first that is too much."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(OperationError, match="more than"):
+            expand("$A" * 16_000, of(A="x" * VALUE_BYTES_MAX), "prompt")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,14 @@ FRAMES = [codec.encode(message) for message in (*FROM_NODE, *FROM_HIVE)]
         msgspec.msgpack.encode({"type": "ping", "n": "one"}),
         b"\x82\xa4type\xa4ping\xa1n\xa2\xff\xfe",
         b"\x91" * 100_000,
+        msgspec.msgpack.encode({"type": "ping", "n": 2**63}),
+        msgspec.msgpack.encode({"type": "pong", "n": 2**64 - 1}),
+        msgspec.msgpack.encode(
+            {"type": "ops", "epoch": 1, "first_seq": 1, "ops": [["node", "n", 2**63, b""]]}
+        ),
+        msgspec.msgpack.encode(
+            {"type": "records", "request_id": "r", "records": [["node", "n", 1, b"", 1, 2**63]]}
+        ),
     ],
 )
 def test_garbage_is_a_broken_rule(frame: bytes) -> None:

@@ -74,3 +74,12 @@ def test_nothing_said_moves_the_cursor():
         "#3 agent  x y",
         "  �[31mred",
     ]
+    tool = {"kind": "\x1b[8mexecute", "name": "sh", "status": "pending"}
+    assert texts(message(role="tool", tool=tool))[0] == "#3 … �[8mexecute  sh"
+
+
+def test_nothing_said_turns_what_is_read_around():
+    """A command that is shown backwards is not the one that would run."""
+    assert plain("rm \u202e/tmp\u202c \u2066x\u2069") == "rm �/tmp� �x�"
+    assert plain("one\r\ntwo") == "one\ntwo"
+    assert plain("שלום, ä, 語") == "שלום, ä, 語"

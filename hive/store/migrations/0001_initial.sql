@@ -310,7 +310,8 @@ CREATE TABLE session (
 CREATE INDEX session_by_age ON session (created_at_ms, id);
 CREATE INDEX session_by_attempt ON session (attempt_id, created_at_ms, id);
 CREATE INDEX session_by_task ON session (task_id) WHERE task_id IS NOT NULL;
-CREATE INDEX session_by_node ON session (node_id);
+CREATE INDEX session_by_node ON session (node_id, created_at_ms, id) WHERE node_id IS NOT NULL;
+CREATE INDEX session_by_status ON session (status, created_at_ms, id);
 CREATE UNIQUE INDEX session_external ON session (agent_session_id) WHERE node_id IS NULL;
 
 CREATE TABLE turn (
@@ -407,7 +408,7 @@ CREATE TABLE request (
 CREATE INDEX request_by_age ON request (opened_at_ms, id);
 CREATE INDEX request_by_status ON request (status, opened_at_ms, id);
 CREATE INDEX request_by_attempt ON request (attempt_id, opened_at_ms, id);
-CREATE INDEX request_by_node ON request (node_id);
+CREATE INDEX request_by_node ON request (node_id, opened_at_ms, id);
 
 -- A log and its cursor. The end_ columns are what its node says the whole log is.
 CREATE TABLE log (

@@ -1,6 +1,7 @@
 """Tools of agents at the hive: an attempt reaches its own project, with its node's word alone."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 
 from protocol import limits
 from protocol.attempt_tokens import AttemptToken, mint_attempt_token
-from tests.hive.api.running import FakeNode, Reply, RunningHive
+from tests.hive.api.running import FakeNode, Reply, RunningHive, running_hive
 
 
 class Agent:
@@ -83,7 +84,73 @@ async def test_another_project_is_not_an_agents(running: RunningHive):
         assert (await agent.call(tool, **arguments)).status == 404, tool
     for tool in ("create_task", "list_tasks", "list_nodes"):
         arguments = {"title": "x"} if tool == "create_task" else {}
-        assert (await agent.call(tool, project="other", **arguments)).status == 403, tool
+        told = [await agent.call(tool, project=name, **arguments) for name in ("other", "none")]
+        assert [one.status for one in told] == [404, 404], tool
+        # Whether there is such a project is none of its business.
+        assert told[0].error["message"].replace("other", "none") == told[1].error["message"]
+
+
+@pytest.mark.asyncio
+async def test_a_part_of_an_id_names_an_agents_own_tasks_alone(running: RunningHive):
+    """Tasks made together begin alike: those of other projects are not even candidates."""
+    node = await running.node()
+    agent, task = await running_agent(running, node)
+    await running.post("projects", {"name": "other"})
+    await running.post("tasks", {"project": "other", "title": "Theirs"})
+    await running.post("tasks", {"project": "other", "title": "Theirs too"})
+    shown = await agent.call("get_task", task=task["id"][:8])
+    assert shown.json["task"]["id"] == task["id"]
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_of_no_project_reaches_its_own_task_alone(tmp_path: Path):
+    """What else belongs to no project is of other nodes, and none of its agent's business."""
+    async with running_hive(tmp_path, nodes_may_create_projects=False) as running:
+        node, other = await running.node(), await running.node("two")
+        attempt, theirs = await node.has_attempt(), await other.has_attempt(2)
+        agent = Agent(node, attempt.id)
+        own = (await agent.call("get_task")).json
+        assert (own["task"]["id"], own["task"]["project_id"]) == (attempt.task_id, None)
+        for tool, arguments in (
+            ("get_task", {}),
+            ("get_variables", {}),
+            ("set_variable", {"name": "A", "value": ""}),
+            ("start_attempt", {"command": "true"}),
+        ):
+            refused = await agent.call(tool, task=theirs.task_id, **arguments)
+            assert refused.status == 404, tool
+        assert (await agent.call("create_task", title="x")).status == 409
+
+
+@pytest.mark.asyncio
+async def test_tasks_of_agents_stand_no_deeper_than_those_of_people(running: RunningHive):
+    """Agents that make tasks for agents that make tasks come to an end."""
+    node = await running.node()
+    deepest = await running.task("0")
+    while True:
+        body = {"project": "shop", "title": "x", "parent_id": deepest["id"]}
+        made = await running.post("tasks", body)
+        if made.status == 422:
+            break
+        deepest = made.json
+    attempt = await node.has_attempt(task_id=deepest["id"], task_title="x")
+    refused = await Agent(node, attempt.id).call("create_task", title="One more")
+    assert (refused.status, refused.error["details"]["field"]) == (422, "parent_id")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "sent", [b"{", b'"\\ud800"', b"[" * 100_000, b"\xff", b'{"a": "\\ud800"}', b"[]"]
+)
+async def test_what_is_no_object_is_refused(running: RunningHive, sent: bytes):
+    """Broken JSON is the caller's mistake, not the hive's."""
+    refused = await running.ask(
+        "POST",
+        "agent-tools/list_tasks",
+        data=sent,
+        headers={"Content-Type": "application/json"},
+    )
+    assert (refused.status, refused.error["code"]) == (422, "invalid")
 
 
 @pytest.mark.asyncio

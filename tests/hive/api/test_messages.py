@@ -37,6 +37,12 @@ async def test_pages_of_a_nodes_session(running: RunningHive):
     assert (seqs(page), page["previous"], page["next"]) == ([2, 3, 4], 2, 4)
     page = (await running.get(path, limit=3, after=0)).json
     assert (seqs(page), page["previous"], page["next"]) == ([1, 2, 3], None, 3)
+    for query, previous, following in (({"before": 1}, None, 0), ({"before": 0}, None, 0)):
+        page = (await running.get(path, limit=3, **query)).json
+        assert (seqs(page), page["previous"], page["next"]) == ([], previous, following)
+    page = (await running.get(path, limit=3, after=7)).json
+    assert (seqs(page), page["previous"], page["next"]) == ([], 8, None)
+    page = (await running.get(path, limit=3, after=0)).json
     one = (await running.get(f"messages/{page['items'][0]['id']}")).json
     assert one == page["items"][0]
     for query in ({"before": "x"}, {"limit": 201}, {"after": -1}, {"since": 1}):
@@ -121,8 +127,9 @@ async def test_bounds_of_sending(running: RunningHive):
     assert (large.status, large.error["code"]) == (413, "too_large")
     fits = await send(running, session["id"], {"id": "l", "content": "x" * 255 * 1024})
     assert fits.json["persisted"] == 1
-    other = await send(running, session["id"], {"id": "0", "content": "y"})
-    assert (other.status, other.error["details"]["sender_id"]) == (409, "0")
+    for change in ({"content": "y"}, {"content": "x", "plan": [{"content": "look"}]}):
+        other = await send(running, session["id"], {"id": "0", **change})
+        assert (other.status, other.error["details"]["sender_id"]) == (409, "0")
 
 
 async def queues(node: FakeNode) -> list[str]:

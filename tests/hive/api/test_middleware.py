@@ -41,6 +41,24 @@ async def test_every_route_answers_errors_in_the_one_shape(running: RunningHive)
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("token", [b"\xff", b"\xff.x", "ä.ä.ä".encode(), b"a.b.c", b"."])
+async def test_a_token_that_is_no_text_is_no_token(running: RunningHive, token: bytes):
+    """Whatever bytes stand in its place, the caller is nobody; the hive does not fail at it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    try:
+        writer.write(
+            b"GET /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            b"Authorization: Bearer " + token + b"\r\n\r\n"
+        )
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 401 "), answer
+
+
+@pytest.mark.asyncio
 async def test_every_route_has_a_role_and_every_role_a_route(running: RunningHive):
     """The table of roles and the routes are the same set: nothing is open by being forgotten."""
     app = running.hive.application()

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hive.store import deferred
 from protocol.answer_requests import AnswerRequest
 from protocol.conversation import AgentRequest, Answer, RequestKind, RequestOption, RequestStatus
 from protocol.entities import Attempt
@@ -43,9 +44,14 @@ def answers(node: FakeNode, request: AgentRequest) -> list[AnswerRequest]:
         if len(taken) > 1:
             raise OperationError(ErrorCode.ALREADY_ANSWERED, "said: Allow", answer={"by": "ann"})
         said = Answer(option=given.option, text=given.text, form=given.form, by="ann", at_ms=9)
-        return msgspec.structs.replace(
+        settled = msgspec.structs.replace(
             request, status=RequestStatus.ANSWERED, answer=said, settled_at_ms=9
         )
+        # Its op goes another way than its answer, and may come after.
+        telling = asyncio.create_task(node.tell((OpKind.REQUEST, request.id, settled)))
+        node.tasks.add(telling)
+        telling.add_done_callback(node.tasks.discard)
+        return settled
 
     node.answers["answer"] = answer
     return taken
@@ -91,11 +97,12 @@ async def test_an_answer_is_the_nodes_to_take(running: RunningHive):
     assert (answer.status, answer.json["status"]) == (200, "answered")
     assert (answer.json["answer"]["option"], answer.json["node_name"]) == ("yes", "one")
     assert taken == [AnswerRequest(request_id=request.id, option="yes")]
+    # Whoever has answered is not shown after that it waits for an answer.
+    shown = (await running.get(f"requests/{request.id}")).json
+    assert (shown["status"], shown["answer"]["by"]) == ("answered", "ann")
     late = await running.post(f"requests/{request.id}/answer", {"text": "no"})
     assert (late.status, late.error["code"]) == (409, "already_answered")
     assert late.error["details"]["answer"] == {"by": "ann"}
-    # Until the node's op is here, the hive shows what the node last told.
-    assert (await running.get(f"requests/{request.id}")).json["status"] == "open"
 
 
 @pytest.mark.asyncio
@@ -147,20 +154,78 @@ async def test_an_answer_for_a_node_that_is_away_is_shown_as_sent(running: Runni
     await node.connect()
     assert (await settled(running, "k", "done"))["status"] == "done"
     assert len(taken) == 1
-    await asked(
-        node,
-        Attempt(**{**msgspec.structs.asdict(node.attempt()), "id": request.attempt_id}),
-        status=RequestStatus.ANSWERED,
-        answer=Answer(option="yes", by="admin"),
-        settled_at_ms=9,
-    )
 
     async def look() -> Any:
         found = (await running.get(f"requests/{request.id}")).json
         return found if found["status"] == "answered" else None
 
     found = await until(look)
-    assert (found["answer"]["by"], found["sent"]) == ("admin", [])
+    assert (found["answer"]["by"], found["sent"]) == ("ann", [])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (RequestStatus.ANSWERED, "already_answered"),
+        (RequestStatus.EXPIRED, "expired"),
+        (RequestStatus.CANCELLED, "cancelled"),
+    ],
+)
+async def test_no_answer_is_kept_for_what_is_settled(
+    running: RunningHive, status: RequestStatus, code: str
+):
+    """A node that is away need not be waited for to learn that its agent no longer asks."""
+    node = await running.node("one")
+    said = Answer(option="yes", by="ann") if status is RequestStatus.ANSWERED else None
+    request = await asked(
+        node, await node.has_attempt(), status=status, answer=said, settled_at_ms=9
+    )
+    await node.leave()
+    path = f"requests/{request.id}/answer?when=online"
+    refused = await running.post(path, {"option": "yes"})
+    assert (refused.status, refused.error["code"]) == (409 if said else refused.status, code)
+    assert refused.error["details"]["status"] == status.value
+    if said:
+        assert refused.error["details"]["answer"]["by"] == "ann"
+    assert (await running.get("operations")).json["items"] == []
+
+
+@pytest.mark.asyncio
+async def test_the_answer_that_settled_it_is_found_by_its_key(running: RunningHive):
+    """Asked again while the node is away, its sender is told that it counts, not that it is late."""
+    node = await running.node("one")
+    request = await asked(node, await node.has_attempt())
+    answers(node, request)
+    path = f"requests/{request.id}/answer?when=online"
+    first = await running.post(path, {"option": "yes"}, headers={"Idempotency-Key": "k"})
+    assert first.status == 200
+    await node.leave()
+    again = await running.post(path, {"option": "yes"}, headers={"Idempotency-Key": "k"})
+    assert (again.status, again.json["answer"]["by"]) == (200, "ann")
+    other = await running.post(path, {"option": "yes"}, headers={"Idempotency-Key": "l"})
+    assert other.error["code"] == "already_answered"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_held_says_so(running: RunningHive):
+    """After a restore it does not leave by itself: nobody is shown that it is on its way."""
+    node = await running.node("one")
+    request = await asked(node, await node.has_attempt())
+    await node.leave()
+    key = {"Idempotency-Key": "k"}
+    path = f"requests/{request.id}/answer?when=online"
+    assert (await running.post(path, {"option": "yes"}, headers=key)).status == 202
+
+    async def held() -> list[bool]:
+        shown = (await running.get(f"requests/{request.id}")).json
+        return [one["held"] for one in shown["sent"]]
+
+    assert await held() == [False]
+    await running.hive.database.write(deferred.hold_all, 1)
+    assert await held() == [True]
+    await running.post("operations/k/confirm")
+    assert await held() == [False]
 
 
 @pytest.mark.asyncio
@@ -179,10 +244,23 @@ async def test_viewers_and_the_feed_hear_of_a_request(running: RunningHive):
         ):
             request = await asked(node, attempt, **fields)
             async with asyncio.timeout(30):
-                while len(heard) <= number:
+                while len(heard) <= 2 * number:
                     changes, _ = await viewer.take() or ([], False)
                     heard += [one.kind for one in changes if one.ids.get("request") == request.id]
-    assert heard == ["request.opened", "request.reminded", "request.settled"]
+            # The same again, as a backfill or a snapshot tells it, is no other reminder.
+            await asked(node, attempt, **fields)
+            async with asyncio.timeout(30):
+                while len(heard) <= 2 * number + 1:
+                    changes, _ = await viewer.take() or ([], False)
+                    heard += [one.kind for one in changes if one.ids.get("request") == request.id]
+    assert heard == [
+        "request.opened",
+        "request.changed",
+        "request.reminded",
+        "request.changed",
+        "request.settled",
+        "request.changed",
+    ]
     events = (await running.get(f"events?attempt={attempt.id}")).json["items"]
     told = [one["kind"] for one in reversed(events) if one["what"] == "request"]
     assert told == ["request_opened", "request_reminded", "request_settled"]

@@ -1,12 +1,13 @@
 """Sessions over HTTP: the nodes' and those of agents that are no node's."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hive.external_sessions import SILENT
+from hive.external_sessions import SILENT, ExternalSessions
 from protocol.conversation import Session, SessionStatus
-from tests.hive.api.running import FakeNode, RunningHive
+from tests.hive.api.running import FakeNode, RunningHive, running_hive, serving_again
 
 HOUR_MS = 3_600_000
 
@@ -150,6 +151,28 @@ async def test_silence_closes_and_a_heartbeat_keeps_alive(running: RunningHive):
     assert await running.hive.sessions.close_silent() == 1
     closed = (await running.get(path)).json
     assert (closed["status"], closed["reason"]) == ("closed", SILENT)
+
+
+@pytest.mark.asyncio
+async def test_a_hive_that_was_away_closes_nothing_for_its_own_silence(tmp_path: Path):
+    """Agents could not be heard meanwhile: each has the whole time from its start on."""
+    async with running_hive(tmp_path) as running:
+        await running.node()
+        session = await mapped(running)
+        token = running.token
+        clock = running.hive.context.clock() + 10 * HOUR_MS
+    async with serving_again(tmp_path, token) as running:
+        rules = ExternalSessions(
+            running.hive.database, lambda: clock, idle_s=HOUR_MS / 2000, age_s=3600
+        )
+        running.hive.context.sessions = rules
+        assert await rules.close_silent() == 0
+        shown = (await running.get(f"sessions/{session['id']}")).json
+        assert (shown["status"], shown["closes_at_ms"]) == ("idle", clock + HOUR_MS // 2)
+        clock += HOUR_MS // 2 - 1
+        assert await rules.close_silent() == 0
+        clock += 1
+        assert await rules.close_silent() == 1
 
 
 @pytest.mark.asyncio

@@ -62,3 +62,37 @@ async def test_times_in_an_error_are_told_as_people_read_them(running: RunningHi
     assert "_ms" not in said.err
     asked = await hive.run("attempt", "branch-status", attempt.id, "--json")
     assert asked.error["details"]["last_seen_at_ms"] > 1_700_000_000_000
+
+
+def shown(*parts: object) -> str:
+    """What people would see of these parts."""
+    console = Console(width=200, file=io.StringIO(), highlight=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get()
+
+
+def test_what_others_wrote_is_shown_as_it_is():
+    """Brackets stay, and nothing in a title or a question recolours or rewrites the screen."""
+    text = "see [docs], [/end] and \x1b[2Jgone"
+    for part in (
+        terminal.written(text),
+        terminal.facts([("asks", text)]),
+        terminal.table(text, ["asks"], [["-" * 100]]),
+        terminal.table("", ["asks"], [[text]]),
+    ):
+        assert "see [docs], [/end] and �[2Jgone" in shown(part)
+
+
+@pytest.mark.asyncio
+async def test_a_template_is_shown_as_it_was_written(running: RunningHive, hive: Commands):
+    """Its brackets are part of the text, closed or not; so are those of a task's preview."""
+    await running.node("one")
+    text = "Sort [shelves] as in [/etc/shelves]."
+    await running.post("templates", {"name": "sort", "text": text})
+    said = await hive.run("templates", "show", "sort")
+    assert (said.code, text in said.out) == (0, True), said
+    task = await running.task(description=text)
+    said = await hive.run("tasks", "preview", task["id"])
+    assert (said.code, text in said.out) == (0, True), said

@@ -79,6 +79,16 @@ class OpenHive:
 
         return await self.database.read(unit)
 
+    async def plans(self, unit: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """How SQLite goes about the statements of a unit: a line for each table it looks into."""
+        steps: list[str] = []
+
+        async def explained(tx: backend.Transaction) -> None:
+            await unit(_Explaining(tx, steps), *args, **kwargs)
+
+        await self.database.write(explained)
+        return steps
+
     async def heard(self) -> list[Change]:
         """The changes published since the last call; they come after their submitter went on."""
         await asyncio.sleep(0)
@@ -89,6 +99,25 @@ class OpenHive:
         """The kinds of events so far, oldest first."""
         found = await self.rows("SELECT kind FROM event ORDER BY no")
         return [row["kind"] for row in found]
+
+
+class _Explaining:
+    """A transaction that asks how each statement would be carried out, and carries it out."""
+
+    def __init__(self, tx: backend.Transaction, steps: list[str]) -> None:
+        self._tx, self._steps = tx, steps
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self._tx, name)
+        if name not in {"execute", "fetch_one", "fetch_all"}:
+            return asked
+
+        async def run(sql: str, parameters: backend.Parameters = {}) -> Any:  # noqa: B006  read only
+            for row in await self._tx.fetch_all(f"EXPLAIN QUERY PLAN {sql}", parameters):
+                self._steps.append(row["detail"])
+            return await asked(sql, parameters)
+
+        return run
 
 
 class Reporting:

@@ -72,6 +72,8 @@ async def test_pages_both_ways(hive: OpenHive):
     assert await page(after=10) == ([], True, False)
     assert await page(after=2, before=5) == ([3, 4], True, True)
     assert await page(before=1) == ([], False, True)
+    assert await page(before=0) == ([], False, True)
+    assert await page(after=99) == ([], True, False)
 
 
 @pytest.mark.asyncio
@@ -186,3 +188,23 @@ async def test_a_closed_session_takes_nothing_new(hive: OpenHive):
     with pytest.raises(OperationError) as caught:
         await hive.write(messages.append, session_id, [sent(2)], hive.now_ms)
     assert caught.value.code is ErrorCode.CONFLICT
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("after", [None, (7, uid(30), 3)])
+@pytest.mark.parametrize("name", ["session_id", "attempt_id", "task_id", "project_id"])
+async def test_no_list_reads_all_messages(
+    hive: OpenHive, name: str, after: tuple[int, str, int] | None
+):
+    """However many there are: each is found by its place in a session that is found first."""
+    node = await hive.reporting()
+    await node.tells(reported.checkout(1), reported.attempt(), reported.session())
+    for role in (None, "question"):
+        steps = await hive.plans(
+            messages.list_messages, after=after, limit=50, role=role, **{name: uid(10)}
+        )
+        found = [step for step in steps if "message" in step.split()[1]]
+        assert found == ["SEARCH message USING INDEX message_by_place (session_id=?)"]
+        scanned = [step for step in steps if step.startswith("SCAN")]
+        # Of a project each session is looked at, by its age, until the page is full.
+        assert all(name == "project_id" and "session_by_age" in step for step in scanned), steps
