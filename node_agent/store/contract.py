@@ -28,7 +28,7 @@ class LogGrew(NamedTuple):
     execution_id: str
     next_chunk: int
     closed: bool
-    checkout_id: str = ""
+    checkout_id: str
 
 
 class ChunksCommitted(NamedTuple):
