@@ -108,10 +108,17 @@ class HiveClient:
         """Return the decoded reply, None where there is none. Raises the error the hive told."""
         response = self._send(method, path, query, body, key, headers, timeout_s)
         try:
-            content = response.read(_REPLY_BYTES_MAX)
+            content = response.read(_REPLY_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise _lost(self.url, key, str(error) or type(error).__name__) from error
+        if len(content) > _REPLY_BYTES_MAX:
+            self.close()
+            raise SkepError(
+                ErrorCode.TOO_LARGE,
+                f"the reply is larger than {_REPLY_BYTES_MAX // 1024**2} MiB",
+                hint="Ask for less at a time: a diff by --path or --stat, a list by --limit.",
+            )
         if response.status >= 300:
             self._raise_error(response, content)
         if not content:
