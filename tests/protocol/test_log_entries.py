@@ -273,7 +273,7 @@ def test_a_page_of_a_long_log_decodes_only_what_it_shows(
 
 
 def test_a_page_of_long_lines_is_no_larger_than_readers_take() -> None:
-    """Bytes that JSON writes sixfold fill a page before its lines do; the rest is the next one's."""
+    """Bytes that JSON writes sixfold fill a page before its lines do; more is the next one's."""
     log = Log()
     for _ in range(4000):
         log.write(1, b"\0" * 4999 + b"\n")

@@ -137,9 +137,7 @@ async def test_a_log_larger_than_one_answer_comes_whole(running: RunningHive):
     """Under `lazy`, too, where only a person wanted it: what was cut short is asked for on."""
     node = await running.node("one")
     await running.ask("PATCH", "projects/shop", body={"sync_policy": "lazy"})
-    attempt_id, execution = await running_log(
-        node, status=ExecutionStatus.SUCCEEDED, ended_at_ms=9
-    )
+    attempt_id, execution = await running_log(node, status=ExecutionStatus.SUCCEEDED, ended_at_ms=9)
     await node.ends_log(execution, chunks=2, entries=2)
     assert (await running.post(f"attempts/{attempt_id}/backfill")).status == 202
     [first] = node.needs
