@@ -6,6 +6,7 @@ hive joined it waits, and nothing else of the node notices.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -217,7 +218,7 @@ class Membership:
                 url=enrolment.url,
                 hive_id=enrolment.hive_id,
                 keys=enrolment.keys,
-                tls=tls_context(enrolment, self._config.data_dir),
+                tls=functools.partial(tls_context, enrolment, self._config.data_dir),
             ),
             version=self._version,
             generation_seen=self._generation_kept,
