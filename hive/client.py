@@ -20,6 +20,15 @@ _REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 _EVENT_LINE_BYTES_MAX: Final = 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 
+#: By OpenSSL's X509_V_ERR numbers; for all others the authority is the likely reason.
+_ANOTHER_NAME: Final = "Use a name of the hive that stands in its certificate."
+_CERTIFICATE_HINTS: Final = {
+    9: "Check this machine's clock.",
+    10: "The hive's admin must renew it; check this machine's clock too.",
+    62: _ANOTHER_NAME,
+    64: _ANOTHER_NAME,
+}
+
 
 class _ErrorReply(msgspec.Struct, frozen=True):
     error: ErrorBody
@@ -301,7 +310,10 @@ def _certificate_refused(url: str, error: ssl.SSLCertVerificationError) -> SkepE
     return SkepError(
         ErrorCode.AUTHENTICATION_FAILED,
         f"the certificate of {url} does not verify: {error.verify_message}",
-        hint="Where the hive has its own authority, give its certificate by --ca or SKEP_CA.",
+        hint=_CERTIFICATE_HINTS.get(
+            error.verify_code,
+            "Where the hive has its own authority, give its certificate by --ca or SKEP_CA.",
+        ),
         url=url,
     )
 

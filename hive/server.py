@@ -23,6 +23,7 @@ from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.middleware import TokenCache, errors, guard, safe_headers
 from hive.api.routes import add_routes
 from hive.backfill import Backfill
+from hive.checkup import certificate
 from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
@@ -368,6 +369,9 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
     tls = None
     if config.tls_cert is not None and config.tls_key is not None:
         tls = server_context(config.tls_cert, config.tls_key)
+        found = certificate(config.tls_cert, config.tls_key)
+        if found.level != "ok":
+            log.warning("the certificate %s: %s. %s", config.tls_cert, found.message, found.hint)
     runner = web.AppRunner(
         hive.application(),
         access_log=None,
