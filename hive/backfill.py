@@ -113,8 +113,14 @@ class Backfill:
         self._due.setdefault(node_id, False)
         self._woken.set()
 
-    def answered(self, node_id: str) -> None:
-        """A need was answered: there may be more to ask for."""
+    def answered(self, node_id: str, cut_short: Collection[str] = ()) -> None:
+        """A need was answered: there may be more to ask for.
+
+        `cut_short`: attempts of which the answer held as much as was asked for, and not all. No
+        look at a node finds the rest of those that only a person wanted.
+        """
+        for attempt_id in cut_short:
+            self.opened(attempt_id)
         self._due.setdefault(node_id, False)
         self._woken.set()
 

@@ -170,10 +170,11 @@ def _address(config: HiveConfig) -> Iterator[Finding]:
     level = "warning" if config.plain_http and not config.loopback and not config.tls else "ok"
     yield Finding(name="address", level=level, message=message)
     if config.tls_cert is not None and config.tls_key is not None:
-        yield _certificate(config.tls_cert, config.tls_key)
+        yield certificate(config.tls_cert, config.tls_key)
 
 
-def _certificate(cert: Path, key: Path) -> Finding:
+def certificate(cert: Path, key: Path) -> Finding:
+    """Look at the hive's certificate: whether it can be used, and for how long."""
     from cryptography import x509
 
     try:

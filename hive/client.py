@@ -20,6 +20,15 @@ _REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 _EVENT_LINE_BYTES_MAX: Final = 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 
+#: By OpenSSL's X509_V_ERR numbers; for all others the authority is the likely reason.
+_ANOTHER_NAME: Final = "Use a name of the hive that stands in its certificate."
+_CERTIFICATE_HINTS: Final = {
+    9: "Check this machine's clock.",
+    10: "The hive's admin must renew it; check this machine's clock too.",
+    62: _ANOTHER_NAME,
+    64: _ANOTHER_NAME,
+}
+
 
 class _ErrorReply(msgspec.Struct, frozen=True):
     error: ErrorBody
@@ -108,10 +117,17 @@ class HiveClient:
         """Return the decoded reply, None where there is none. Raises the error the hive told."""
         response = self._send(method, path, query, body, key, headers, timeout_s)
         try:
-            content = response.read(_REPLY_BYTES_MAX)
+            content = response.read(_REPLY_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise _lost(self.url, key, str(error) or type(error).__name__) from error
+        if len(content) > _REPLY_BYTES_MAX:
+            self.close()
+            raise SkepError(
+                ErrorCode.TOO_LARGE,
+                f"the reply is larger than {_REPLY_BYTES_MAX // 1024**2} MiB",
+                hint="Ask for less at a time: a diff by --path or --stat, a list by --limit.",
+            )
         if response.status >= 300:
             self._raise_error(response, content)
         if not content:
@@ -294,7 +310,10 @@ def _certificate_refused(url: str, error: ssl.SSLCertVerificationError) -> SkepE
     return SkepError(
         ErrorCode.AUTHENTICATION_FAILED,
         f"the certificate of {url} does not verify: {error.verify_message}",
-        hint="Where the hive has its own authority, give its certificate by --ca or SKEP_CA.",
+        hint=_CERTIFICATE_HINTS.get(
+            error.verify_code,
+            "Where the hive has its own authority, give its certificate by --ca or SKEP_CA.",
+        ),
         url=url,
     )
 

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.middleware import TokenCache, errors, guard, safe_headers
 from hive.api.routes import add_routes
 from hive.backfill import Backfill
+from hive.checkup import certificate
 from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
@@ -37,7 +38,7 @@ from hive.node_registry import NodeRegistry, Signer
 from hive.operation_proxy import OperationProxy
 from hive.operation_records import StoredRecords
 from hive.safe_backups import SafeBackups, of_epochs
-from hive.store import attempts, identity, journal, nodes, operations, worktrees
+from hive.store import attempts, identity, journal, needs, nodes, operations, worktrees
 from hive.store.backend import Change, IngestPolicy, Lacking, StoreBroken, Transaction
 from hive.store.credentials import (
     Revocations,
@@ -70,11 +71,14 @@ class BackfillingIngest(Ingest):
     """Ingest that has backfill go on where a need was answered."""
 
     backfill: Backfill
+    #: Reads which attempts a need asked for logs of.
+    attempts_asked: Callable[[str], Awaitable[list[str]]]
 
     async def need_done(self, node_id: str, link_no: int, done: NeedDone) -> None:
         """Store what became of each id of a need, and look what else is lacking."""
         await super().need_done(node_id, link_no, done)
-        self.backfill.answered(node_id)
+        cut_short = await self.attempts_asked(done.request_id) if done.more else []
+        self.backfill.answered(node_id, cut_short)
 
 
 class Hive:
@@ -115,6 +119,7 @@ class Hive:
         )
         self.ingest = BackfillingIngest(self.store, database, self._publish)
         self.ingest.backfill = self.backfill
+        self.ingest.attempts_asked = self._attempts_asked
         self.gateway = NodeGateway(
             facts=HiveFacts(
                 hive_id=row.hive_id,
@@ -179,6 +184,9 @@ class Hive:
 
     async def _lack_of(self, attempt_id: str) -> tuple[str, Lacking] | None:
         return await self.database.read(attempts.lack_of, attempt_id)
+
+    async def _attempts_asked(self, request_id: str) -> list[str]:
+        return await self.database.read(needs.attempts_asked, request_id)
 
     async def _links_of(self, node_id: str) -> Links:
         links = await self.database.read(nodes.project_links, node_id)
@@ -361,6 +369,9 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
     tls = None
     if config.tls_cert is not None and config.tls_key is not None:
         tls = server_context(config.tls_cert, config.tls_key)
+        found = certificate(config.tls_cert, config.tls_key)
+        if found.level != "ok":
+            log.warning("the certificate %s: %s. %s", config.tls_cert, found.message, found.hint)
     runner = web.AppRunner(
         hive.application(),
         access_log=None,

@@ -179,13 +179,29 @@ def leave_hive(data_dir: Path) -> NodeRecord:
 
 
 def tls_context(enrolment: Enrolment, data_dir: Path) -> ssl.SSLContext | None:
-    """Return what a connection to the joined hive is verified with; None for plain http."""
+    """Return what a connection to the joined hive is verified with; None for plain http.
+
+    As of now: whoever joined again with another authority is heard at the next connection. Raises
+    JoinError where the authority's certificate cannot be used.
+    """
     if not enrolment.url.startswith("https:"):
         return None
-    return _client_context((data_dir / CA_FILE).read_bytes() if enrolment.own_ca else None)
+    path = data_dir / CA_FILE
+    try:
+        return _client_context(path.read_bytes() if enrolment.own_ca else None)
+    except (OSError, ValueError) as error:
+        # What OpenSSL cannot read is an OSError too.
+        raise JoinError(
+            ErrorCode.INVALID,
+            f"the certificate of the hive's authority, {path}, cannot be used: {error}",
+            hint="Join again with --ca FILE.",
+        ) from error
 
 
 def _client_context(authority: bytes | None) -> ssl.SSLContext:
+    if authority is not None and not authority.strip():
+        # Python would trust all public ones in its place.
+        raise ValueError("it is empty")
     # With an authority of its own, no public one is trusted for this hive.
     context = ssl.create_default_context(cadata=authority.decode() if authority else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -6,6 +6,7 @@ hive joined it waits, and nothing else of the node notices.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from node_agent.uplink import Dial, Holder, Uplink
 from node_agent.uplink_view import LinkView
 from protocol.errors import SkepError
 from protocol.messages import Heartbeat, Links, LiveText, OutboxState, Safe, WorktreeOver
-from protocol.states import AttemptPhase, SyncPolicy
+from protocol.states import AttemptPhase
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ class Membership:
                 url=enrolment.url,
                 hive_id=enrolment.hive_id,
                 keys=enrolment.keys,
-                tls=tls_context(enrolment, self._config.data_dir),
+                tls=functools.partial(tls_context, enrolment, self._config.data_dir),
             ),
             version=self._version,
             generation_seen=self._generation_kept,
@@ -265,7 +266,7 @@ class Membership:
         activity, busy = await self._activity()
         await self._keep_marks()
         ops = await self._journal.pending(await self._journal.marks_seen())
-        chunks = await self._chunks.outbox()
+        chunks = await self._chunks.outbox(self._unstreamed)
         oldest = [at_ms for at_ms in (ops.oldest_ms, chunks.oldest_ms) if at_ms]
         return Heartbeat(
             n=n,
@@ -321,11 +322,7 @@ class Membership:
     async def _read_policies(self) -> bool:
         """Read how much of each checkout's logs the hive wants; True where that changed."""
         before = self._unstreamed
-        self._unstreamed = frozenset(
-            link.checkout_id
-            for link in await self._database.read(checkouts.links)
-            if link.sync_policy != SyncPolicy.FULL
-        )
+        self._unstreamed = await self._database.read(checkouts.unstreamed)
         return self._unstreamed != before
 
     async def _keep_generation(self) -> None:

@@ -10,7 +10,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -38,12 +38,16 @@ _HINTS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Dial:
-    """Where the hive is and how to reach it. `tls` is None for plain http."""
+    """Where the hive is and how to reach it.
+
+    `tls` is asked at each dial what the hive is verified with, None for plain http: which authority
+    is trusted may change under a running agent.
+    """
 
     url: str
     hive_id: str
     keys: Mapping[str, bytes]
-    tls: ssl.SSLContext | None
+    tls: Callable[[], ssl.SSLContext | None]
 
     @property
     def link_url(self) -> str:
@@ -211,7 +215,7 @@ class Uplink:
                 max_size=limits.FRAME_BYTES_MAX,
                 max_queue=16,
                 compression=None,
-                ssl=self._dial.tls,
+                ssl=self._dial.tls(),
                 open_timeout=limits.HANDSHAKE_S_MAX,
                 close_timeout=2,
                 # Our own frames prove life; see `LinkSession._run_reader`.

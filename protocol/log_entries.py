@@ -35,6 +35,9 @@ STREAM_NAMES: Final = {STDOUT: "stdout", STDERR: "stderr", EVENT: "event"}
 #: never ends; a line that came in small pieces (a row of dots) is cheap to read, and read whole.
 FOLLOW_CHUNKS_MAX: Final = 8192
 FOLLOW_BYTES_MAX: Final = 256 * limits.MIB
+#: Text begun on one page; what is more is the next one's. In JSON a byte takes up to six (a NUL is
+#: written `\u0000`), and readers take no reply without end.
+PAGE_TEXT_BYTES_MAX: Final = 8 * limits.MIB
 
 #: What lines have to contain. A pattern is run as it is: never take one from an untrusted person.
 Match = bytes | re.Pattern[bytes]
@@ -182,11 +185,15 @@ class _Page:
         self._full = False
         self._last = after
         self._newest = 0
+        self._text_bytes = 0
 
     @property
     def full(self) -> bool:
         # For good: a line that then does not match makes no room behind those left out.
-        if len(self._lines) + len(self._gaps) >= self._limit:
+        if (
+            len(self._lines) + len(self._gaps) >= self._limit
+            or self._text_bytes >= PAGE_TEXT_BYTES_MAX
+        ):
             self._full = True
         return self._full
 
@@ -270,13 +277,17 @@ class _Page:
         if rest and not self.full:
             line = _Line(n + len(pieces), span, rest, ended=False)
             self._unfinished[span.stream] = line
-            self._lines.append(line)
+            self._add_line(line)
             self._last = line.n
 
     def _begin_ended(self, n: int, span: Span, content: bytes) -> None:
         self._last = n
         if _matches(self._match, content):
-            self._lines.append(_Line(n, span, content, ended=True))
+            self._add_line(_Line(n, span, content, ended=True))
+
+    def _add_line(self, line: _Line) -> None:
+        self._lines.append(line)
+        self._text_bytes += min(line.size, limits.LINE_SHOWN_BYTES_MAX)
 
     def _end_line(self, stream: int) -> None:
         line = self._unfinished.pop(stream, None)

@@ -149,6 +149,19 @@ async def open_needs(tx: Transaction, node_id: str) -> list[Need]:
     return [need for need in needs if need is not None]
 
 
+_SELECT_ATTEMPTS = """
+SELECT DISTINCT execution.attempt_id FROM need_item
+JOIN execution ON execution.id = need_item.id
+WHERE need_item.request_id = :request_id AND need_item.kind = 'logs'
+"""
+
+
+async def attempts_asked(tx: Transaction, request_id: str) -> list[str]:
+    """Return the attempts a need asked for logs of."""
+    rows = await tx.fetch_all(_SELECT_ATTEMPTS, {"request_id": request_id})
+    return [row["attempt_id"] for row in rows]
+
+
 async def need_done(
     tx: Transaction, node_id: str, link_no: int, done: NeedDone, now_ms: int
 ) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
 from node_agent.local_node import LocalNode
 from node_agent.store import attempts as stored
+from node_agent.store import checkouts
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptPhase
 
@@ -39,13 +40,14 @@ async def show_status(node: LocalNode, _: ApiRequest) -> ApiReply:
 async def show_outbox(node: LocalNode, _: ApiRequest) -> ApiReply:
     """Answer what is unsent, piece by piece, and why."""
     counts = await outbox_counts(node)
+    without = await _unstreamed(node)
     items = []
     marks = await node.hive_marks()
     for epoch in await node.journal.epochs():
         waiting = epoch.last - max(marks.get(epoch.epoch, 0), epoch.first_kept - 1)
         if waiting > 0:
             items.append({"what": "ops", "id": str(epoch.epoch), "count": waiting})
-    for log in (await node.chunks.logs_to_name())[:_LOGS_NAMED_MAX]:
+    for log in (await node.chunks.logs_to_name(without))[:_LOGS_NAMED_MAX]:
         stored_log = await node.chunks.log(log.execution_id)
         unsent = log.next_chunk - max(1, stored_log.acked_chunk if stored_log else 1)
         if unsent > 0:
@@ -62,9 +64,12 @@ async def enrolment_changed(node: LocalNode, _: ApiRequest) -> ApiReply:
 
 
 async def outbox_counts(node: LocalNode) -> dict[str, Any]:
-    """Return what the hive has not made safe: ops, chunks, their bytes, the oldest's time."""
+    """Return what the hive has not made safe: ops, chunks, their bytes, the oldest's time.
+
+    Logs that the sync policy of their project leaves here are not on their way, and not counted.
+    """
     ops = await node.journal.pending(await node.hive_marks())
-    chunks = await node.chunks.outbox()
+    chunks = await node.chunks.outbox(await _unstreamed(node))
     oldest = [at_ms for at_ms in (ops.oldest_ms, chunks.oldest_ms) if at_ms]
     return {
         "ops": ops.ops,
@@ -72,6 +77,13 @@ async def outbox_counts(node: LocalNode) -> dict[str, Any]:
         "bytes": ops.bytes + chunks.bytes,
         "oldest_ms": min(oldest, default=None),
     }
+
+
+async def _unstreamed(node: LocalNode) -> frozenset[str]:
+    if node.link() is None:
+        # What a hive of before wanted binds nobody.
+        return frozenset()
+    return await node.database.read(checkouts.unstreamed)
 
 
 async def activity(node: LocalNode) -> str:

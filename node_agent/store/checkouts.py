@@ -13,6 +13,7 @@ from protocol.entities import Checkout
 from protocol.errors import ErrorCode, SkepError
 from protocol.messages import ProjectLink
 from protocol.ops import OpKind
+from protocol.states import SyncPolicy
 
 _SET = """
 INSERT INTO checkout (id, path, name, removed) VALUES (:id, :path, :name, :removed)
@@ -138,6 +139,13 @@ async def links(tx: Transaction) -> list[ProjectLink]:
     """Return what the hive made of all checkouts."""
     rows = await tx.fetch_all(_LINKS)
     return [msgspec.msgpack.decode(row["body"], type=ProjectLink) for row in rows]
+
+
+async def unstreamed(tx: Transaction) -> frozenset[str]:
+    """Return the checkouts whose logs the hive fetches itself, or never keeps."""
+    return frozenset(
+        link.checkout_id for link in await links(tx) if link.sync_policy != SyncPolicy.FULL
+    )
 
 
 async def for_project(tx: Transaction, project_id: str) -> list[Checkout]:

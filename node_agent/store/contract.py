@@ -28,7 +28,7 @@ class LogGrew(NamedTuple):
     execution_id: str
     next_chunk: int
     closed: bool
-    checkout_id: str = ""
+    checkout_id: str
 
 
 class ChunksCommitted(NamedTuple):
@@ -193,8 +193,8 @@ class ChunkStore(Protocol):
         new numbers.
         """
 
-    async def outbox(self) -> PendingChunks:
-        """Return what the hive has not acknowledged."""
+    async def outbox(self, without: Collection[str] = ()) -> PendingChunks:
+        """Return what the hive has not acknowledged; `without` as in `logs_to_name`."""
 
     async def purge(self, execution_id: str) -> None:
         """Delete a log's chunks; that it was there is kept. May be run again after a crash."""

@@ -145,9 +145,9 @@ class SqliteChunkStore:
         failpoint("node.logs.adopted")
         return adopted
 
-    async def outbox(self) -> PendingChunks:
+    async def outbox(self, without: Collection[str] = ()) -> PendingChunks:
         await self._write_acks()
-        return await self._database.read(_outbox)
+        return await self._database.read(_outbox, without)
 
     async def purge(self, execution_id: str) -> None:
         await self._database.write(log_purge.plan_purge, execution_id, self._now_ms())
@@ -411,7 +411,7 @@ async def _acked(tx: Transaction, marks: dict[str, int]) -> None:
 
 
 _OUTBOX = """
-SELECT execution_id, next_chunk, acked_chunk, blob_bytes FROM log
+SELECT execution_id, checkout_id, next_chunk, acked_chunk, blob_bytes FROM log
 WHERE acked_chunk < next_chunk AND (closed = 0 OR acked_chunk < next_chunk)
     AND purged_at_ms IS NULL
 """
@@ -421,9 +421,11 @@ WHERE execution_id = :execution_id AND chunk_seq >= :chunk_seq ORDER BY chunk_se
 """
 
 
-async def _outbox(tx: Transaction) -> PendingChunks:
+async def _outbox(tx: Transaction, without: Collection[str]) -> PendingChunks:
     chunks, nbytes, oldest = 0, 0, []
     for log in await tx.fetch_all(_OUTBOX):
+        if log["checkout_id"] in without:
+            continue
         first = await tx.fetch_one(
             _FIRST_UNSENT,
             {"execution_id": log["execution_id"], "chunk_seq": log["acked_chunk"]},

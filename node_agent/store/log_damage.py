@@ -55,5 +55,6 @@ async def make_gap(tx: Transaction, execution_id: str, chunk_seq: int) -> None:
         cursor = await chain_again(tx, execution_id, cursor)
         await tx.execute(_SET_DIGEST, {"execution_id": execution_id, "digest": cursor.digest})
     tx.announce(ChunksChanged(execution_id))
-    tx.announce(LogGrew(execution_id, log["next_chunk"], bool(log["closed"])))
+    closed = bool(log["closed"])
+    tx.announce(LogGrew(execution_id, log["next_chunk"], closed, log["checkout_id"]))
     failpoint("node.logs.gap_made")

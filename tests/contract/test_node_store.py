@@ -523,6 +523,8 @@ async def test_the_outbox_counts_what_is_unacknowledged(logs: ChunkStore):
     await logs.commit([first.cut(), first.cut(b"another\n"), second.cut()])
     sizes = [len(chunk.blob) for chunk in first.chunks + second.chunks]
     assert await logs.outbox() == (3, sum(sizes), NOW_MS + 1)
+    assert await logs.outbox({"c"}) == (0, 0, None)
+    assert await logs.outbox({"other"}) == (3, sum(sizes), NOW_MS + 1)
     await logs.acked([LogMark("e1", 2, 2, b""), mark(second)])
     assert await logs.outbox() == (1, sizes[1], NOW_MS + 2)
     await logs.acked([mark(first)])

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+import msgspec
 import pytest
 
 from hive.backfill import Backfill, needs_for
@@ -29,6 +30,8 @@ class Store:
     def __init__(self) -> None:
         self.lacks: list[Lacking] = []
         self.open: list[Need] = []
+        #: Whether what is lacking is wanted by the policy of its project too.
+        self.by_policy = True
 
     async def store_need(self, node_id: str, need: Need) -> Need | None:
         for known in self.open:
@@ -41,7 +44,7 @@ class Store:
         return list(self.open)
 
     async def lacking(self, node_id: str, limit: int) -> list[Lacking]:
-        return self.lacks[:limit]
+        return self.lacks[:limit] if self.by_policy else []
 
 
 class Links:
@@ -175,6 +178,27 @@ async def test_an_answer_that_changes_nothing_is_not_asked_for_without_end():
             world.backfill.answered("n")
             await world.settled()
         assert len(world.links.asked) == 2
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_was_cut_short_is_followed_by_the_next():
+    """A log larger than one need asks for comes whole, though only a person wanted it."""
+    async with World() as world:
+        world.store.by_policy = False
+        world.store.lacks = [lack(1)]
+        world.backfill.opened("a1")
+        await world.settled()
+        for _ in range(3):
+            world.store.open.clear()
+            asked = len(world.links.asked)
+            (entry,) = world.store.lacks[0].logs
+            further = msgspec.structs.replace(entry, from_chunk=entry.from_chunk + 5)
+            world.store.lacks = [Lacking(attempt_id="a1", executions=[], logs=[further])]
+            world.backfill.answered("n", ["a1"])
+            async with asyncio.timeout(30):
+                while len(world.links.asked) == asked:
+                    await world.settled()
+        assert world.links.asked[-1].from_chunk == [18]
 
 
 @pytest.mark.asyncio

@@ -222,6 +222,21 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path):
 
 
 @pytest.mark.asyncio
+async def test_a_certificate_that_has_ended_is_told_of(tmp_path: Path):
+    """By the hive at its start, and to a viewer with a hint that fits."""
+    commands, _ = await founded(tmp_path)
+    own = Authority(tmp_path)
+    cert, key = own.certificate(days=-1)
+    words = ("--tls-cert", str(cert), "--tls-key", str(key))
+    async with serving(commands, "--data", str(tmp_path / "hive"), *words) as process:
+        assert "it expired on" in "".join(process.said)
+        at(commands, process, SKEP_CA=str(own.file))
+        refused = await commands.run("status", "--json")
+    assert refused.error["code"] == "authentication_failed"
+    assert "renew" in refused.error["hint"]
+
+
+@pytest.mark.asyncio
 async def test_a_certificate_that_cannot_be_used_is_told(tmp_path: Path):
     """Before anything is served: which file, and what is wrong with it."""
     commands, _ = await founded(tmp_path)

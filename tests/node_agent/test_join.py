@@ -313,6 +313,14 @@ def test_tls_with_a_private_authority(tmp_path: Path) -> None:
     assert len(context.get_ca_certs()) == 1
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
+    for spoilt in (b"", b"none", b"\xff\xfe", None):
+        if spoilt is None:
+            (folder / identity.CA_FILE).unlink()
+        else:
+            (folder / identity.CA_FILE).write_bytes(spoilt)
+        with pytest.raises(join.JoinError) as refused:
+            join.tls_context(record.hive, folder)
+        assert "--ca" in refused.value.hint
 
 
 @pytest.mark.parametrize(

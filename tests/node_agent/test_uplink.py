@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node_agent.identity import open_identity
+from node_agent.join import JoinError
 from node_agent.link_session import Sources
 from node_agent.store.answers import StoredAnswers
 from node_agent.uplink import Dial, Uplink
+from protocol.errors import ErrorCode
 from protocol.messages import Heartbeat, LiveText
 from tests.node_agent.hive_double import HiveDouble, hive_double
 from tests.node_agent.workshop import open_workshop
@@ -39,7 +42,9 @@ class QuietAgent:
 
 
 @contextlib.asynccontextmanager
-async def linked(folder: Path, hive: HiveDouble) -> AsyncIterator[Uplink]:
+async def linked(
+    folder: Path, hive: HiveDouble, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+) -> AsyncIterator[Uplink]:
     """An uplink with an empty store, connected."""
     identity = open_identity(folder)
     hive.node_key = identity.public_key
@@ -50,7 +55,7 @@ async def linked(folder: Path, hive: HiveDouble) -> AsyncIterator[Uplink]:
                 url=hive.enrolment.url,
                 hive_id=hive.hive_id,
                 keys=hive.enrolment.keys,
-                tls=None,
+                tls=tls,
             ),
             version="0",
             generation_seen=0,
@@ -69,6 +74,30 @@ async def linked(folder: Path, hive: HiveDouble) -> AsyncIterator[Uplink]:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_each_dial_trusts_the_authority_of_its_time(tmp_path: Path) -> None:
+    """An authority that cannot be used, or another one, holds until the next dial and no longer."""
+    problems: list[str] = []
+    uplinks: list[Uplink] = []
+
+    def tls() -> None:
+        if uplinks:
+            problems.append(uplinks[0].state.problem)
+        if len(problems) == 1:
+            raise JoinError(ErrorCode.INVALID, "it cannot be used", hint="Join again.")
+
+    async with hive_double() as hive:
+        (tmp_path / "node").mkdir()
+        async with linked(tmp_path / "node", hive, tls) as uplink:
+            uplinks.append(uplink)
+            await uplink.redial()
+            async with asyncio.timeout(60):
+                while len(problems) < 2 or not uplink.state.connected:
+                    uplink.hurry()
+                    await asyncio.sleep(0.05)
+    assert problems[1] == "it cannot be used"
 
 
 @pytest.mark.asyncio

@@ -272,6 +272,23 @@ def test_a_page_of_a_long_log_decodes_only_what_it_shows(
     assert opened == [701, 702]
 
 
+def test_a_page_of_long_lines_is_no_larger_than_readers_take() -> None:
+    """Bytes that JSON writes sixfold fill a page before its lines do; more is the next one's."""
+    log = Log()
+    for _ in range(4000):
+        log.write(1, b"\0" * 4999 + b"\n")
+    log.write(1, b"last, and not ended").cut()
+    found, after, more, pages = [], 0, True, 0
+    while more:
+        page = log.read(after, 5000)
+        assert len(msgspec.json.encode(page)) < 64 * limits.MIB
+        assert page.next > after
+        found += [entry.n for entry in page.entries]
+        after, more, pages = page.next, page.more, pages + 1
+    assert found == list(range(1, 4002))
+    assert pages == 3
+
+
 def test_gaps_stand_in_the_page() -> None:
     """A gap is told with its range and reason, and numbering goes on behind it."""
     log = Log().write(1, b"a\nhalf").gap(10).write(1, b"rest\nb\n")

@@ -428,11 +428,11 @@ class MemoryChunks:
         self._announce(held.log)
         return held.log
 
-    async def outbox(self) -> PendingChunks:
+    async def outbox(self, without: Collection[str] = ()) -> PendingChunks:
         unsent = [
             chunk
             for held in self._logs.values()
-            if not held.log.purged
+            if not held.log.purged and held.log.checkout_id not in without
             for chunk, _ in held.chunks
             if through(chunk) >= held.log.acked_chunk
         ]

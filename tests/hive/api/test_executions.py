@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from protocol.messages import NeedDone, NeedOutcome
 from protocol.states import ExecutionStatus
 from tests.hive.api.running import FakeNode, RunningHive
 
@@ -129,6 +130,30 @@ async def test_the_part_that_is_lacking_comes_from_the_node_while_it_is_fetched(
     await node.leave()
     away = (await running.get(path, after=1)).json
     assert (texts(away), away["closed"]) == ([], False)
+
+
+@pytest.mark.asyncio
+async def test_a_log_larger_than_one_answer_comes_whole(running: RunningHive):
+    """Under `lazy`, too, where only a person wanted it: what was cut short is asked for on."""
+    node = await running.node("one")
+    await running.ask("PATCH", "projects/shop", body={"sync_policy": "lazy"})
+    attempt_id, execution = await running_log(node, status=ExecutionStatus.SUCCEEDED, ended_at_ms=9)
+    await node.ends_log(execution, chunks=2, entries=2)
+    assert (await running.post(f"attempts/{attempt_id}/backfill")).status == 202
+    [first] = node.needs
+    await node.prints(execution, "one\n")
+    outcomes = [NeedOutcome(execution, "sent", 1)]
+    cut_short = NeedDone(request_id=first.request_id, outcomes=outcomes, more=True)
+    await running.hive.ingest.need_done(node.id, node.link_no, cut_short)
+    async with asyncio.timeout(30):
+        while len(node.needs) < 2:
+            await asyncio.sleep(0.01)
+    assert (node.needs[1].ids, node.needs[1].from_chunk) == ([execution], [2])
+    await node.prints(execution, "two\n", chunk=2, entry=2)
+    done = NeedDone(request_id=node.needs[1].request_id, outcomes=outcomes)
+    await running.hive.ingest.need_done(node.id, node.link_no, done)
+    assert (await running.get(f"attempts/{attempt_id}")).json["sync_state"] == "complete"
+    assert len(node.needs) == 2
 
 
 @pytest.mark.asyncio

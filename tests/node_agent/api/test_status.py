@@ -3,11 +3,12 @@
 import pytest
 
 from node_agent.local_node import LocalNode
+from node_agent.store import checkouts
 from node_agent.uplink_view import LinkView
 from protocol.log_chunks import STDOUT, Segment
-from protocol.messages import LogMark
+from protocol.messages import LogMark, ProjectLink
 from tests.node_agent.api.conftest import Ask
-from tests.node_agent.operations.conftest import EXECUTION, StoredNode
+from tests.node_agent.operations.conftest import CHECKOUT, EXECUTION, StoredNode
 
 
 @pytest.mark.asyncio
@@ -41,6 +42,14 @@ async def test_what_is_unsent_and_why(ask: Ask, node: LocalNode, stored: StoredN
     }
     node.link = lambda: LinkView(url="https://h", hive_id="h", connected=True)
     assert (await ask("GET", "outbox"))[1]["reason"] == "on its way"
+    # What the policy of its project leaves here is on no way.
+    link = ProjectLink(checkout_id=CHECKOUT, project_id="p", sync_policy="lazy")
+    await stored.stores.database.write(checkouts.save_links, [link])
+    _, outbox = await ask("GET", "outbox")
+    assert (outbox["ops"], outbox["chunks"]) == (1, 0)
+    assert [one["what"] for one in outbox["items"]] == ["ops"]
+    node.link = lambda: None
+    assert (await ask("GET", "outbox"))[1]["chunks"] == 1
 
 
 @pytest.mark.asyncio

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from node_agent.store.contract import LogGrew
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal, append
 from node_agent.store.log_chunks import SqliteChunkStore
@@ -146,6 +147,16 @@ async def test_a_damaged_chunk_is_a_gap(logs: SqliteChunkStore, tmp_path: Path, 
     assert log is not None
     assert log.digest == cursor.digest
     assert await logs.chunks_covering("e", 2 * chunk_seq, chunks_max=99, bytes_max=1 << 20)
+
+
+@pytest.mark.asyncio
+async def test_a_gap_is_told_of_with_its_checkout(logs: SqliteChunkStore, tmp_path: Path):
+    """Whether a log streams is its checkout's policy: without one it would be sent unasked."""
+    heard: list[LogGrew] = []
+    logs.listen(heard.append)
+    change(tmp_path / "logs.db", DAMAGE, 4)
+    await logs.chunks_from("e", 1, chunks_max=99, bytes_max=1 << 20)
+    assert heard == [LogGrew("e", 11, False, "c")]
 
 
 @pytest.mark.asyncio

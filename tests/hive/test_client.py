@@ -1,0 +1,52 @@
+"""The command line's client: what it makes of replies that are no plain success."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from hive import client
+from hive.client import HiveClient
+from protocol.errors import SkepError
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """Answers with as many bytes of JSON as the path's last part says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        size = int(self.path.rpartition("/")[2])
+        self.send_response(200)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        self.wfile.write(b'"' + b"x" * (size - 2) + b'"')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """What answers at an address of its own."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_reply_that_is_too_large_is_told_as_that(url: str, monkeypatch: pytest.MonkeyPatch):
+    """It is a hive's, and not read to its end; the next request has a connection of its own."""
+    monkeypatch.setattr(client, "_REPLY_BYTES_MAX", 1000)
+    with HiveClient(url, "token") as hive:
+        assert len(hive.get("1000")) == 998
+        with pytest.raises(SkepError) as refused:
+            hive.get("1001")
+        assert refused.value.code == "too_large"
+        assert refused.value.hint
+        assert hive.get("10") == "x" * 8
