@@ -163,7 +163,7 @@ class Agent:
             closing.push_async_callback(self._dispatcher.close, within_s=self._config.drain_s)
             path = socket_to_serve(self._config)
             closing.push_async_callback(self._elsewhere.close)
-            api = LocalApi(path, self._answer)
+            api = LocalApi(path, self._answer, node_id=self._identity.node_id)
             await api.start()
             closing.push_async_callback(api.close)
             await self._open_direct(closing)
