@@ -119,7 +119,6 @@ class Agent:
             stores.database, self._context.notices, config.worktrees_dir
         )
         self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
-        self._request_deadlines = RequestDeadlines(stores.database, clock=self._context.clock)
         self._membership = Membership(
             config,
             identity,
@@ -135,7 +134,11 @@ class Agent:
             safe_moved=self._upkeep.safe_moved,
             worktrees_over=self._worktree_upkeep.over,
         )
-
+        self._request_deadlines = RequestDeadlines(
+            stores.database,
+            clock=self._context.clock,
+            linked_since_ms=self._membership.linked_since_ms,
+        )
         self._hive_tools = HiveTools(
             config.data_dir,
             identity,
