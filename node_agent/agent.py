@@ -159,6 +159,8 @@ class Agent:
             closing.push_async_callback(self._runner.close)
             await stores.journal.open_epoch(self._identity.instance)
             await self._describe()
+            # Before its attempt goes on, which would make the branch again that was renamed.
+            await self._dispatcher.settle_unsettled({"rename_branch"})
             # Before anything is reported: what the hive hears of running work must be so.
             await recover(self._context, self._runner)
             await self._tell_of_damage()
