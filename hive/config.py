@@ -112,6 +112,13 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             description="Seconds after which an external agent is told to begin a fresh session.",
         ),
     ] = 3600.0
+    history_kept_days: Annotated[
+        Annotated[int, Meta(ge=30)] | None,
+        Meta(
+            description="Days events and operations whose outcome is known are kept, 30 at least."
+            " Default: for ever."
+        ),
+    ] = None
     call_s_max: Annotated[
         float, Meta(gt=0, description="The longest deadline a caller may ask of a node.")
     ] = 600.0

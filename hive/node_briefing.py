@@ -7,19 +7,21 @@ safe stands in the backups.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from hive.store.backend import Change
+from protocol import limits
 from protocol.errors import SkepError
-from protocol.messages import HiveMessage, Links, Safe
+from protocol.messages import HiveMessage, Links, ProjectLink, Safe
 
 log = logging.getLogger(__name__)
 
 #: Backups are made by another process, and worktrees kept for hours are over without a commit: so
 #: both are looked up this often.
 _LOOK_S: Final = 600.0
-_LINKS_MAX: Final = 1000
 #: Log ids in one frame, and of one node in all: the others are told once these are deleted.
 _SAFE_LOGS_MAX: Final = 2000
 #: Worktrees named at a time: the others are told once these are gone.
@@ -38,6 +40,21 @@ class Nodes(Protocol):
     def online(self) -> set[str]: ...
 
     async def send(self, node_id: str, message: HiveMessage) -> bool: ...
+
+
+def pages_of(links: Links) -> Iterator[Links]:
+    """Yield links in frames that the wire takes; the last one names the worktrees that are over."""
+    page: list[ProjectLink] = []
+    page_bytes = 0
+    for link in links.links:
+        link_bytes = len(msgspec.msgpack.encode(link))
+        if page and page_bytes + link_bytes > limits.RECORDS_PAGE_BYTES_MAX:
+            # What is over is the latest word of all on it, so until then it is said of none.
+            yield Links(links=page)
+            page, page_bytes = [], 0
+        page.append(link)
+        page_bytes += link_bytes
+    yield Links(links=page, over=links.over)
 
 
 class NodeBriefing:
@@ -82,11 +99,13 @@ class NodeBriefing:
     async def tell_links(self, node_id: str) -> None:
         """Tell a node its projects and which worktrees are over, where that is news."""
         found = await self._links_of(node_id)
-        links = Links(links=found.links[:_LINKS_MAX], over=found.over[:OVER_MAX])
+        links = Links(links=found.links, over=found.over[:OVER_MAX])
         if self._told.get(node_id) == links:
             return
-        if await self._nodes.send(node_id, links):
-            self._told[node_id] = links
+        for page in pages_of(links):
+            if not await self._nodes.send(node_id, page):
+                return
+        self._told[node_id] = links
 
     async def tell_safe(self, node_id: str) -> None:
         """Tell a node what every verified backup holds."""

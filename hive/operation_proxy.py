@@ -55,13 +55,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The hive's own record of a changing call. `status` as in `hive.store.operations`."""
+    """The hive's own record of a changing call. `status` as in `hive.store.operations`.
+
+    `body` is what left for the node, as long as its answer is not known.
+    """
 
     key: str
     body_hash: str
     actor: str
     status: str
     node_id: str | None
+    body: bytes | None = None
     reply: bytes | None = None
     error: ErrorBody | None = None
 
@@ -78,12 +82,13 @@ class OperationRecords(Protocol):
         target: Target,
         actor: str,
         expected_head: str | None,
+        body: bytes | None,
     ) -> Recorded | None:
         """Record a call before it leaves; return the record of that key where there is one."""
         ...
 
-    async def send_again(self, key: str, node_id: str) -> None:
-        """Record that a recorded call leaves once more, to this node."""
+    async def send_again(self, key: str, node_id: str, body: bytes | None) -> None:
+        """Record that a recorded call leaves once more, to this node, and as what."""
         ...
 
     async def settle(
@@ -259,6 +264,7 @@ class OperationProxy:
             target=target,
             actor=intent.principal.name,
             expected_head=intent.expected_head,
+            body=None,
         )
         if recorded is None:
             return
@@ -270,7 +276,7 @@ class OperationProxy:
                 hint=f"What it was answered: GET /api/v1/operations/{intent.key}.",
                 key=intent.key,
             )
-        await self._records.send_again(intent.key, target.node_id)
+        await self._records.send_again(intent.key, target.node_id, None)
 
     def _landed(self, key: str, task: asyncio.Task[bytes]) -> None:
         del self._under_way[key]
@@ -279,6 +285,7 @@ class OperationProxy:
             task.exception()
 
     async def _carry(self, intent: Intent, target: Target, request: Request) -> bytes:
+        body = msgspec.msgpack.encode(request)
         recorded = await self._records.begin(
             key=intent.key,
             body_hash=intent.body_hash,
@@ -286,6 +293,7 @@ class OperationProxy:
             target=target,
             actor=intent.principal.name,
             expected_head=intent.expected_head,
+            body=body,
         )
         if recorded is not None:
             stored = settled_reply(recorded, intent)
@@ -296,20 +304,22 @@ class OperationProxy:
             if again and recorded.node_id:
                 # It may have been done there: only that node can tell, and it knows the key.
                 target = msgspec.structs.replace(target, node_id=recorded.node_id)
+                # Word for word, whatever the hive would add by now: else it is another request.
+                body = recorded.body or body
             if told:
-                return await self._fetch_answer(intent, target, request, recorded.status)
-            await self._records.send_again(intent.key, target.node_id)
+                return await self._fetch_answer(intent, target, body, recorded.status)
+            await self._records.send_again(intent.key, target.node_id, body)
             failpoint("hive.operation.recorded")
-            return await self._send(intent, target, request, again=again)
+            return await self._send(intent, target, body, again=again)
         failpoint("hive.operation.recorded")
-        return await self._send(intent, target, request)
+        return await self._send(intent, target, body)
 
     async def _fetch_answer(
-        self, intent: Intent, target: Target, request: Request, status: str
+        self, intent: Intent, target: Target, body: bytes, status: str
     ) -> bytes:
         """Get the answer of what its node reported as settled; the record stays whatever comes."""
         try:
-            reply = await self._call(intent, target, msgspec.msgpack.encode(request))
+            reply = await self._call(intent, target, body)
         except OperationError as error:
             if error.code is not ErrorCode.NODE_OFFLINE:
                 if status == "failed" and error.code not in _NO_ANSWER:
@@ -326,11 +336,11 @@ class OperationProxy:
         return reply
 
     async def _send(
-        self, intent: Intent, target: Target, request: Request, *, again: bool = False
+        self, intent: Intent, target: Target, body: bytes, *, again: bool = False
     ) -> bytes:
         """Send a recorded call. `again`: it left before, and may have been done then."""
         try:
-            reply = await self._call(intent, target, msgspec.msgpack.encode(request))
+            reply = await self._call(intent, target, body)
         except SkepError as error:
             if error.code is ErrorCode.UNKNOWN_OUTCOME:
                 unknown = _unknown(intent.key, error.message, error)

@@ -25,6 +25,7 @@ class StoredRecords:
         target: Target,
         actor: str,
         expected_head: str | None,
+        body: bytes | None,
     ) -> Recorded | None:
         """Record a call before it leaves; return the record of that key where there is one."""
         row = await self._database.write(
@@ -39,12 +40,16 @@ class StoredRecords:
             attempt_id=target.attempt_id or None,
             task_id=target.task_id,
             project_id=target.project_id,
+            body=body,
         )
-        return None if row is None else recorded_of(row)
+        if row is None:
+            return None
+        sent = await self._database.read(operations.sent_body, key)
+        return msgspec.structs.replace(recorded_of(row), body=sent)
 
-    async def send_again(self, key: str, node_id: str) -> None:
-        """Record that a recorded call leaves once more, to this node."""
-        await self._database.write(operations.send_again, key, node_id)
+    async def send_again(self, key: str, node_id: str, body: bytes | None) -> None:
+        """Record that a recorded call leaves once more, to this node, and as what."""
+        await self._database.write(operations.send_again, key, node_id, body)
 
     async def settle(
         self, key: str, *, status: str, reply: bytes | None, error: ErrorBody | None

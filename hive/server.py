@@ -28,6 +28,7 @@ from hive.config import HiveConfig, check_exposure
 from hive.deferred_operations import DeferredOperations
 from hive.direct_access import DirectAccess
 from hive.external_sessions import ExternalSessions
+from hive.history import History
 from hive.ingest import Ingest
 from hive.live_feed import LiveFeed
 from hive.live_texts import LiveTexts
@@ -141,6 +142,7 @@ class Hive:
         self.sessions = ExternalSessions(
             database, now_ms, idle_s=config.session_idle_s, age_s=config.session_age_s
         )
+        self.history = History(database, now_ms, kept_days=config.history_kept_days)
         self.context = HiveContext(
             config=config,
             hive_id=row.hive_id,
@@ -389,6 +391,7 @@ async def served(hive: Hive) -> AsyncIterator[tuple[int, list[asyncio.Task[None]
         asyncio.create_task(hive.run_seen(), name="seen"),
         asyncio.create_task(hive.deferred.run(), name="deferred operations"),
         asyncio.create_task(hive.sessions.run(), name="external sessions"),
+        asyncio.create_task(hive.history.run(), name="history"),
     ]
     try:
         port = await _listen(config, runner, tls)

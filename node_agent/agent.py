@@ -119,7 +119,6 @@ class Agent:
             stores.database, self._context.notices, config.worktrees_dir
         )
         self._session_upkeep = SessionUpkeep(stores.database, self._context.clock)
-        self._request_deadlines = RequestDeadlines(stores.database, clock=self._context.clock)
         self._membership = Membership(
             config,
             identity,
@@ -135,7 +134,11 @@ class Agent:
             safe_moved=self._upkeep.safe_moved,
             worktrees_over=self._worktree_upkeep.over,
         )
-
+        self._request_deadlines = RequestDeadlines(
+            stores.database,
+            clock=self._context.clock,
+            linked_since_ms=self._membership.linked_since_ms,
+        )
         self._hive_tools = HiveTools(
             config.data_dir,
             identity,
@@ -156,6 +159,8 @@ class Agent:
             closing.push_async_callback(self._runner.close)
             await stores.journal.open_epoch(self._identity.instance)
             await self._describe()
+            # Before its attempt goes on, which would make the branch again that was renamed.
+            await self._dispatcher.settle_unsettled({"rename_branch"})
             # Before anything is reported: what the hive hears of running work must be so.
             await recover(self._context, self._runner)
             await self._tell_of_damage()
@@ -163,7 +168,7 @@ class Agent:
             closing.push_async_callback(self._dispatcher.close, within_s=self._config.drain_s)
             path = socket_to_serve(self._config)
             closing.push_async_callback(self._elsewhere.close)
-            api = LocalApi(path, self._answer)
+            api = LocalApi(path, self._answer, node_id=self._identity.node_id)
             await api.start()
             closing.push_async_callback(api.close)
             await self._open_direct(closing)

@@ -5,12 +5,14 @@ for as long, so that no agent starts beside it.
 """
 
 import asyncio
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 from node_agent.api.exchange import ApiRequest, reply_error
 from node_agent.api.routes import answer, writes
+from node_agent.callers import attempt_in
 from node_agent.changes import Changes
-from node_agent.config import NodeConfig
+from node_agent.config import NodeConfig, process_environment
 from node_agent.data_folder import DataFolderLock
 from node_agent.forge.credentials import ForgeAccess
 from node_agent.identity import NODE_FILE, NodeRecord, open_identity, read_record
@@ -40,6 +42,9 @@ def answer_alone(
     except SkepError as error:
         reply = reply_error(error)
         return reply.status, reply.body
+    record = read_record(config.data_dir)
+    if record is not None:
+        asked = replace(asked, from_attempt=attempt_in(process_environment(), record.node_id))
     lock = DataFolderLock(config.data_dir)
     lock.acquire()
     try:

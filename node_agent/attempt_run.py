@@ -6,6 +6,7 @@ does.
 """
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -16,7 +17,12 @@ import msgspec
 from node_agent.acp.steps import Opening
 from node_agent.agent_mcp import tool_server
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
-from node_agent.attempt_worktree import repository_of, worktree_again, worktree_lock
+from node_agent.attempt_worktree import (
+    branch_now,
+    repository_of,
+    worktree_again,
+    worktree_lock,
+)
 from node_agent.execution_environment import environment_of
 from node_agent.execution_run import ExecutionRun, Wanted
 from node_agent.executors import executor_named
@@ -154,6 +160,7 @@ class AttemptRun:
                 attempt_id=attempt.id,
                 branch=attempt.branch,
                 base=attempt.base_commit,
+                branch_now=functools.partial(branch_now, self._context.database, attempt.id),
             )
             await self._copy_files(standing, repository, worktree)
         except (SkepError, OSError) as error:

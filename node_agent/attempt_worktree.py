@@ -4,6 +4,7 @@ Owns the lock that keeps making and removing apart. Must not decide that either 
 """
 
 import asyncio
+import functools
 import logging
 from pathlib import Path
 from typing import Final
@@ -84,6 +85,7 @@ async def worktree_again(
         attempt_id=attempt_id,
         branch=attempt.branch,
         base=await _base(repository, attempt),
+        branch_now=functools.partial(branch_now, context.database, attempt_id),
     )
     restored = await restore_saved_work(repository, worktree)
     if not restored and attempt.saved_ref is not None:
@@ -101,6 +103,11 @@ async def worktree_again(
     await context.keep(_set_worktree, attempt_id, str(worktree.path), saved_ref, hold_until_ms)
     LOG.info("made the worktree of attempt %s again", attempt_id)
     return worktree
+
+
+async def branch_now(database: Database, attempt_id: str) -> str:
+    """Return what the attempt's branch is called; it may be renamed until its lock is held."""
+    return (await database.read(attempts.get, attempt_id)).branch
 
 
 async def _base(repository: Repository, attempt: Attempt) -> str:

@@ -105,10 +105,11 @@ class Elsewhere:
                 path = "/".join(["attempts", attempt_id, *parts[2:]])
             direct = await self._direct(hive, attempt_id)
             if direct is not None:
-                with contextlib.suppress(SkepError):
+                try:
                     return await self._send(direct, method, path, query, asked, way="direct")
-                # Whatever it was, the hive may know better; and the way may be gone.
-                self._remember(attempt_id, _Way(url=None, token="", until_s=_soon()))
+                except SkepError as error:
+                    # Whatever it was, the hive may know better; but the way may be as good as ever.
+                    self._heard_on_the_way(attempt_id, error)
         return await self._send(hive, method, path, query, asked, way="relay")
 
     # --- one attempt --------------------------------------------------------------------------
@@ -157,6 +158,13 @@ class Elsewhere:
                     await self._json(node, f"attempts/{attempt_id}")
                 return _Way(url=url, token=info["token"], until_s=time.monotonic() + lives_s)
         return _Way(url=None, token="", until_s=_soon())
+
+    def _heard_on_the_way(self, attempt_id: str, error: SkepError) -> None:
+        """Take the relay for a while where the node was not reached; a new token if need be."""
+        if error.code is ErrorCode.HIVE_OFFLINE:
+            self._remember(attempt_id, _Way(url=None, token="", until_s=_soon()))
+        elif error.code in {ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN}:
+            self._ways.pop(attempt_id, None)
 
     def _remember(self, attempt_id: str, way: _Way) -> None:
         _keep(self._ways, attempt_id, way)

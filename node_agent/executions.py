@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 import node_agent.supervisor
+from node_agent.callers import ATTEMPT_VARIABLE, NODE_VARIABLE
+from node_agent.config import process_environment
 from node_agent.process_identity import ProcessIdentity, same_process
 from node_agent.program import kill_orphans
 from node_agent.run_folder import (
@@ -281,7 +283,7 @@ async def start(run_folder: Path, spec: ExecutionSpec) -> RunningExecution:
     """
     try:
         _write_spec(run_folder, spec)
-        word = await _spawn_supervisor(run_folder)
+        word = await _spawn_supervisor(run_folder, spec)
     except OSError as error:
         raise ExecutionNotStartedError(
             "system",
@@ -315,8 +317,12 @@ async def start(run_folder: Path, spec: ExecutionSpec) -> RunningExecution:
             )
 
 
-async def _spawn_supervisor(run_folder: Path) -> str:
+async def _spawn_supervisor(run_folder: Path, spec: ExecutionSpec) -> str:
     """Run the supervisor until it has let go of us; return its word on how the start went."""
+    # By these its descendants are known, whatever they make of their own environment (`callers`).
+    # Not the marker of the execution: what bears that is killed as the supervisor's leftovers.
+    marked = {NODE_VARIABLE, ATTEMPT_VARIABLE}
+    marks = {name: value for name, value in spec.env.items() if name in marked}
     with _supervisor_log(run_folder) as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -326,6 +332,7 @@ async def _spawn_supervisor(run_folder: Path) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
+            env=process_environment() | marks,
         )
     assert process.stdout is not None  # noqa: S101  asked for above
     word = b""

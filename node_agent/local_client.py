@@ -14,7 +14,8 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from node_agent.config import NodeConfig
+from node_agent.callers import ATTEMPT_HEADER, ATTEMPT_VARIABLE, NODE_HEADER, NODE_VARIABLE
+from node_agent.config import NodeConfig, process_environment
 from node_agent.data_folder import DataFolderBusyError, socket_to_call
 from protocol.errors import ErrorBody, ErrorCode, OperationError, operation_error
 
@@ -134,6 +135,10 @@ class LocalClient:
 
 def _headers(key: str | None, expected_head: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    own = process_environment()
+    for header, name in ((NODE_HEADER, NODE_VARIABLE), (ATTEMPT_HEADER, ATTEMPT_VARIABLE)):
+        if name in own:
+            headers[header] = urllib.parse.quote(own[name], safe="")
     if key:
         headers["Idempotency-Key"] = key
     if expected_head:

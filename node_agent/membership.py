@@ -110,6 +110,13 @@ class Membership:
             next_dial_ms=None if state.connected else state.next_dial_ms,
         )
 
+    def linked_since_ms(self) -> int | None:
+        """Return since when the joined hive is linked; 0 with none joined, None while it is not."""
+        view = self.view()
+        if view is None:
+            return 0
+        return view.since_ms if view.connected else None
+
     def hive(self) -> HiveWord | None:
         """Return what the joined hive's tokens are judged by; None where there is none."""
         uplink = self._uplink

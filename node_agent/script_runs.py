@@ -21,7 +21,7 @@ from node_agent.run_context import RunContext
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, operations, plans, removals
 from node_agent.store.transaction import Transaction
-from node_agent.turn_steps import DEV, NodeFull, Running
+from node_agent.turn_steps import DEV, NodeFull, Running, check_not_worn
 from protocol.attempt_requests import ExecutionReply
 from protocol.entities import Attempt, Execution, OperationRecord
 from protocol.errors import SkepError
@@ -215,9 +215,12 @@ class ScriptRuns:
 async def check_may_begin(tx: Transaction, attempt_id: str, name: str) -> None:
     """Raise Running where the worktree has no room for this script now, NodeFull beyond the bound.
 
+    And CONFLICT for an attempt that has run all that it may.
+
     One script at a time; beside a turn only `dev`, which is made to run beside others.
     """
     attempt = await attempts.get(tx, attempt_id)
+    await check_not_worn(tx, attempt)
     if attempt.phase in _NOT_YET:
         raise Running("the attempt's preparation", hint="Ask again when its agent runs.")
     if attempt.phase in _AT_WORK and name != DEV:

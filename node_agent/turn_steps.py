@@ -22,6 +22,11 @@ from protocol.turn_requests import Turn
 
 #: A script of this name runs on beside turns; others want the worktree for themselves.
 DEV: Final = "dev"
+#: Programs of one attempt in all: each is named in its op, which has to have room for them beside
+#: the longest texts.
+EXECUTIONS_MAX: Final = 400
+#: Setup, the agent, cleanup.
+_EXECUTIONS_OF_TURN: Final = 3
 
 
 class NodeFull(OperationError):  # noqa: N818  named as its code is
@@ -64,6 +69,7 @@ async def take_follow_up(
     if before is not None:
         return msgspec.msgpack.decode(before, type=Turn)
     attempt = await attempts.get(tx, wanted.turn.attempt_id)
+    await check_not_worn(tx, attempt)
     for one in await attempts.running_of(tx, attempt.id):
         if one.kind is ExecutionKind.SCRIPT and one.script != DEV:
             raise Running(
@@ -85,6 +91,19 @@ async def take_follow_up(
         taken = await _go_on(tx, attempt) or taken
     await operations.answer(tx, record, body_hash, msgspec.msgpack.encode(taken))
     return taken
+
+
+async def check_not_worn(tx: Transaction, attempt: Attempt) -> None:
+    """Raise CONFLICT where the attempt has run so often that its op has no room for more."""
+    queued = len(await turns.queued(tx, attempt.id))
+    if len(attempt.executions) + _EXECUTIONS_OF_TURN * (queued + 1) > EXECUTIONS_MAX:
+        raise OperationError(
+            ErrorCode.CONFLICT,
+            f"the attempt has run {len(attempt.executions)} programs, and may run no more than"
+            f" {EXECUTIONS_MAX} with what is queued",
+            hint="Start a new attempt of its task; with its branch as the base it has this work.",
+            executions=len(attempt.executions),
+        )
 
 
 async def turn_over(

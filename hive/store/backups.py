@@ -23,6 +23,7 @@ from hive.store import credentials, deferred, events, identity, operations, sche
 from hive.store.credentials import Revocations
 from hive.store.folder_lock import FolderLock
 from hive.store.line_files import append_line
+from hive.store.replacing import put_in_place, remove_store
 from hive.store.signing_key import sync_folder
 from hive.store.sqlite import SqliteDatabase
 from protocol.errors import ErrorCode, SkepError
@@ -298,12 +299,15 @@ async def restore(
             await asyncio.to_thread(_copy, file, fresh)
             generation, revoked = await _brought_up(fresh, revocations, now_ms)
             failpoint("hive.restore.ready")
-            replaced = await asyncio.to_thread(_put_in_place, fresh, database, now_ms)
+            replaced = await asyncio.to_thread(put_in_place, fresh, database, now_ms)
         finally:
-            _remove(fresh)
+            remove_store(fresh)
         failpoint("hive.restore.in_place")
     return Restored(
-        hive_id=verified.hive_id, generation=generation, revoked=revoked, replaced=replaced
+        hive_id=verified.hive_id,
+        generation=generation,
+        revoked=revoked,
+        replaced=None if replaced is None else str(replaced),
     )
 
 
@@ -338,23 +342,3 @@ async def _brought_up(fresh: Path, revocations: Path, now_ms: int) -> tuple[int,
     finally:
         await store.close()
     return generation, revoked
-
-
-def _put_in_place(fresh: Path, database: Path, now_ms: int) -> str | None:
-    replaced = None
-    if database.exists():
-        aside = database.with_name(f"{database.name}.replaced-{now_ms}")
-        # The write-ahead log goes along under the new name, so the old store stays whole.
-        for suffix in ("-wal", "-shm", ""):
-            part = database.with_name(database.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        replaced = str(aside)
-    fresh.rename(database)
-    sync_folder(database.parent)
-    return replaced
-
-
-def _remove(fresh: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)

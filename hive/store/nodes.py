@@ -31,7 +31,8 @@ VALUES (:id, :name, :public_key, 'static', :labels, 0, :now_ms, NULL, NULL, NULL
     0, 0, 0)
 """
 _REJOIN = """
-UPDATE node SET revoked_at_ms = NULL, joined_at_ms = :now_ms, link_no = link_no + 1 WHERE id = :id
+UPDATE node SET revoked_at_ms = NULL, joined_at_ms = :now_ms, link_no = link_no + 1, name = :name
+WHERE id = :id
 """
 _SELECT = "SELECT * FROM node WHERE id = :id"
 _SELECT_NAME_TAKEN = """
@@ -178,7 +179,10 @@ async def enrol(
     labels: list[str],
     now_ms: int,
 ) -> NodeRow:
-    """Write a node down, or take one back that joins again with the same key."""
+    """Write a node down, or take one back that joins again with the same key.
+
+    One that names itself anew is called so from then on.
+    """
     if await tx.fetch_one(_SELECT, {"id": node_id}) is None:
         await tx.execute(
             _INSERT,
@@ -193,7 +197,9 @@ async def enrol(
         )
         kind = "node_joined"
     else:
-        await tx.execute(_REJOIN, {"id": node_id, "now_ms": now_ms})
+        before = (await get_node(tx, node_id)).name
+        free = await _free_name(tx, node_id, name) if name else before
+        await tx.execute(_REJOIN, {"id": node_id, "name": free, "now_ms": now_ms})
         kind = "node_joined_again"
     await _record(tx, kind, node_id, actor_kind="node", actor=node_id, now_ms=now_ms)
     return await get_node(tx, node_id)

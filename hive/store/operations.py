@@ -21,23 +21,25 @@ UNKNOWN: Final = "unknown"
 
 _INSERT = """
 INSERT INTO operation (key, body_hash, operation, node_id, attempt_id, task_id, project_id, actor,
-    status, reply, error, head_before, head_after, sent_at_ms, ended_at_ms)
+    status, body, reply, error, head_before, head_after, sent_at_ms, ended_at_ms)
 VALUES (:key, :body_hash, :operation, :node_id, :attempt_id, :task_id, :project_id, :actor,
-    :status, NULL, NULL, :expected_head, NULL, :now_ms, NULL)
+    :status, :body, NULL, NULL, :expected_head, NULL, :now_ms, NULL)
 """
 _BEGIN = f"{_INSERT} ON CONFLICT (key) DO NOTHING"
 _PUT = f"""{_INSERT} ON CONFLICT (key) DO UPDATE SET status = excluded.status,
     node_id = excluded.node_id, head_before = excluded.head_before,
-    sent_at_ms = excluded.sent_at_ms, reply = NULL, error = NULL, ended_at_ms = NULL
+    sent_at_ms = excluded.sent_at_ms, body = NULL, reply = NULL, error = NULL, ended_at_ms = NULL
 """
 _SELECT = "SELECT * FROM operation WHERE key = :key"
+_SELECT_BODY = "SELECT body FROM operation WHERE key = :key"
 _SEND_AGAIN = """
-UPDATE operation SET status = 'sent', node_id = :node_id, error = NULL, reply = NULL,
-    ended_at_ms = NULL
+UPDATE operation SET status = 'sent', node_id = :node_id, body = :body, error = NULL,
+    reply = NULL, ended_at_ms = NULL
 WHERE key = :key
 """
 _SETTLE = """
 UPDATE operation SET status = :status, reply = :reply, error = :error,
+    body = CASE WHEN :status = 'unknown' THEN body END,
     attempt_id = coalesce(:attempt_id, attempt_id), ended_at_ms = :now_ms
 WHERE key = :key
 """
@@ -151,10 +153,12 @@ async def begin(
     task_id: str | None = None,
     project_id: str | None = None,
     expected_head: str | None = None,
+    body: bytes | None = None,
 ) -> OperationRow | None:
     """Write a call down before it leaves; return the record of that key where there is one."""
     values = {
         "status": SENT,
+        "body": body,
         "expected_head": expected_head,
         "key": key,
         "body_hash": body_hash,
@@ -172,7 +176,7 @@ async def begin(
         if told.operation != operation or attempt_id not in {None, told.attempt_id}:
             # Another request's: what is returned has no body that this one's could be.
             return await find_operation(tx, key)
-        known = {"status": told.status, "node_id": told.node_id, "actor": told.actor}
+        known = {"status": told.status, "node_id": told.node_id, "actor": told.actor, "body": None}
         await tx.execute(_BEGIN, {**values, **known})
         return await find_operation(tx, key)
     if not await tx.execute(_BEGIN, values):
@@ -222,6 +226,7 @@ async def put(
         "project_id": project_id,
         "actor": actor,
         "status": status,
+        "body": None,
         "expected_head": expected_head,
         "now_ms": sent_at_ms,
     }
@@ -257,9 +262,15 @@ async def move(
     return True
 
 
-async def send_again(tx: Transaction, key: str, node_id: str) -> None:
-    """Write down that a recorded call leaves once more, to this node."""
-    await tx.execute(_SEND_AGAIN, {"key": key, "node_id": node_id})
+async def send_again(tx: Transaction, key: str, node_id: str, body: bytes | None) -> None:
+    """Write down that a recorded call leaves once more, to this node, and as what."""
+    await tx.execute(_SEND_AGAIN, {"key": key, "node_id": node_id, "body": body})
+
+
+async def sent_body(tx: Transaction, key: str) -> bytes | None:
+    """Return what left for the node; None where its answer is known, or it left another way."""
+    row = await tx.fetch_one(_SELECT_BODY, {"key": key})
+    return None if row is None else row["body"]
 
 
 async def settle(

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
+from node_agent.callers import UNPLACED, check_person
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.sessions import tool_requests
 from node_agent.sessions.shown_text import ShownText
@@ -46,7 +47,7 @@ async def call(node: LocalNode, asked: ApiRequest) -> ApiReply:
         arguments = msgspec.convert(made.arguments, tool.arguments)
     except msgspec.ValidationError as error:
         raise OperationError(ErrorCode.INVALID, str(error), field="arguments") from error
-    attempt_id = await node.database.read(attempts.resolve, made.attempt_id)
+    attempt_id = await _own_attempt(node, asked)
     execution = await node.database.read(
         tool_requests.running_execution, attempt_id, made.execution_id
     )
@@ -75,7 +76,7 @@ async def answer_of(node: LocalNode, asked: ApiRequest) -> ApiReply:
     """Answer a question of a tool once it is settled; `open` after `wait_ms` without that."""
     request_id = asked.path["request_id"]
     wait_s = asked.number("wait_ms", 0, at_most=WAIT_MS_MAX) / 1000
-    attempt_id = await node.database.read(attempts.resolve, asked.path["attempt_id"])
+    attempt_id = await _own_attempt(node, asked)
     settled = False
     with node.changes.watch(JOURNAL) as changed, contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s or None):
@@ -89,3 +90,11 @@ async def answer_of(node: LocalNode, asked: ApiRequest) -> ApiReply:
     if not settled:
         return reply_json({"status": "open"})
     return reply_json(await node.database.write(tool_requests.hand_over, request_id, now_ms()))
+
+
+async def _own_attempt(node: LocalNode, asked: ApiRequest) -> str:
+    """Return whose tools are used: an agent uses its own attempt's alone."""
+    attempt_id = await node.database.read(attempts.resolve, asked.path["attempt_id"])
+    if asked.from_attempt not in {None, UNPLACED, attempt_id}:
+        check_person(asked.from_attempt)
+    return attempt_id

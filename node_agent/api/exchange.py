@@ -18,13 +18,17 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 @dataclass(frozen=True, kw_only=True)
 class ApiRequest:
-    """What a caller asks: the names in the path, the query, the body, its idempotency key."""
+    """What a caller asks: the names in the path, the query, the body, its idempotency key.
+
+    `from_attempt`: whose program asks, where it is no person (see `callers`).
+    """
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     key: str | None = None
     expected_head: str | None = None
+    from_attempt: str | None = None
 
     def decode(self, kind: type[S], **named: str) -> S:
         """Return the JSON body as `kind`, with what the path named; other fields are refused."""

@@ -20,7 +20,8 @@ _HOLE: Final = re.compile(r"\{(\w+)(:rest)?\}")
 class Route(Generic[N]):
     """One route. `alone`: it can be answered from the stores, with no agent running.
 
-    `writes`: it appends to the journal, so that answering it alone begins an epoch.
+    `writes`: it appends to the journal, so that answering it alone begins an epoch. `of_agents`: a
+    program of an attempt may ask it, although it changes something.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Route(Generic[N]):
     handler: Callable[[N, ApiRequest], Awaitable[ApiReply]]
     alone: bool = True
     writes: bool = False
+    of_agents: bool = False
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return the names in `path`, or None where it is another route's."""

@@ -8,6 +8,7 @@ from node_agent.api import agent_tools, attempts, checkouts, requests, sessions,
 from node_agent.api.exchange import ApiReply, ApiRequest
 from node_agent.api.operations import handler_of
 from node_agent.api.router import PREFIX, Route, find_route
+from node_agent.callers import check_person
 from node_agent.local_node import LocalNode
 from node_agent.store import attempts as stored
 from node_agent.store import requests as stored_requests
@@ -42,7 +43,13 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     Route("GET", "sessions/{session_id}/messages", sessions.show_messages),
     Route("GET", "requests", requests.list_requests),
     Route("GET", "requests/{request_id}", requests.show_request),
-    Route("POST", "attempts/{attempt_id}/agent-tools/{tool}", agent_tools.call, alone=False),
+    Route(
+        "POST",
+        "attempts/{attempt_id}/agent-tools/{tool}",
+        agent_tools.call,
+        alone=False,
+        of_agents=True,
+    ),
     Route(
         "GET",
         "attempts/{attempt_id}/agent-tools/ask_human/{request_id}",
@@ -56,6 +63,8 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
 async def answer(node: LocalNode, method: str, path: str, asked: ApiRequest) -> ApiReply:
     """Answer a request of the node's operator. Raises SkepError."""
     route, names = find_route(ROUTES, method, path)
+    if method != "GET" and not route.of_agents:
+        check_person(asked.from_attempt)
     if not route.alone and not node.running:
         raise _not_running(node)
     query = dict(asked.query)

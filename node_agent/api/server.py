@@ -1,6 +1,7 @@
 """The Unix socket that serves the node's API to the people of this machine.
 
 Owns who may speak: the user who runs the agent, and root, by the kernel's word; never a web page.
+What speaks for an attempt is marked so.
 Never served on TCP: `direct` is, and answers others.
 """
 
@@ -12,11 +13,20 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_error
+from node_agent.callers import (
+    ATTEMPT_HEADER,
+    ATTEMPT_VARIABLE,
+    NODE_HEADER,
+    NODE_VARIABLE,
+    UNPLACED,
+    attempt_behind,
+    attempt_in,
+)
 from node_agent.failpoints import failpoint
 from protocol.errors import ErrorCode, OperationError, SkepError
 
@@ -37,8 +47,9 @@ _PEER: Final = struct.Struct("3i")
 class LocalApi:
     """Serves the API on one Unix socket, from `start` to `close`."""
 
-    def __init__(self, path: Path, answerer: Answerer) -> None:
+    def __init__(self, path: Path, answerer: Answerer, *, node_id: str) -> None:
         self._path = path
+        self._node_id = node_id
         self._answerer = answerer
         app = web.Application(client_max_size=_BODY_BYTES_MAX)
         # All of it, line ends too: a file may be named so.
@@ -81,6 +92,7 @@ class LocalApi:
                 body=await request.read(),
                 key=request.headers.get("Idempotency-Key"),
                 expected_head=request.headers.get("Expected-Head"),
+                from_attempt=self._attempt_of(request),
             )
             reply = await self._answerer(request.method, request.raw_path.split("?")[0], asked)
         except SkepError as error:
@@ -96,6 +108,22 @@ class LocalApi:
             )
         failpoint("node.api.before_reply")
         return await send_reply(request, reply)
+
+    def _attempt_of(self, request: web.Request) -> str | None:
+        """Return the attempt whose program asks: by its own word, else by the kernel's."""
+        said = attempt_in(
+            {
+                NODE_VARIABLE: request.headers.get(NODE_HEADER, ""),
+                ATTEMPT_VARIABLE: request.headers.get(ATTEMPT_HEADER, ""),
+            },
+            self._node_id,
+        )
+        peer = _peer(request)
+        if said is not None or peer is None or not peer.pid:
+            return said
+        found = attempt_behind(peer.pid, self._node_id)
+        # What root does may be hidden from us; no attempt is root's unless we are.
+        return None if found == UNPLACED and peer.user == 0 != os.geteuid() else found
 
 
 async def _some_rounds() -> None:
@@ -143,8 +171,8 @@ def _check_caller(request: web.Request) -> None:
         raise OperationError(
             ErrorCode.FORBIDDEN, "this socket is for the node-agent command, not for web pages"
         )
-    user = _peer_user(request)
-    if user is not None and user not in {os.geteuid(), 0}:
+    peer = _peer(request)
+    if peer is not None and peer.user not in {os.geteuid(), 0}:
         raise OperationError(
             ErrorCode.UNAUTHENTICATED,
             "this node agent belongs to another user",
@@ -152,11 +180,18 @@ def _check_caller(request: web.Request) -> None:
         )
 
 
-def _peer_user(request: web.Request) -> int | None:
-    """Return the uid at the other end, as the kernel noted it; None where it keeps no note."""
+class _Peer(NamedTuple):
+    """The process that connected, 0 where we cannot see it, and its user."""
+
+    pid: int
+    user: int
+
+
+def _peer(request: web.Request) -> _Peer | None:
+    """Return who is at the other end, as the kernel noted it; None where it keeps no note."""
     if not hasattr(socket, "SO_PEERCRED") or request.transport is None:
         # There the socket's mode alone decides.
         return None
     peer = request.transport.get_extra_info("socket")
-    _, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return int(user)
+    pid, user, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return _Peer(pid, user)

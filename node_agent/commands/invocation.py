@@ -4,6 +4,7 @@ Owns how a command speaks: JSON alone on stdout with --json, else tables and col
 """
 
 import functools
+import os
 import shlex
 import sys
 import time
@@ -70,6 +71,19 @@ class Invocation:
         from node_agent.local_client import LocalClient
 
         return LocalClient(self.config, self._tell_way)
+
+    def check_person(self) -> None:
+        """Raise OperationError (FORBIDDEN) within an attempt of this node: this is for people."""
+        from node_agent.callers import attempt_behind, attempt_in, check_person
+        from node_agent.config import process_environment
+        from node_agent.identity import read_record
+
+        record = read_record(self.config.data_dir)
+        if record is not None:
+            node_id = record.node_id
+            check_person(
+                attempt_in(process_environment(), node_id) or attempt_behind(os.getpid(), node_id)
+            )
 
     def _tell_way(self, way: str) -> None:
         """Say to people which way the answers of another node come, where that changed."""

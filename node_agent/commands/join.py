@@ -35,6 +35,7 @@ def join(
     from node_agent.identity import open_identity, read_record
     from node_agent.join import join_hive
 
+    invocation.check_person()
     config = invocation.configure(name=name, slots=slots)
     before = read_record(config.data_dir)
     record = join_hive(
@@ -67,6 +68,7 @@ def leave(invocation: Invocation) -> None:
     """Drop the enrolment. The node's id, checkouts, attempts and logs stay."""
     from node_agent.join import leave_hive
 
+    invocation.check_person()
     record = leave_hive(invocation.config.data_dir)
     _tell_agent(invocation)
     invocation.reply(

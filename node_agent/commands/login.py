@@ -22,6 +22,7 @@ def login(invocation: Invocation) -> None:
     from node_agent.identity import read_record
     from node_agent.join import tls_context
 
+    invocation.check_person()
     data_dir = invocation.config.data_dir
     record = read_record(data_dir)
     if record is None or record.hive is None:
@@ -71,6 +72,7 @@ def logout(invocation: Invocation) -> None:
     """Forget your token; this node stays joined."""
     from node_agent.hive_login import forget_login
 
+    invocation.check_person()
     there = forget_login(invocation.config.data_dir)
     invocation.reply(
         {"signed_out": there},

@@ -19,6 +19,7 @@ def set_(invocation: Invocation, name: str) -> None:
     """Keep the value on standard input under NAME."""
     from node_agent.secret_values import set_secret
 
+    invocation.check_person()
     if sys.stdin.isatty():
         value = click.prompt("Value", hide_input=True, err=True)
     else:
@@ -48,5 +49,6 @@ def rm(invocation: Invocation, name: str) -> None:
     """Forget the secret NAME."""
     from node_agent.secret_values import remove_secret
 
+    invocation.check_person()
     remove_secret(invocation.config.secrets_file, name)
     invocation.reply({"name": name}, lambda _: invocation.say(f"Forgot [bold]{plain(name)}[/]."))

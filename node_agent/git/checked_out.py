@@ -9,13 +9,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from node_agent.git.branch_errors import CheckoutDirty, RebaseInProgress
 from node_agent.git.command import LONG_TIMEOUT_S, GitResult, run_git
 from node_agent.git.path_text import to_text
 from node_agent.git.repository import Repository
+from node_agent.git.uncommitted import WORDS_BEFORE_PATH
 from node_agent.git.unfinished import rebased_branches, unfinished
 from node_agent.git.worktrees import registrations
+
+#: How `git status` begins a record of one: a commit of its own is checked out, nothing is staged.
+_SUBMODULE_ELSEWHERE: Final = b"1 .M SC"
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class CheckedOut:
             )
         if (what := await asyncio.to_thread(unfinished, self.git_dir)) is not None:
             raise RebaseInProgress(str(self.path), what)
-        changed = await self.changed()
+        # Nothing here writes to a submodule, nor takes one away.
+        changed = await self.changed(but_submodules=True)
         if changed:
             raise CheckoutDirty(
                 str(self.path), "stands on the branch and has uncommitted changes", changed
@@ -54,18 +60,28 @@ class CheckedOut:
                 hint="Move them away, then ask again.",
             )
 
-    async def changed(self) -> list[str]:
-        """Return the tracked files that differ from the commit it stands on."""
+    async def changed(self, *, but_submodules: bool = False) -> list[str]:
+        """Return the tracked files that differ from the commit it stands on.
+
+        `but_submodules`: not those that stand on another commit than it names, of which nothing is
+        staged. So they all do once one was brought along, until their user updates them.
+        """
         said = await self.git(
             "status",
-            "--porcelain=v1",
+            "--porcelain=v2",
             "-z",
             "--untracked-files=no",
             "--no-renames",
             # A submodule with changes of its own would have git run in it, by its own settings.
             "--ignore-submodules=dirty",
         )
-        return [to_text(record[3:]) for record in said.stdout.split(b"\0") if record]
+        records = [record for record in said.stdout.split(b"\0") if record]
+        return [
+            to_text(record.split(b" ", words)[words])
+            for record in records
+            if (words := WORDS_BEFORE_PATH.get(record[:2])) is not None
+            and not (but_submodules and record.startswith(_SUBMODULE_ELSEWHERE))
+        ]
 
     async def in_the_way(self, before: str, after: str) -> list[str]:
         """Return untracked files, ignored ones too, at paths that `after` has and `before` not."""
@@ -88,7 +104,16 @@ class CheckedOut:
         """Change its files and index from one commit to another; all of it, or nothing."""
         # By content: a file that was only touched is not one that was changed.
         await self.git("update-index", "-q", "--refresh", exit_codes=(0, 1))
-        await self.git("read-tree", "-m", "-u", before, after, timeout_s=LONG_TIMEOUT_S)
+        # Not into submodules, whatever the user's own setting says of that.
+        await self.git(
+            "read-tree",
+            "--no-recurse-submodules",
+            "-m",
+            "-u",
+            before,
+            after,
+            timeout_s=LONG_TIMEOUT_S,
+        )
 
     async def stands_at(self, commit: str) -> bool:
         """Whether its files and index are those of a commit, whatever HEAD says."""
@@ -97,7 +122,7 @@ class CheckedOut:
             return False
         await self.git("update-index", "-q", "--refresh", exit_codes=(0, 1))
         files = await self.git(
-            "diff-files", "--quiet", "--ignore-submodules=dirty", exit_codes=(0, 1)
+            "diff-files", "--quiet", "--ignore-submodules=all", exit_codes=(0, 1)
         )
         return files.exit_code == 0
 

@@ -16,7 +16,7 @@ CHANGED: Final = b"1 "
 CONFLICTING: Final = b"u "
 #: How many words of a record stand before the path. A changed one: 1 XY sub mH mI mW hH hI path; a
 #: conflicting one: u XY sub m1 m2 m3 mW h1 h2 h3 path.
-_WORDS_BEFORE_PATH: Final = {UNTRACKED: 1, CHANGED: 8, CONFLICTING: 10}
+WORDS_BEFORE_PATH: Final = {UNTRACKED: 1, CHANGED: 8, CONFLICTING: 10}
 
 
 class Uncommitted(NamedTuple):
@@ -48,6 +48,6 @@ async def uncommitted(worktree: Worktree) -> AsyncIterator[AsyncIterator[Uncommi
 async def _found(pieces: AsyncIterator[bytes]) -> AsyncIterator[Uncommitted]:
     async for record in records(pieces):
         kind = record[:2]
-        words = _WORDS_BEFORE_PATH.get(kind)
+        words = WORDS_BEFORE_PATH.get(kind)
         if words is not None:
             yield Uncommitted(kind, record.split(b" ", words)[words])

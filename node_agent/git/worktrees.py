@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -110,13 +110,20 @@ def check_root(repository: Repository, root: Path) -> Path:
 
 
 async def create_worktree(
-    repository: Repository, root: Path, *, attempt_id: str, branch: str, base: str
+    repository: Repository,
+    root: Path,
+    *,
+    attempt_id: str,
+    branch: str,
+    base: str,
+    branch_now: Callable[[], Awaitable[str]] | None = None,
 ) -> Worktree:
     """Make the worktree of an attempt, on its branch; made before, it is returned as it is.
 
     `base` is the commit a new branch starts from (see `resolve_base`); a branch that is there
     already is kept, so that a worktree removed earlier comes back with the attempt's commits. What
-    a crash left half made is made anew. Raises InvalidRefName, BranchInUse, WorktreeExists.
+    a crash left half made is made anew. `branch_now` is asked under the repository's lock, where
+    the branch may have been renamed. Raises InvalidRefName, BranchInUse, WorktreeExists.
     """
     check_attempt_id(attempt_id)
     check_branch_name("branch", branch)
@@ -128,6 +135,8 @@ async def create_worktree(
         if found is not None:
             await asyncio.to_thread(_mend_link, found)
             return found
+        if branch_now is not None:
+            branch = check_branch_name("branch", await branch_now())
         await asyncio.to_thread(write_whole, making_file(path), b"")
         return await _make(repository, path, Mark(attempt_id=attempt_id, branch=branch, base=base))
 

@@ -13,6 +13,7 @@ from node_agent.store.database import Database
 from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError
+from protocol.operation_values import Request
 
 
 class Runner(Protocol):
@@ -52,9 +53,10 @@ class AttemptOperations:
         await attempt_of(self._database, asking)
         return await self._runner.stop(asking.attempt_id, request.grace_s)
 
-    async def settle_stop(self, record: OperationRecord) -> AttemptReply:
+    async def settle_stop(self, record: OperationRecord, request: Request | None) -> AttemptReply:
         """After a crash: ask again, which ends the same whatever was reached before."""
-        return await self._runner.stop(record.attempt_id or "")
+        grace_s = request.grace_s if isinstance(request, StopRequest) else None
+        return await self._runner.stop(record.attempt_id or "", grace_s)
 
 
 async def attempt_of(database: Database, asking: Asking) -> Attempt:

@@ -45,8 +45,8 @@ from protocol.branch_requests import MergeReply, MergeRequest, RebaseReply, Reba
 from protocol.entities import MergeFact
 from protocol.work_requests import BranchStatusReply
 
-#: An attempt is rarely merged more than once; those told of are the newest.
-_MERGES_MAX: Final = 50
+#: An attempt is rarely merged more than once; those told of are the newest. Its op names them all.
+MERGES_MAX: Final = 30
 
 
 class BranchChanges:
@@ -254,5 +254,5 @@ async def _add_merge(tx: Transaction, attempt_id: str, fact: MergeFact) -> None:
     attempt = await attempts.get(tx, attempt_id)
     if any(known.commit == fact.commit for known in attempt.merges):
         return
-    changed = msgspec.structs.replace(attempt, merges=[*attempt.merges, fact][-_MERGES_MAX:])
+    changed = msgspec.structs.replace(attempt, merges=[*attempt.merges, fact][-MERGES_MAX:])
     await attempts.save(tx, changed, fact.at_ms)

@@ -41,6 +41,7 @@ from protocol import limits
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
+from protocol.operation_values import Request
 from protocol.operations import OPERATIONS, Operation
 from protocol.tokens import Capability, body_hash
 
@@ -83,7 +84,7 @@ class OperationFunction:
 
     run: Callable[[Asking], Awaitable[Answer]]
     keeps_key: bool = False
-    settle: Callable[[OperationRecord], Awaitable[msgspec.Struct]] | None = None
+    settle: Callable[[OperationRecord, Request | None], Awaitable[msgspec.Struct]] | None = None
     resume: Callable[[Interrupted], Awaitable[msgspec.Struct]] | None = None
 
 
@@ -271,7 +272,7 @@ class OperationDispatcher:
             started_at_ms=_now_ms(),
         )
         noted = _Noted(self._ledger, record, asking)
-        asked = noted.asked() if function.resume is not None else None
+        asked = noted.asked() if function.resume or function.settle else None
         if (known := await self._ledger.intend(record, asking.body_hash, asked)) is not None:
             return _answer_again(known, asking)
         failpoint("node.operation.after_intent")
@@ -297,24 +298,38 @@ class OperationDispatcher:
         )
         await self._ledger.settle(ended, reply=reply, error=error)
 
-    async def settle_unsettled(self) -> None:
-        """Finish what a crash left between INTENT and RESULT. Called once, before any call."""
+    async def settle_unsettled(self, names: Collection[str] | None = None) -> None:
+        """Finish what a crash left between INTENT and RESULT, of these operations or of all.
+
+        Called before any call.
+        """
         for known in await self._ledger.unsettled():
+            if names is not None and known.record.operation not in names:
+                continue
             try:
                 record, answer = await self._finish(known)
                 reply = _whole(answer)
             except Exception as error:  # noqa: BLE001  one that cannot be settled keeps no other back
-                await self._settle(known.record, error=_verdict_of(error, known))
+                await self._settle(
+                    known.record, error=_verdict_of(error, known, plans=self._plans(known))
+                )
             else:
                 await self._settle(record, reply=reply)
             log.info("settled %s under key %s", known.record.operation, known.record.key)
+
+    def _plans(self, known: KnownKey) -> bool:
+        function = self._functions.get(known.record.operation)
+        return function is not None and function.resume is not None
 
     async def _finish(self, known: KnownKey) -> tuple[OperationRecord, Answer]:
         """Look what became of an operation that was cut short, and do what is missing."""
         record, asked = known.record, known.asked
         function = self._functions.get(record.operation)
         if function is not None and function.settle is not None:
-            return record, await function.settle(record)
+            request = None
+            if asked is not None:
+                request = decode_request(OPERATIONS[record.operation], asked.request)
+            return record, await function.settle(record, request)
         if function is None or function.resume is None or asked is None:
             raise OperationError(
                 ErrorCode.UNKNOWN_OUTCOME,
@@ -480,11 +495,14 @@ def _body_of(error: Exception, operation: str) -> ErrorBody:
     ).body()
 
 
-def _verdict_of(error: Exception, known: KnownKey) -> ErrorBody:
-    """What is told of an operation that could not be brought to its end after a crash."""
+def _verdict_of(error: Exception, known: KnownKey, *, plans: bool) -> ErrorBody:
+    """What is told of an operation that could not be brought to its end after a crash.
+
+    `plans`: it writes down what it will do before it does it.
+    """
     record, asked = known.record, known.asked
     body = _body_of(error, record.operation)
-    did_nothing = asked is not None and asked.plan is None
+    did_nothing = plans and asked is not None and asked.plan is None
     if did_nothing or (isinstance(error, SkepError) and error.code not in _NO_VERDICT):
         return body
     if asked is None or asked.plan is None:

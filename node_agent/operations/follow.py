@@ -4,7 +4,8 @@ Owns how many may follow at a time, and the signs of life between updates. Must 
 """
 
 import contextlib
-from collections.abc import AsyncGenerator
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
 from node_agent.git.live_diff import LiveDiff
@@ -46,14 +47,23 @@ class DiffFollowing:
                 f"{FOLLOWERS_MAX} diffs are followed on this node",
                 hint="Ask for the diff itself, or follow when others have left.",
             )
-        attempt, source = await self._work.source(asking)
-        await _base(attempt, source, request)
-        return Streamed(StreamHead(media_type=MEDIA_TYPE), self._pieces(asking, request, live))
+        # Counted from here on, before anything is waited for.
+        self._followers += 1
+        try:
+            attempt, source = await self._work.source(asking)
+            await _base(attempt, source, request)
+        except BaseException:
+            self._left()
+            raise
+        pieces = _Followed(self._pieces(asking, request, live), self._left)
+        return Streamed(StreamHead(media_type=MEDIA_TYPE), pieces)
+
+    def _left(self) -> None:
+        self._followers -= 1
 
     async def _pieces(
         self, asking: Asking, request: FollowDiffRequest, live: LiveDiff
     ) -> AsyncGenerator[bytes, None]:
-        self._followers += 1
         watch: WorkWatch | None = None
         is_first = True
         try:
@@ -81,9 +91,34 @@ class DiffFollowing:
                 while not await watch.changed(SIGN_OF_LIFE_S):
                     yield SIGN_OF_LIFE
         finally:
-            self._followers -= 1
             if watch is not None:
                 await watch.aclose()
+
+
+class _Followed:
+    """The pieces of one follower, who has left once: at the end, or closed before the first."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], left: Callable[[], None]) -> None:
+        self._pieces = pieces
+        # Also for one that is dropped before anybody reads of it.
+        self._leave = weakref.finalize(self, left)
+        self._leave.atexit = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._pieces)
+        except BaseException:
+            self._leave()
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            await self._pieces.aclose()
+        finally:
+            self._leave()
 
 
 async def _base(attempt: Attempt, source: Source, request: FollowDiffRequest) -> str:

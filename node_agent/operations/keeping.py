@@ -19,6 +19,7 @@ from node_agent.worktree_removals import KEPT_OUTCOMES, WorktreeRemovals
 from protocol.attempt_requests import AttemptReply, CleanupRequest, HoldRequest
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorCode, OperationError
+from protocol.operation_values import Request
 from protocol.states import AttemptPhase
 
 #: The end of the year 9999: held until someone releases it.
@@ -62,7 +63,7 @@ class KeepingOperations:
         )
         return AttemptReply(attempt=attempt)
 
-    async def settle_cleanup(self, record: OperationRecord) -> AttemptReply:
+    async def settle_cleanup(self, record: OperationRecord, _: Request | None) -> AttemptReply:
         """After a crash: what was decided is carried out; what was not has not begun."""
         return AttemptReply(attempt=await self._removals.settle(record.attempt_id or ""))
 

@@ -35,6 +35,7 @@ from node_agent.store.pull_requests import AskedPr
 from node_agent.store.transaction import Transaction
 from protocol.entities import Attempt, OperationRecord, PullRequest
 from protocol.errors import ErrorCode, OperationError, SkepError
+from protocol.operation_values import Request
 from protocol.pull_requests import (
     AttachPrRequest,
     CreatePrReply,
@@ -131,7 +132,7 @@ class PullRequests:
         self._replies.pop(asked.attempt_id, None)
         return reply
 
-    async def settle_create(self, record: OperationRecord) -> CreatePrReply:
+    async def settle_create(self, record: OperationRecord, _: Request | None) -> CreatePrReply:
         """After a crash: look whether it was made. It is not asked for again."""
         attempt_id = record.attempt_id or ""
         asked = await self._database.read(stored.asked_under, attempt_id, record.key)

@@ -320,14 +320,14 @@ async def withdraw_of_turn(
 
 
 _DUE = """
-SELECT id FROM request WHERE status = 'open' AND deadline_ms <= :now_ms
+SELECT id FROM request WHERE status = 'open' AND deadline_ms <= :until_ms
 ORDER BY deadline_ms, id LIMIT :limit
 """
 
 
-async def expire_due(tx: Transaction, now_ms: int, limit: int) -> list[AgentRequest]:
-    """Settle as expired what nobody answered in time; the agent is told that there is no answer."""
-    rows = await tx.fetch_all(_DUE, {"now_ms": now_ms, "limit": limit})
+async def expire_due(tx: Transaction, until_ms: int, now_ms: int, limit: int) -> list[AgentRequest]:
+    """Settle as expired what was to be answered until then; the agent is told of no answer."""
+    rows = await tx.fetch_all(_DUE, {"until_ms": until_ms, "limit": limit})
     return [
         await _settle(
             tx,

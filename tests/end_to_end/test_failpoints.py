@@ -107,6 +107,8 @@ OF_COMMANDS = {
     "hive.backup.verified",
     "hive.backup.written",
     "hive.restore.ready",
+    "hive.restore.folded",
+    "hive.restore.aside",
     "hive.restore.in_place",
 }
 DEATH_S_MAX = 30.0
@@ -251,7 +253,9 @@ def test_kill_a_backup_and_a_restore(tmp_path: Path) -> None:
     killed("hive.backup.written", "backup", str(file), "--data", data)
     hive.json("backup", str(file), "--data", data)
     target = str(tmp_path / "restored")
-    for point in ("hive.restore.ready", "hive.restore.in_place"):
+    # Only the first has no store to put aside.
+    for step in ("ready", "folded", "aside", "in_place"):
+        point = f"hive.restore.{step}"
         killed(point, "restore", str(file), "--data", target, "--force")
         hive.json("restore", str(file), "--data", target, "--force")
     hive.start()

@@ -7,6 +7,8 @@ import pytest
 
 from hive.node_briefing import NodeBriefing
 from hive.store.backend import Change
+from protocol import limits
+from protocol.codec import encode
 from protocol.errors import ErrorCode, SkepError
 from protocol.messages import Links, ProjectLink, Safe, WorktreeOver
 
@@ -121,3 +123,22 @@ async def test_a_store_in_trouble_does_not_end_the_briefing():
         world.fails = False
         assert await world.change("node.changed", node="n") == ["n"]
         assert not world.task.done()
+
+
+@pytest.mark.asyncio
+async def test_more_links_than_a_frame_takes():
+    """All are told, in frames that the wire takes; what is over stands in the last alone."""
+    world = World()
+    world.links["n"] = [
+        ProjectLink(checkout_id=f"{number:036}", project_name="x" * 200, problem="ü" * 100)
+        for number in range(1500)
+    ]
+    world.over["n"] = [WorktreeOver(attempt_id="a", ended_at_ms=1)]
+    await world.briefing.tell_links("n")
+    frames = [message for _, message in world.told]
+    assert all(len(encode(frame)) <= limits.FRAME_BYTES_MAX for frame in frames)
+    assert [link for frame in frames for link in frame.links] == world.links["n"]
+    assert [frame.over for frame in frames] == [[]] * (len(frames) - 1) + [world.over["n"]]
+    world.told.clear()
+    await world.briefing.tell_links("n")
+    assert world.told == []

@@ -22,16 +22,23 @@ class Records:
     def __init__(self) -> None:
         self.rows: dict[str, Recorded] = {}
 
-    async def begin(self, *, key, body_hash, operation, target, actor, expected_head):
+    async def begin(self, *, key, body_hash, operation, target, actor, expected_head, body):
         if key in self.rows:
             return self.rows[key]
         self.rows[key] = Recorded(
-            key=key, body_hash=body_hash, actor=actor, status="sent", node_id=target.node_id
+            key=key,
+            body_hash=body_hash,
+            actor=actor,
+            status="sent",
+            node_id=target.node_id,
+            body=body,
         )
         return None
 
-    async def send_again(self, key, node_id):
-        self.rows[key] = msgspec.structs.replace(self.rows[key], status="sent", node_id=node_id)
+    async def send_again(self, key, node_id, body):
+        self.rows[key] = msgspec.structs.replace(
+            self.rows[key], status="sent", node_id=node_id, body=body
+        )
 
     async def settle(self, key, *, status, reply, error):
         self.rows[key] = msgspec.structs.replace(

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,3 +237,16 @@ def test_a_start_cut_short_is_one_attempt(node: RunningNode) -> None:
     assert node.json("attempts", "wait", attempt)["outcome"] == "succeeded"
     assert [one["id"] for one in node.json("attempts")["items"]] == [attempt]
     assert [line["text"] for line in node.lines("logs", attempt)] == ["once"]
+
+
+def test_an_attempt_cannot_help_itself(node: RunningNode) -> None:
+    """A program of an attempt that drops what marks it is still refused what is a person's."""
+    node.start()
+    own = "env -u SKEP_NODE_ID -u SKEP_ATTEMPT_ID"
+    start = "start --project project --title More --command true --json"
+    command = f"{own} {sys.executable} -m node_agent.cli {start} --data {node.data_dir}"
+    attempt = str(begin(node, command)["id"])
+    assert node.json("attempts", "wait", attempt)["outcome"] == "failed"
+    [line] = node.lines("logs", attempt)
+    assert json.loads(line["text"])["error"]["code"] == "forbidden"
+    assert len(node.json("attempts")["items"]) == 1

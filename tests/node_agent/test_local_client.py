@@ -62,3 +62,17 @@ def test_a_wait_without_an_agent_ends_at_once(tmp_path: Path) -> None:
         client.get("executions/01920000-0000-7000-8000-00000e0e0e0e/log", {"wait_ms": 20_000})
     assert caught.value.code is ErrorCode.NOT_FOUND
     assert time.monotonic() - began_s < 5
+
+
+def test_an_attempts_program_changes_nothing_with_no_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopping the agent does not give an attempt's program what the agent refuses it."""
+    identity = open_identity(tmp_path)
+    monkeypatch.setenv("SKEP_NODE_ID", identity.node_id)
+    monkeypatch.setenv("SKEP_ATTEMPT_ID", "attempt-1")
+    client = LocalClient(NodeConfig(data_dir=tmp_path))
+    with pytest.raises(OperationError) as caught:
+        client.send("POST", "checkouts", {"path": str(tmp_path)}, key="k")
+    assert caught.value.code is ErrorCode.FORBIDDEN
+    assert client.get("checkouts")["items"] == []

@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from node_agent.attempt_runner import DESCRIPTION_BYTES_MAX, TITLE_CHARACTERS_MAX
 from node_agent.attempt_worktree import SessionLost
+from node_agent.operations.branch_changes import MERGES_MAX
+from node_agent.stamps import new_id
 from node_agent.store import attempts, turns
-from node_agent.turn_steps import NodeFull, Running
-from protocol.entities import Attempt
+from node_agent.turn_steps import EXECUTIONS_MAX, NodeFull, Running
+from protocol import limits
+from protocol.entities import Attempt, MergeFact
 from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import STDOUT
 from protocol.turn_requests import TurnEdit, TurnStatus
@@ -291,3 +296,33 @@ async def test_nothing_to_go_on_from(shop: Workshop, tmp_path: Path):
         await shop.follow_up(attempt, "true")
     assert caught.value.code is ErrorCode.SESSION_LOST
     assert await shop.attempt(attempt) == attempt
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_that_has_run_very_often(shop: Workshop):
+    """Its op has room for all it may still run, with the longest texts; no more are taken in."""
+    attempt = await shop.run("true")
+    fact = MergeFact(
+        commit="c" * 40, head="h" * 40, target="日" * 80, strategy="squash", at_ms=2**40
+    )
+    ran = [new_id() for _ in range(EXECUTIONS_MAX - 3)]
+    worn = msgspec.structs.replace(
+        attempt,
+        task_title="日" * TITLE_CHARACTERS_MAX,
+        task_description="x" * DESCRIPTION_BYTES_MAX,
+        reason="日" * 500,
+        executions=ran,
+        merges=[fact] * MERGES_MAX,
+    )
+    await shop.database.write(attempts.save, worn, 1)
+    await shop.follow_up(attempt, "true")
+    ended = await shop.runner.wait_ended(attempt.id)
+    assert (ended.outcome, len(ended.executions)) == ("succeeded", len(ran) + 1)
+    with pytest.raises(OperationError) as caught:
+        await shop.follow_up(attempt, "true")
+    assert (caught.value.code, caught.value.details) == (
+        ErrorCode.CONFLICT,
+        {"executions": len(ran) + 1},
+    )
+    full = msgspec.structs.replace(ended, reason="日" * 500, executions=[*ran, *ran[:3]])
+    assert len(msgspec.msgpack.encode(full)) <= limits.OP_BODY_BYTES_MAX

@@ -519,6 +519,8 @@ CREATE TABLE operation (
     project_id TEXT,
     actor TEXT NOT NULL,
     status TEXT NOT NULL,
+    -- What left for the node, until its answer is known: sent again, it is the same.
+    body BLOB,
     reply BLOB,
     error TEXT,
     head_before TEXT,

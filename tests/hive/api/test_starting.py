@@ -81,6 +81,26 @@ async def test_an_outcome_nobody_knows_is_a_504_with_the_key(running: RunningHiv
 
 
 @pytest.mark.asyncio
+async def test_asked_again_it_is_what_was_asked_first(running: RunningHive):
+    """A task that was edited meanwhile makes no other request of the same words and key."""
+    node = await running.node("one")
+    task = await running.task("Sort the shelves")
+    path, key = f"tasks/{task['id']}/attempts", {"Idempotency-Key": "k-1"}
+    asked = {"node_id": "one", **RUN}
+    late = await running.post(path, asked, headers=key, deadline_s="0.1")
+    assert late.error["code"] == "unknown"
+    edited = await running.ask("PATCH", f"tasks/{task['id']}", body={"description": "By size"})
+    assert edited.status == 200, edited.content
+    node.starts()
+    assert (await running.post(path, asked, headers=key)).status == 201
+    first, again = node.calls
+    assert first.body == again.body
+    fresh = await running.post(path, asked, headers={"Idempotency-Key": "k-2"})
+    assert fresh.status == 201
+    assert msgspec.msgpack.decode(node.calls[-1].body)["task_description"] == "By size"
+
+
+@pytest.mark.asyncio
 async def test_any_node_is_the_one_with_most_free_slots(running: RunningHive):
     """With no node named, one that can run it is taken; a full one is passed over."""
     full, free = await running.node("a"), await running.node("b")

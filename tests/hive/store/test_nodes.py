@@ -32,6 +32,21 @@ async def test_nodes_are_listed_by_name(hive: OpenHive):
 
 
 @pytest.mark.asyncio
+async def test_a_node_that_joins_again_is_called_as_it_says(hive: OpenHive):
+    """Another name counts, as long as no other node has it; with none it keeps its own."""
+    node_id = uid(91)
+    for said, called in (
+        ("delta", "delta"),
+        ("", "delta"),
+        ("gamma", "gamma"),
+        ("gamma", "gamma"),
+        ("beta", f"beta-{node_id[-8:]}"),
+    ):
+        await hive.enrol(node_id, said)
+        assert (await hive.read(nodes.get_node, node_id)).name == called
+
+
+@pytest.mark.asyncio
 async def test_a_heartbeat_is_remembered(hive: OpenHive):
     """When and how a node was last heard of; viewers hear only of what changed."""
     alpha = await hive.reporting()

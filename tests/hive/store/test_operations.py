@@ -82,7 +82,7 @@ async def test_a_call_that_did_nothing_may_leave_again(hive: OpenHive):
     """The same key leaves once more, to another node."""
     await begin(hive)
     await hive.write(operations.settle, "key-1", status="failed", error="{}", now_ms=NOW_MS)
-    await hive.write(operations.send_again, "key-1", "node-2")
+    await hive.write(operations.send_again, "key-1", "node-2", b"again")
     row = await hive.read(operations.get_operation, "key-1")
     assert (row.status, row.node_id, row.error, row.ended_at_ms) == ("sent", "node-2", None, None)
 

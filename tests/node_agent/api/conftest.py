@@ -54,12 +54,19 @@ def ask(node: LocalNode) -> Ask:
     """Ask the API; returns the status and the JSON."""
 
     async def asking(
-        method: str, where: str, body: Any = None, *, key: str | None = None, **query: Any
+        method: str,
+        where: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        from_attempt: str | None = None,
+        **query: Any,
     ) -> tuple[int, Any]:
         asked = ApiRequest(
             query={name: str(value) for name, value in query.items()},
             body=b"" if body is None else msgspec.json.encode(body),
             key=key,
+            from_attempt=from_attempt,
         )
         try:
             reply = await answer(node, method, f"/api/v1/{where}", asked)

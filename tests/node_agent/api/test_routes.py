@@ -2,7 +2,9 @@
 
 import pytest
 
+from node_agent.api.router import Route
 from node_agent.api.routes import ROUTES, writes
+from node_agent.callers import UNPLACED
 from node_agent.local_node import LocalNode
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import ROOTS
@@ -62,3 +64,24 @@ def test_what_writes() -> None:
     with pytest.raises(OperationError) as caught:
         writes("GET", "/api/v1/nothing")
     assert caught.value.code is ErrorCode.NOT_FOUND
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if route.method != "GET"],
+    ids=lambda route: f"{route.method} {route.path}",
+)
+async def test_an_attempts_program_changes_nothing(ask: Ask, route: Route[LocalNode]) -> None:
+    """It is refused all that is a person's to ask, whichever attempt it is of; not its tools."""
+    for attempt_id in (UNPLACED, UNKNOWN):
+        status, answer = await ask(route.method, filled(route.path), {}, from_attempt=attempt_id)
+        refused = (status, answer["error"]["code"]) == (403, "forbidden")
+        assert refused != route.of_agents
+
+
+@pytest.mark.asyncio
+async def test_an_attempts_program_may_look(ask: Ask, stored: StoredNode) -> None:
+    """What only reads is answered, to whomever."""
+    shown = await ask("GET", f"attempts/{stored.attempt.id}", from_attempt=stored.attempt.id)
+    assert shown[0] == 200

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
-from node_agent.api.server import LocalApi
+from node_agent.api.server import LocalApi, _Peer
 from node_agent.config import NodeConfig
 from node_agent.local_client import LocalClient
 from protocol.errors import ErrorCode, OperationError
@@ -27,7 +30,7 @@ async def ask(function: Callable[..., Any], *args: Any, **more: Any) -> Any:
 @contextlib.asynccontextmanager
 async def serving(folder: Path, answerer: Any) -> AsyncIterator[LocalClient]:
     """Serve in this folder, and give the client for it."""
-    api = LocalApi(folder / "agent.sock", answerer)
+    api = LocalApi(folder / "agent.sock", answerer, node_id="node-1")
     await api.start()
     try:
         yield LocalClient(NodeConfig(data_dir=folder))
@@ -185,7 +188,8 @@ async def test_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     """The kernel's word on who calls decides, even where the socket's mode would let them."""
     async with serving(tmp_path, echo) as client:
         # As if the agent ran as a user other than the caller; root may always ask.
-        monkeypatch.setattr("node_agent.api.server._peer_user", lambda _: os.geteuid() + 1)
+        peer = _Peer(os.getpid(), os.geteuid() + 1)
+        monkeypatch.setattr("node_agent.api.server._peer", lambda _: peer)
         with pytest.raises(OperationError) as caught:
             await ask(client.get, "x")
         assert caught.value.code is ErrorCode.UNAUTHENTICATED
@@ -198,3 +202,55 @@ async def test_a_body_too_large_is_refused(tmp_path: Path) -> None:
         with pytest.raises(OperationError) as caught:
             await ask(client.send, "POST", "x", {"a": "b" * (5 * 1024 * 1024)})
         assert caught.value.code in {ErrorCode.TOO_LARGE, ErrorCode.UNKNOWN_OUTCOME}
+
+
+ASKING = """
+import http.client, socket, sys
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect(sys.argv[1])
+connection.request("GET", "/api/v1/x")
+print(connection.getresponse().read().decode())
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_program_of_an_attempt_is_known(tmp_path: Path) -> None:
+    """By what it was started with, or its ancestors; by its own word where it gives it."""
+
+    async def whose(_: str, __: str, asked: ApiRequest) -> ApiReply:
+        return reply_json(asked.from_attempt)
+
+    def ask_from(*argv: str, **environment: str) -> Any:
+        asking = [*argv, sys.executable, "-I", "-c", ASKING, str(tmp_path / "agent.sock")]
+        done = subprocess.run(
+            asking, env=environment, capture_output=True, check=True, timeout=60, text=True
+        )
+        return json.loads(done.stdout)
+
+    marks = {"SKEP_NODE_ID": "node-1", "SKEP_ATTEMPT_ID": "attempt-1"}
+    async with serving(tmp_path, whose) as client:
+        assert await ask(client.get, "x") is None
+        assert await ask(ask_from) is None
+        assert await ask(ask_from, SKEP_NODE_ID="node-2", SKEP_ATTEMPT_ID="attempt-1") is None
+        assert await ask(ask_from, **marks) == "attempt-1"
+        # The shell was started with them, and drops them.
+        dropping = ("/bin/sh", "-c", 'env -i "$0" "$@"; exit $?')
+        assert await ask(ask_from, *dropping, **marks) == "attempt-1"
+
+
+@pytest.mark.asyncio
+async def test_where_the_kernel_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command says itself that it runs within an attempt."""
+
+    async def whose(_: str, __: str, asked: ApiRequest) -> ApiReply:
+        return reply_json(asked.from_attempt)
+
+    monkeypatch.setattr("node_agent.api.server._peer", lambda _: None)
+    async with serving(tmp_path, whose) as client:
+        assert await ask(client.get, "x") is None
+        monkeypatch.setenv("SKEP_NODE_ID", "node-1")
+        monkeypatch.setenv("SKEP_ATTEMPT_ID", "attempt-1")
+        assert await ask(client.get, "x") == "attempt-1"

@@ -81,3 +81,20 @@ def test_for_people(node: RunningNode, hive: FakeHive) -> None:
     assert "bee" in status
     assert "not connected" in status
     assert "Left the hive" in node.command("leave").stdout
+
+
+def test_an_attempts_program_changes_nothing_of_the_node(node: RunningNode, hive: FakeHive) -> None:
+    """What a command would write itself is a person's to ask, as what the agent does."""
+    node_id = node.json("join", hive.url, "token-1")["node_id"]
+    node.environment |= {"SKEP_NODE_ID": node_id, "SKEP_ATTEMPT_ID": "attempt-1"}
+    for command in (
+        ["join", hive.url, "token-2"],
+        ["leave"],
+        ["login"],
+        ["logout"],
+        ["secrets", "set", "door"],
+        ["secrets", "rm", "door"],
+    ):
+        assert node.refused(*command)["code"] == "forbidden"
+    node.environment.clear()
+    assert node.json("status")["hive"]["url"] == hive.url

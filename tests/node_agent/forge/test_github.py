@@ -31,6 +31,7 @@ from tests.node_agent.forge.fake_forge import (
     taken_then,
     used_up,
 )
+from tests.node_agent.git.repositories import NAMES, git
 
 Github = Callable[..., GitHub]
 WANTED = NewPull(title="Do it", body="All of it.", branch=BRANCH, target="main")
@@ -86,6 +87,19 @@ async def test_create_find_and_look(forge: FakeForge, github: Github) -> None:
     await github().check_branch(BRANCH)
     assert (await refused(github().check_branch("no/such"))).code is ErrorCode.TARGET_MISSING
     assert await github().default_branch() == "main"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", NAMES)
+async def test_any_name_of_a_branch(forge: FakeForge, github: Github, name: str) -> None:
+    """It stands in addresses and queries as itself, whatever it is made of."""
+    git(forge.bare, "branch", name, BRANCH)
+    await github().check_branch(name)
+    opened = forge.open(name)
+    [found] = await github().pulls_from(name)
+    assert (found.number, found.head.ref) == (opened["number"], name)
+    forge.open("main", base=name)
+    assert (await github().pull(2)).base.ref == name
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,8 @@ from pathlib import Path
 
 ATTEMPT = "01920000-0000-7000-8000-0000deadbeef"
 OTHER_ATTEMPT = "01920000-0000-7000-8000-0000cafef00d"
+#: What people call branches, beyond words of ASCII.
+NAMES = ("fix/#12", "#1+a=b,c", "@ann/_x@home", "größe", "日本/修正", "हिन्दी")
 NAMED = {
     "GIT_AUTHOR_NAME": "Ada",
     "GIT_AUTHOR_EMAIL": "ada@example.org",

@@ -16,7 +16,7 @@ from node_agent.git.refs import (
     saved_ref,
     slug,
 )
-from tests.node_agent.git.repositories import ATTEMPT
+from tests.node_agent.git.repositories import ATTEMPT, NAMES
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,20 @@ from tests.node_agent.git.repositories import ATTEMPT
         "@",
         "a\n",
         "a\0",
-        "ünï",
+        "+a",
+        "a;b",
+        "a$b",
+        "a`b",
+        "a'b",
+        "a|b",
+        "a&b",
+        "a\u202eb",
+        "a\u200db",
+        "a\u00a0b",
+        "u\u0308",
+        "a\ud800",
         "a" * 182,
+        "日" * 81,
     ],
 )
 def test_bad_names_are_refused_by_field(name: str) -> None:
@@ -60,6 +72,12 @@ def test_bad_names_are_refused_by_field(name: str) -> None:
     assert error.body().details["field"] == "base_branch"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_people_call_branches(name: str) -> None:
+    """Numbers of tickets, addresses, and words of any script."""
+    assert check_branch_name("branch", name) == name
+
+
 @pytest.mark.parametrize("name", ["HEAD", "refs/heads/x", "a" * 40, "0" * 64])
 def test_names_with_another_meaning_make_no_branch(name: str) -> None:
     """What git would read as something else may be looked up, and not made."""
@@ -68,8 +86,14 @@ def test_names_with_another_meaning_make_no_branch(name: str) -> None:
         check_branch_name("branch", name)
 
 
-@given(st.text(st.sampled_from("aB0._/-@{~^: lock"), max_size=12))
+@given(
+    st.text(st.sampled_from("aB0._/-@{~^: lock#+=,ü"), max_size=12)
+    | st.text(st.characters(codec="utf-8"), max_size=12)
+)
 @example("a.lock")
+@example("@a")
+@example("a@")
+@example("#1")
 @example("a" * 181)
 def test_git_agrees_with_what_is_let_through(name: str) -> None:
     """Every name we take is one `git check-ref-format --branch` takes."""

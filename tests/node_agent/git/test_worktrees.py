@@ -14,6 +14,7 @@ from node_agent.git.errors import (
     WorktreeExists,
     WorktreeGone,
 )
+from node_agent.git.locks import repository_lock
 from node_agent.git.repository import open_repository
 from node_agent.git.worktrees import (
     MARK_FILE,
@@ -41,6 +42,34 @@ async def test_worktree_stands_on_its_own_branch(sample: Sample, root: Path) -> 
     assert await find_worktree(repository, root, ATTEMPT) == worktree
     assert await find_worktree(repository, root, OTHER_ATTEMPT) is None
     assert (await worktree.git("rev-parse", "--show-toplevel")).line.decode() == str(worktree.path)
+
+
+@pytest.mark.asyncio
+async def test_a_branch_renamed_meanwhile(sample: Sample, root: Path) -> None:
+    """Whoever waited for the repository makes no second branch under the name it had before."""
+    repository = await open_repository(sample.path)
+    name = BRANCH
+    sample.git("branch", BRANCH)
+
+    async def branch_now() -> str:
+        return name
+
+    async with repository_lock(repository.common_dir):
+        making = asyncio.create_task(
+            create_worktree(
+                repository,
+                root,
+                attempt_id=ATTEMPT,
+                branch=BRANCH,
+                base=sample.head,
+                branch_now=branch_now,
+            )
+        )
+        await asyncio.sleep(0)
+        name = "skep/renamed"
+        sample.git("branch", "-m", BRANCH, name)
+    assert (await making).branch == name
+    assert sample.git("branch", "--list", BRANCH) == ""
 
 
 @pytest.mark.asyncio

@@ -11,6 +11,8 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.keys: dict[str, KnownKey] = {}
         self.written: list[str] = []
+        #: What stood beside each INTENT; it is gone from the key once that is settled.
+        self.intended: dict[str, Asked | None] = {}
 
     async def find(self, key: str) -> KnownKey | None:
         return self.keys.get(key)
@@ -22,6 +24,7 @@ class MemoryLedger:
             return self.keys[record.key]
         self.keys[record.key] = KnownKey(record, body_hash, None, None, asked)
         self.written.append("intent")
+        self.intended[record.key] = asked
         return None
 
     async def note(self, record: OperationRecord, asked: Asked) -> None:

@@ -106,5 +106,6 @@ async def test_a_stop_is_for_an_attempt_that_is_there(stored: StoredNode) -> Non
     assert runner.asked == []
     await operations.stop(stored.asking("stop", StopRequest(grace_s=2.5)))
     record = OperationRecord(key="k", operation="stop", attempt_id=stored.attempt.id)
-    await operations.settle_stop(record)
-    assert runner.asked == [("stop", stored.attempt.id, 2.5), ("stop", stored.attempt.id, None)]
+    await operations.settle_stop(record, StopRequest(grace_s=600))
+    await operations.settle_stop(record, None)
+    assert runner.asked == [("stop", stored.attempt.id, grace_s) for grace_s in (2.5, 600, None)]

@@ -341,3 +341,29 @@ async def test_a_submodule_is_merged_and_not_entered(stored: StoredNode, tmp_pat
     entry = at.sample.git("ls-tree", "main", "lib").split()
     assert entry[:3] == ["160000", "commit", library.head]
     assert at.sample.git("diff", "--cached", "--name-only") == ""
+
+
+@pytest.mark.asyncio
+async def test_a_submodule_that_its_user_filled(stored: StoredNode, tmp_path: Path) -> None:
+    """It stays at the user's commit, merge after merge; what they staged of it is in the way."""
+    at = await Branching.make(stored)
+    library = Sample.make(tmp_path / "library")
+    merge = MergeRequest(strategy="merge")
+    at.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library.path), "lib")
+    at.git("commit", "-q", "-m", "with a library")
+    await at.ask("merge", merge)
+    at.sample.git("-c", "protocol.file.allow=always", "submodule", "update", "-q", "--init")
+    at.sample.git("config", "submodule.recurse", "true")
+    filled = library.head
+    for number in range(3):
+        newer = library.commit(f"more {number}", {"more": f"{number}\n"})
+        at.git("update-index", "--cacheinfo", f"160000,{newer},lib")
+        at.git("commit", "-q", "-m", f"a newer library {number}")
+        reply = await at.ask("merge", merge)
+        assert at.at("main") == reply.commit
+        assert at.sample.git("ls-files", "-s", "lib").split()[1] == newer
+        assert git(at.sample.path / "lib", "rev-parse", "HEAD") == filled
+    at.sample.git("update-index", "--cacheinfo", f"160000,{filled},lib")
+    at.commit("work after", {"after.txt": "after\n"})
+    refused = await at.refused("merge", merge)
+    assert (refused.code, refused.details["files"]) == (ErrorCode.CHECKOUT_DIRTY, ["lib"])

@@ -3,15 +3,19 @@
 import msgspec
 import pytest
 
-from node_agent.git.worktrees import find_worktree
+from node_agent.git.repository import open_repository
+from node_agent.git.worktrees import create_worktree, find_worktree
+from node_agent.operations.asking import Streamed
 from node_agent.store import pull_requests
 from protocol.branch_requests import (
+    CompareRequest,
     RenameBranchReply,
     RenameBranchRequest,
     TargetBranchRequest,
 )
 from protocol.entities import PullRequest
 from protocol.errors import ErrorCode
+from tests.node_agent.git.repositories import NAMES, git
 from tests.node_agent.operations.branching import Branching
 from tests.node_agent.operations.conftest import StoredNode
 
@@ -53,6 +57,42 @@ async def test_another_name(stored: StoredNode) -> None:
     assert (await at.attempt()).branch == "feature/door"
     status = await at.ask("branch_status")
     assert (status.branch, status.source) == ("feature/door", "worktree")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_place_a_name_is_used(stored: StoredNode, name: str) -> None:
+    """As an attempt's branch, at the remote, as a target, and made again: by real git, unharmed."""
+    at = await Branching.make(stored)
+    at.sample.git("init", "-q", "--bare", str(stored.worktrees_dir.parent / "origin.git"))
+    at.sample.git("remote", "add", "origin", str(stored.worktrees_dir.parent / "origin.git"))
+    assert (await at.ask("rename_branch", RenameBranchRequest(branch=name))).branch == name
+    assert at.git("symbolic-ref", "HEAD") == f"refs/heads/{name}"
+    await at.ask("push")
+    listed = at.sample.git("ls-remote", "origin").split()
+    assert listed == [at.first, f"refs/heads/{name}"]
+    status = await at.ask("branch_status")
+    assert (status.branch, status.remote_ahead, status.remote_behind) == (name, 0, 0)
+    target = f"{name}-target"
+    at.sample.git("branch", target)
+    await at.ask("target_branch", TargetBranchRequest(branch=target))
+    assert at.at(f"refs/heads/{target}") != at.first
+    merged = await at.ask("merge")
+    assert at.at(f"refs/heads/{target}") == merged.commit
+    asking = at.asking("compare", CompareRequest(from_=target, to=name))
+    compared = await at.dispatcher.perform(asking)
+    assert isinstance(compared, Streamed)
+    assert msgspec.json.decode(b"".join([piece async for piece in compared.pieces]))
+    # Gone and made again, on the branch as it is called now.
+    at.sample.git("worktree", "remove", "--force", "--force", str(at.worktree.path))
+    made = await create_worktree(
+        await open_repository(stored.sample.path),
+        stored.worktrees_dir,
+        attempt_id=stored.attempt.id,
+        branch=name,
+        base=at.first,
+    )
+    assert (made.branch, git(made.path, "rev-parse", "HEAD")) == (name, at.first)
 
 
 @pytest.mark.asyncio

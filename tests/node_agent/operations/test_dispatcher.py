@@ -22,7 +22,7 @@ from protocol.branch_requests import MergeRequest
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
-from protocol.operation_values import StreamHead
+from protocol.operation_values import Request, StreamHead
 from protocol.operations import OPERATIONS
 from protocol.states import AttemptPhase
 from protocol.tokens import Capability, body_hash, mint_capability
@@ -370,17 +370,17 @@ async def test_what_a_crash_left_is_settled_at_the_next_start() -> None:
         await ledger.intend(record, "h")
     settled = []
 
-    async def settle(record: OperationRecord) -> AttemptReply:
+    async def settle(record: OperationRecord, _: Request | None) -> AttemptReply:
         settled.append(record.key)
         return AttemptReply(attempt=ATTEMPT)
 
-    async def refuse(record: OperationRecord) -> AttemptReply:
+    async def refuse(record: OperationRecord, _: Request | None) -> AttemptReply:
         raise OperationError(ErrorCode.GONE, f"{record.key} is gone")
 
-    async def look_in_vain(record: OperationRecord) -> AttemptReply:
+    async def look_in_vain(record: OperationRecord, _: Request | None) -> AttemptReply:
         raise OperationError(ErrorCode.GIT_FAILED, "the disk is away")
 
-    async def break_off(record: OperationRecord) -> AttemptReply:
+    async def break_off(record: OperationRecord, _: Request | None) -> AttemptReply:
         raise PermissionError(record.key)
 
     stop = Stopping()
@@ -396,6 +396,32 @@ async def test_what_a_crash_left_is_settled_at_the_next_start() -> None:
     assert stop.asked == []
     errors = {key: known.error and known.error.code for key, known in ledger.keys.items()}
     assert errors == {"k1": None, "k2": "unknown", "k3": "gone", "k4": "unknown", "k5": "unknown"}
+
+
+@pytest.mark.asyncio
+async def test_what_is_settled_is_what_was_asked() -> None:
+    """A function that looks after a crash has the request, and gives no verdict on its own."""
+    ledger, stop = MemoryLedger(), Stopping()
+    found: list[Request | None] = []
+
+    async def settle(_: OperationRecord, request: Request | None) -> AttemptReply:
+        found.append(request)
+        raise OperationError(ErrorCode.GIT_FAILED, "the disk is away")
+
+    at = dispatcher(ledger, stop=OperationFunction(stop, settle=settle))
+    record = OperationRecord(key="k", operation="stop", attempt_id="a1")
+    request = StopRequest(grace_s=600.0)
+    await ledger.intend(record, "h", Asked(request=msgspec.msgpack.encode(request)))
+    await at.settle_unsettled({"merge"})
+    assert found == []
+    await at.settle_unsettled()
+    assert found == [request]
+    error = ledger.keys["k"].error
+    assert (error and error.code) == "unknown"
+    assert (await result(at, call("stop", request, idempotency_key="k2"))).error is None
+    asked = ledger.intended["k2"]
+    assert asked is not None
+    assert asked.request == msgspec.msgpack.encode(request)
 
 
 class Merging:

@@ -165,14 +165,21 @@ async def test_no_more_than_can_be_watched(stored: StoredNode, monkeypatch) -> N
     monkeypatch.setattr(follow, "FOLLOWERS_MAX", 1)
     _, following = await begin(stored)
     reader = Reader(await following.run(stored.asking("follow_diff")))
-    await reader.update()
+    # From its being accepted on, also before it reads; with what was refused it has no part.
     with pytest.raises(OperationError) as refused:
         await following.run(stored.asking("follow_diff"))
     assert refused.value.code is ErrorCode.SLOW_DOWN
+    await reader.update()
     await reader.aclose()
     reader = Reader(await following.run(stored.asking("follow_diff")))
     assert (await reader.update())["whole"]
     await reader.aclose()
+    # Left before its first update, or never begun: both make room.
+    await Reader(await following.run(stored.asking("follow_diff"))).aclose()
+    with pytest.raises(OperationError) as unknown:
+        await following.run(stored.asking("follow_diff", attempt_id="none"))
+    assert unknown.value.code is ErrorCode.NOT_FOUND
+    await Reader(await following.run(stored.asking("follow_diff"))).aclose()
 
 
 @pytest.mark.asyncio

@@ -126,4 +126,4 @@ async def test_what_cannot_be_held(shop: Workshop):
         await keeping_of(shop).hold(asking(attempt, "hold", key="h"))
     assert caught.value.code is ErrorCode.WORKTREE_GONE
     record = OperationRecord(key="k", operation="cleanup", attempt_id=attempt.id)
-    assert (await keeping_of(shop).settle_cleanup(record)).attempt == cleaned
+    assert (await keeping_of(shop).settle_cleanup(record, None)).attempt == cleaned

@@ -90,7 +90,7 @@ class Work:
         record = OperationRecord(
             key=key, operation="create_pr", attempt_id=self.stored.attempt.id, status="started"
         )
-        return await self.pulls.settle_create(record)
+        return await self.pulls.settle_create(record, None)
 
     async def pr(self) -> PullRequest | None:
         """What the attempt has by now."""

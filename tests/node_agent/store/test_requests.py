@@ -185,8 +185,8 @@ async def test_reminders_and_the_deadline(database: Database):
     assert await database.read(requests.next_due_ms) == 9 * HOUR_MS
     assert len(await database.write(requests.remind_due, 9 * HOUR_MS, 9)) == 1
     assert await database.write(requests.remind_due, 10 * HOUR_MS, 9) == []
-    assert await database.write(requests.expire_due, 10 * HOUR_MS - 1, 9) == []
-    (expired,) = await database.write(requests.expire_due, 10 * HOUR_MS, 9)
+    assert await database.write(requests.expire_due, 10 * HOUR_MS - 1, 10 * HOUR_MS, 9) == []
+    (expired,) = await database.write(requests.expire_due, 10 * HOUR_MS, 10 * HOUR_MS, 9)
     assert (expired.status, expired.answer) == (RequestStatus.EXPIRED, None)
     assert await database.read(requests.next_due_ms) is None
     (waiting,) = await database.read(requests.undelivered, "e")
@@ -201,7 +201,7 @@ async def test_one_with_no_deadline_waits(database: Database):
     """Nothing reminds of it, and nothing ends it."""
     await database.write(requests.open_request, draft(), at_ms=0, deadline_ms=None)
     assert await database.read(requests.next_due_ms) is None
-    assert await database.write(requests.expire_due, 1 << 60, 9) == []
+    assert await database.write(requests.expire_due, 1 << 60, 1 << 60, 9) == []
     assert await database.write(requests.remind_due, 1 << 60, 9) == []
 
 

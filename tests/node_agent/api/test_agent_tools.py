@@ -1,0 +1,37 @@
+"""Tools of agents over the local API: for the attempt whose program asks, and no other."""
+
+from typing import Any
+
+import pytest
+
+from tests.node_agent.api.conftest import Ask
+from tests.node_agent.operations.conftest import EXECUTION, StoredNode
+
+OTHER = "01920000-0000-7000-8000-0000cafef00d"
+
+
+@pytest.mark.asyncio
+async def test_an_agent_uses_its_own_tools_alone(ask: Ask, stored: StoredNode) -> None:
+    """It asks for its own attempt, and hears the answer; in another's name it asks nothing."""
+    tools = f"attempts/{stored.attempt.id}/agent-tools"
+    question: dict[str, Any] = {
+        "key": "call-1",
+        "execution_id": EXECUTION,
+        "arguments": {"question": "Which?"},
+    }
+    status, refused = await ask("POST", f"{tools}/ask_human", question, from_attempt=OTHER)
+    assert (status, refused["error"]["code"]) == (403, "forbidden")
+    status, asked = await ask(
+        "POST", f"{tools}/ask_human", question, from_attempt=stored.attempt.id
+    )
+    assert status == 200
+    where = f"{tools}/ask_human/{asked['request_id']}"
+    assert (await ask("GET", where, from_attempt=OTHER))[0] == 403
+    # Its own question is answered by a person, not by itself.
+    answer = f"requests/{asked['request_id']}/answer"
+    own = {"text": "left"}
+    assert (await ask("POST", answer, own, key="k", from_attempt=stored.attempt.id))[0] == 403
+    assert (await ask("GET", where, from_attempt=stored.attempt.id))[1] == {"status": "open"}
+    assert (await ask("POST", answer, {"text": "right"}, key="k2"))[0] == 200
+    status, heard = await ask("GET", where, from_attempt=stored.attempt.id)
+    assert (status, heard["answer"]) == (200, "right")
