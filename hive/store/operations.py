@@ -51,40 +51,35 @@ WHERE key = :key AND status = :before
 _LOST_SIGHT = """
 UPDATE operation SET status = 'unknown', ended_at_ms = :now_ms WHERE status = 'sent'
 """
-#: The hive's own record stands for the node's report of the same call.
-_SELECT_PAGE = """
-SELECT * FROM (
-    SELECT key, operation, node_id, attempt_id, task_id, project_id, actor, status,
-        body_hash, reply, error, head_before, head_after, sent_at_ms, ended_at_ms
-    FROM operation
-    WHERE (sent_at_ms < :sent_at_ms OR (sent_at_ms = :sent_at_ms AND key < :key))
-        AND (:attempt_id IS NULL OR attempt_id = :attempt_id)
-        AND (:node_id IS NULL OR node_id = :node_id)
-        AND (:project_id IS NULL OR project_id = :project_id)
-        AND (:status IS NULL OR status = :status)
-    ORDER BY sent_at_ms DESC, key DESC LIMIT :limit
-) AS recorded
-UNION ALL
-SELECT * FROM (
-    SELECT told.key, told.operation, told.node_id, told.attempt_id, attempt.task_id,
-        attempt.project_id, told.actor, CASE WHEN told.error_code = 'unknown' THEN 'unknown'
-            ELSE told.status END AS status,
-        '' AS body_hash, NULL AS reply, told.error_code AS error, told.head_before,
-        told.head_after, told.started_at_ms AS sent_at_ms, told.ended_at_ms
-    FROM node_operation AS told LEFT JOIN attempt ON attempt.id = told.attempt_id
-    WHERE (told.started_at_ms < :sent_at_ms
-            OR (told.started_at_ms = :sent_at_ms AND told.key < :key))
-        AND (:attempt_id IS NULL OR told.attempt_id = :attempt_id)
-        AND (:node_id IS NULL OR told.node_id = :node_id)
-        AND (:project_id IS NULL OR attempt.project_id = :project_id)
-        AND (:status IS NULL OR :status = CASE WHEN told.error_code = 'unknown' THEN 'unknown'
-            ELSE told.status END)
-        AND NOT EXISTS (SELECT 1 FROM operation WHERE operation.key = told.key
-            AND operation.node_id = told.node_id)
-    ORDER BY told.started_at_ms DESC, told.key DESC LIMIT :limit
-) AS told
-ORDER BY sent_at_ms DESC, key DESC LIMIT :limit
+_SELECT_RECORDED = """
+SELECT key, operation, node_id, attempt_id, task_id, project_id, actor, status, body_hash, reply,
+    error, head_before, head_after, sent_at_ms, ended_at_ms
+FROM operation
+WHERE sent_at_ms <= :sent_at_ms AND (sent_at_ms < :sent_at_ms OR key < :key)
 """
+#: The hive's own record stands for the node's report of the same call.
+_SELECT_TOLD = """
+SELECT told.key, told.operation, told.node_id, told.attempt_id, attempt.task_id,
+    attempt.project_id, told.actor, CASE WHEN told.error_code = 'unknown' THEN 'unknown'
+        ELSE told.status END AS status,
+    '' AS body_hash, NULL AS reply, told.error_code AS error, told.head_before,
+    told.head_after, told.started_at_ms AS sent_at_ms, told.ended_at_ms
+FROM node_operation AS told LEFT JOIN attempt ON attempt.id = told.attempt_id
+WHERE told.started_at_ms BETWEEN :oldest_ms AND :sent_at_ms
+    AND (told.started_at_ms < :sent_at_ms OR told.key < :key)
+    AND NOT EXISTS (SELECT 1 FROM operation WHERE operation.key = told.key
+        AND operation.node_id = told.node_id)
+"""
+#: Filters of a list, by name: the condition each adds to the hive's records, and to the reports.
+_FILTERS: Final = {
+    "attempt_id": ("attempt_id = :attempt_id", "told.attempt_id = :attempt_id"),
+    "node_id": ("node_id = :node_id", "told.node_id = :node_id"),
+    "project_id": ("project_id = :project_id", "attempt.project_id = :project_id"),
+    "status": (
+        "status = :status",
+        ":status = CASE WHEN told.error_code = 'unknown' THEN 'unknown' ELSE told.status END",
+    ),
+}
 _SELECT_REPORTED = """
 SELECT told.key, told.operation, told.node_id, told.attempt_id, attempt.task_id,
     attempt.project_id, told.actor, told.status, told.error_code, told.head_before,
@@ -376,31 +371,32 @@ async def list_operations(
     *,
     before: tuple[int, str] | None = None,
     limit: int = 50,
-    attempt_id: str | None = None,
-    node_id: str | None = None,
-    project_id: str | None = None,
-    status: str | None = None,
+    **filters: str | None,
 ) -> list[OperationRow]:
-    """Return calls, newest first; `before` is time and key of the last of the page before."""
+    """Return calls, newest first; `before` is time and key of the last of the page before.
+
+    `filters`: attempt_id, node_id, project_id, status.
+    """
+    given = {name: value for name, value in filters.items() if value is not None}
+    recorded, told = ("".join(f" AND {_FILTERS[name][side]}" for name in given) for side in (0, 1))
     sent_at_ms, key = before or (2**62, "")
-    rows = await tx.fetch_all(
-        _SELECT_PAGE,
-        {
-            "sent_at_ms": sent_at_ms,
-            "key": key,
-            "limit": limit,
-            "attempt_id": attempt_id,
-            "node_id": node_id,
-            "project_id": project_id,
-            "status": status,
-        },
+    place = {**given, "sent_at_ms": sent_at_ms, "key": key, "limit": limit}
+    found = await tx.fetch_all(
+        f"{_SELECT_RECORDED}{recorded} ORDER BY sent_at_ms DESC, key DESC LIMIT :limit", place
     )
-    found = [_operation(row) for row in rows]
+    # What was told before the last of a whole page is not on it. Most reports are of calls that are
+    # recorded: without a bound all of them would be read to find none.
+    oldest_ms = found[-1]["sent_at_ms"] if len(found) == limit else 0
+    found += await tx.fetch_all(
+        f"{_SELECT_TOLD}{told} ORDER BY told.started_at_ms DESC, told.key DESC LIMIT :limit",
+        {**place, "oldest_ms": oldest_ms},
+    )
+    rows = sorted(map(_operation, found), key=lambda row: (row.sent_at_ms, row.key), reverse=True)
     return [
         row
         if row.body_hash or row.error is None
         else msgspec.structs.replace(row, error=_error_text(row.error))
-        for row in found
+        for row in rows[:limit]
     ]
 
 

@@ -139,8 +139,10 @@ def _kind(type_: Any) -> str:
         return "list"
     if get_origin(type_) is dict:
         return _SECTIONS
+    # What may also be left out has its bounds inside.
+    named = get_args(plain[0])[0] if get_origin(plain[0]) is Annotated else plain[0]
     names = {bool: "yes or no", int: "whole number", float: "number", str: "text", Path: "path"}
-    return names[plain[0]]
+    return names[named]
 
 
 def _bounds(meta: Any) -> str:

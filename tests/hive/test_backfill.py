@@ -143,9 +143,9 @@ async def test_no_node_is_asked_for_more_than_it_takes():
         for _ in range(2):
             # The link is lost: a new one has no needs under way, and takes as many.
             world.backfill.reconnected("n")
-            before = len(world.links.asked)
-            await world.until(lambda: len(world.links.asked) >= before + most)
-            assert len(world.links.asked) == before + most
+            wanted = len(world.links.asked) + most
+            await world.until(lambda wanted=wanted: len(world.links.asked) >= wanted)
+            assert len(world.links.asked) == wanted
         waiting = [need for need in world.store.open if need not in world.links.asked]
         assert len(waiting) == 20
         for need in list(world.store.open):

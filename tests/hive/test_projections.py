@@ -1,6 +1,6 @@
 """What facts mean: folding, what a task becomes, what is lacking, which project it is."""
 
-import datetime
+import datetime as dt
 
 import pytest
 from hypothesis import given
@@ -86,7 +86,7 @@ def test_no_body_raises(kind: str, entity_id: str, body: bytes):
         reported.message(PLACE_MAX + 1),
         reported.message(2**63, 77),
         reported.request(form={"type": "object", "default": b"bytes"}),
-        reported.request(form={"default": datetime.datetime.now(datetime.UTC)}),
+        reported.request(form={"default": dt.datetime.now(dt.UTC)}),
         reported.request(form={"default": {b"bytes": 1}}),
     ],
     ids=["0", "-1", "beyond", "huge", "bytes", "time", "key"],

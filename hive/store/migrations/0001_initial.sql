@@ -189,6 +189,8 @@ CREATE TABLE task (
     forgotten_at_ms INTEGER
 ) STRICT;
 CREATE INDEX task_by_age ON task (created_at_ms, id);
+-- People name a row by the last digits of its id.
+CREATE INDEX task_by_end ON task (substr(id, -8));
 CREATE INDEX task_by_project ON task (project_id, created_at_ms, id);
 CREATE INDEX task_by_node ON task (node_id) WHERE node_id IS NOT NULL;
 
@@ -242,6 +244,7 @@ CREATE TABLE attempt (
     forgotten_at_ms INTEGER
 ) STRICT;
 CREATE INDEX attempt_by_age ON attempt (created_at_ms, id);
+CREATE INDEX attempt_by_end ON attempt (substr(id, -8));
 CREATE INDEX attempt_by_task ON attempt (task_id, created_at_ms, id);
 CREATE INDEX attempt_by_node ON attempt (node_id, created_at_ms, id);
 CREATE INDEX attempt_by_project ON attempt (project_id, created_at_ms, id);
@@ -272,6 +275,7 @@ CREATE TABLE execution (
     snapshot_id TEXT,
     forgotten_at_ms INTEGER
 ) STRICT;
+CREATE INDEX execution_by_end ON execution (substr(id, -8));
 CREATE INDEX execution_by_attempt ON execution (attempt_id, started_at_ms, id);
 CREATE INDEX execution_by_node ON execution (node_id);
 
@@ -308,6 +312,7 @@ CREATE TABLE session (
     forgotten_at_ms INTEGER
 ) STRICT;
 CREATE INDEX session_by_age ON session (created_at_ms, id);
+CREATE INDEX session_by_end ON session (substr(id, -8));
 CREATE INDEX session_by_attempt ON session (attempt_id, created_at_ms, id);
 CREATE INDEX session_by_task ON session (task_id) WHERE task_id IS NOT NULL;
 CREATE INDEX session_by_node ON session (node_id, created_at_ms, id) WHERE node_id IS NOT NULL;
@@ -406,6 +411,7 @@ CREATE TABLE request (
     forgotten_at_ms INTEGER
 ) STRICT;
 CREATE INDEX request_by_age ON request (opened_at_ms, id);
+CREATE INDEX request_by_end ON request (substr(id, -8));
 CREATE INDEX request_by_status ON request (status, opened_at_ms, id);
 CREATE INDEX request_by_attempt ON request (attempt_id, opened_at_ms, id);
 CREATE INDEX request_by_node ON request (node_id, opened_at_ms, id);

@@ -193,7 +193,7 @@ async def test_no_answer_is_kept_for_what_is_settled(
 
 @pytest.mark.asyncio
 async def test_the_answer_that_settled_it_is_found_by_its_key(running: RunningHive):
-    """Asked again while the node is away, its sender is told that it counts, not that it is late."""
+    """Asked again while the node is away, its sender is told that it counts; others are late."""
     node = await running.node("one")
     request = await asked(node, await node.has_attempt())
     answers(node, request)

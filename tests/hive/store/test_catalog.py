@@ -1,8 +1,10 @@
 """Projects, and finding rows by what a person types."""
 
+import contextlib
+
 import pytest
 
-from hive.store import catalog
+from hive.store import backend, catalog
 from hive.store.catalog import ProjectSettings
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptOutcome
@@ -187,3 +189,18 @@ async def test_what_is_not_there_or_not_one_is_said(hive: OpenHive):
         assert "digits" in error.hint
     error = await refused(ErrorCode.INVALID, hive.read(catalog.resolve, "attempt", uid(10)[:8]))
     assert sorted(error.details["candidates"]) == [uid(10), uid(11)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("table", ["attempt", "execution", "task", "session", "request"])
+async def test_a_part_of_an_id_is_found_without_looking_at_all(hive: OpenHive, table: str):
+    """From either end, by an index: what a person types costs the same, however much there is."""
+    for text in ("01234567", "0123-4567-89ab"):
+
+        async def look(tx: backend.Transaction, text: str = text) -> None:
+            with contextlib.suppress(OperationError):
+                await catalog.resolve(tx, table, text)
+
+        steps = await hive.plans(look)
+        assert len([step for step in steps if step.startswith("SEARCH")]) == 3
+        assert not [step for step in steps if step.startswith("SCAN")], steps

@@ -1,5 +1,7 @@
 """The record of changing calls: before they leave, after they end, and when nobody can say."""
 
+import random
+
 import pytest
 
 from hive.store import operations
@@ -100,6 +102,37 @@ async def test_operations_are_listed_newest_first(hive: OpenHive):
     odd = await hive.read(operations.list_operations, attempt_id=uid(1))
     assert [row.key for row in odd] == ["key-3", "key-1"]
     assert await hive.read(operations.list_operations, status="done") == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 20])
+async def test_pages_of_records_and_reports_leave_nothing_out(hive: OpenHive, limit: int):
+    """Whatever their order, also where many came at one time: each once, the newest first."""
+    chance = random.Random(limit)
+    wanted = []
+    for number in range(12):
+        key, hive.now_ms = f"asked-{number}", NOW_MS + chance.randrange(6)
+        await begin(hive, key, attempt_id=uid(10))
+        wanted.append((hive.now_ms, key))
+    alpha = await hive.reporting()
+    await alpha.tells(reported.attempt())
+    for number in range(12):
+        # What the hive recorded is told too, and stands behind its record.
+        told = NOW_MS + chance.randrange(6)
+        await alpha.tells(reported.operation(f"asked-{number}", started_at_ms=told))
+    for number in range(8):
+        told = NOW_MS + chance.randrange(6)
+        await alpha.tells(reported.operation(f"local-{number}", started_at_ms=told))
+        wanted.append((told, f"local-{number}"))
+    listed: list[tuple[int, str]] = []
+    while True:
+        page = await hive.read(
+            operations.list_operations, before=listed[-1] if listed else None, limit=limit
+        )
+        listed += [(row.sent_at_ms, row.key) for row in page]
+        if len(page) < limit:
+            break
+    assert listed == sorted(wanted, reverse=True)
 
 
 @pytest.mark.asyncio
