@@ -134,7 +134,11 @@ def _settings(kind: type[msgspec.Struct], prefix: str) -> Iterator[Setting]:
 
 
 def _kind(type_: Any) -> str:
-    plain = [one for one in get_args(type_) or (type_,) if one is not type(None)]
+    plain = [
+        get_args(one)[0] if get_origin(one) is Annotated else one
+        for one in get_args(type_) or (type_,)
+        if one is not type(None)
+    ]
     if get_origin(type_) is list:
         return "list"
     if get_origin(type_) is dict:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -239,14 +240,34 @@ def test_a_start_cut_short_is_one_attempt(node: RunningNode) -> None:
     assert [line["text"] for line in node.lines("logs", attempt)] == ["once"]
 
 
-def test_an_attempt_cannot_help_itself(node: RunningNode) -> None:
+# What a program of an attempt may do with its own tools, and what it may not do with any command.
+HELPING_ITSELF = """
+import os, subprocess, sys
+from pathlib import Path
+from node_agent.config import NodeConfig
+from node_agent.local_client import LocalClient
+
+tool = f"attempts/{os.environ['SKEP_ATTEMPT_ID']}/agent-tools/report_progress"
+client = LocalClient(NodeConfig(data_dir=Path(sys.argv[1])))
+print(client.send("POST", tool, {"key": "call-1", "arguments": {"text": "Half of it"}}))
+bare = {name: value for name, value in os.environ.items() if not name.startswith("SKEP_")}
+start = ["start", "--project", "project", "--title", "More", "--command", "true", "--json"]
+done = subprocess.run(
+    [sys.executable, "-m", "node_agent.cli", *start, "--data", sys.argv[1]],
+    env=bare, stderr=subprocess.STDOUT, start_new_session=True,
+)
+sys.exit(done.returncode)
+"""
+
+
+def test_an_attempt_cannot_help_itself(node: RunningNode, tmp_path: Path) -> None:
     """A program of an attempt that drops what marks it is still refused what is a person's."""
+    (tmp_path / "program.py").write_text(HELPING_ITSELF)
     node.start()
-    own = "env -u SKEP_NODE_ID -u SKEP_ATTEMPT_ID"
-    start = "start --project project --title More --command true --json"
-    command = f"{own} {sys.executable} -m node_agent.cli {start} --data {node.data_dir}"
+    command = shlex.join([sys.executable, "-u", f"{tmp_path}/program.py", str(node.data_dir)])
     attempt = str(begin(node, command)["id"])
     assert node.json("attempts", "wait", attempt)["outcome"] == "failed"
-    [line] = node.lines("logs", attempt)
-    assert json.loads(line["text"])["error"]["code"] == "forbidden"
+    told, refused = (line["text"] for line in node.lines("logs", attempt))
+    assert told == "{'told': False}"
+    assert json.loads(refused)["error"]["code"] == "forbidden"
     assert len(node.json("attempts")["items"]) == 1
