@@ -127,3 +127,20 @@ async def test_a_question_ends_with_the_turn_that_was_interrupted(
     assert (await database.read(requests.get, request.id)).status == status
     waits = (await database.read(attempts.get, "a")).phase is AttemptPhase.AWAITING_INPUT
     assert waits is (status == "open")
+
+
+@pytest.mark.asyncio
+async def test_an_answer_is_whole_each_time(database: Database):
+    """A caller that was cut off asks again: it is told the same, secrets too, while it runs."""
+    request = await asked(database, "1")
+    given = Answer(text=f"it is {SECRET}", by="ada", at_ms=3)
+    shown = msgspec.structs.replace(given, text="it is ***")
+    await database.write(requests.answer, request.id, given, shown=shown)
+    for _ in range(2):
+        heard = await database.write(tool_requests.hand_over, request.id, 4)
+        assert heard["answer"] == f"it is {SECRET}"
+    await database.write(requests.withdraw_all, "e", "it has ended", 5)
+    settled = await database.read(requests.get, request.id)
+    assert (settled.status, settled.answer) == ("answered", shown)
+    heard = await database.write(tool_requests.hand_over, request.id, 6)
+    assert heard["answer"] == "it is ***"
