@@ -177,10 +177,14 @@ class ExecutionRun:
     ) -> Execution:
         LOG.warning("execution %s did not start: %s", execution.id, error)
         writer = await self._writer(execution, hidden)
-        shown = f"{error.message}. {error.hint}" if error.hint else error.message
-        await writer.event(Redactor(hidden).whole(shown.encode("utf-8", "replace")))
+        message, hint = (
+            Redactor(hidden).whole(text.encode("utf-8", "replace"))
+            for text in (error.message, error.hint or "")
+        )
+        await writer.event(message + b". " + hint if hint else message)
         self._settled()
-        ended = Ended(status=ExecutionStatus.FAILED, reason=f"not started: {error.message}"[:500])
+        reason = f"not started: {message.decode('utf-8', 'replace')}"[:500]
+        ended = Ended(status=ExecutionStatus.FAILED, reason=reason)
         return await self._end(execution, ended, writer)
 
     # --- found again --------------------------------------------------------------------------

@@ -359,7 +359,6 @@ class ConversationRun:
             self._live.clear()
             self._silence.end()
         if applied.failed is not None and self._closing is None:
-            await self._context.keep(steps.close_conversation, self._talk, steps.FAILED)
             self._closing = steps.FAILED
         if applied.turn_over is not None or applied.ready or applied.asked or applied.steered:
             self.wake()

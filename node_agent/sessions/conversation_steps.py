@@ -207,7 +207,7 @@ async def commit_step(
 ) -> Applied:
     """Commit a step: its facts, the machine's state, what is read, what is to be said."""
     await _write(tx, talk, committed)
-    return await apply_facts(
+    applied = await apply_facts(
         tx,
         talk,
         shown,
@@ -216,6 +216,10 @@ async def commit_step(
         head=committed.head,
         at_ms=at_ms,
     )
+    if applied.failed is not None:
+        # In the same commit: else what is queued would be given to a process that takes nothing.
+        await conversations.close(tx, talk.execution_id, FAILED)
+    return applied
 
 
 async def told_interrupt(tx: Transaction, turn_id: str) -> None:

@@ -295,7 +295,7 @@ class _Step:
 
     async def _turn_over(self, fact: TurnOver) -> None:
         failed = fact.stop_reason == "error"
-        word = (fact.error_code or "error") if failed else fact.stop_reason
+        word = (fact.error_code or "error") if failed else self._shown.text(fact.stop_reason)[0]
         told, cut = self._shown.text(fact.message)
         if failed:
             reset_at_ms = fact.reset_at_ms

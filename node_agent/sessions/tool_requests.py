@@ -124,11 +124,12 @@ async def is_settled(tx: Transaction, attempt_id: str, request_id: str) -> bool:
 async def hand_over(tx: Transaction, request_id: str, at_ms: int) -> dict[str, object]:
     """Pass on a question that is settled: return it as the agent is told of it.
 
-    A secret in the answer is the agent's alone, and is handed over once.
+    A secret in the answer is the agent's alone. Asked again by a caller that was cut off, it is the
+    same answer for as long as the program runs: half of it would be another one.
     """
     request = await requests.get(tx, request_id)
     reply = await requests.reply_of(tx, request_id)
-    if reply is not None and await requests.delivered(tx, request_id):
+    if reply is not None and await requests.delivered(tx, request_id, keeps_reply=True):
         await settle_phase(tx, _talk(request), at_ms)
     return _words(request, reply)
 

@@ -297,11 +297,17 @@ async def withdraw(
     return request
 
 
+_FORGET_REPLIES = """
+UPDATE request SET reply = NULL WHERE execution_id = :execution_id AND reply IS NOT NULL
+"""
+
+
 async def withdraw_all(tx: Transaction, execution_id: str, reason: str, at_ms: int) -> int:
     """Withdraw all that a process waits for: it has ended. Return how many there were."""
     rows = await tx.fetch_all(_OF_EXECUTION, {"execution_id": execution_id})
     for row in rows:
         await withdraw(tx, execution_id, row["key"], reason, at_ms)
+    await tx.execute(_FORGET_REPLIES, {"execution_id": execution_id})
     return len(rows)
 
 
@@ -459,21 +465,30 @@ async def undelivered_of_tools(tx: Transaction, execution_id: str) -> list[Agent
     return [await get(tx, row["id"]) for row in rows]
 
 
-_REPLY_OF = "SELECT reply FROM request WHERE id = :id AND status <> 'open' AND delivered = 0"
+_REPLY_OF = """
+SELECT reply FROM request WHERE id = :id AND status <> 'open' AND reply IS NOT NULL
+"""
 
 
 async def reply_of(tx: Transaction, request_id: str) -> Reply | None:
-    """Return what the agent is to be told, whole; None while it is open and once it was told."""
+    """Return what the agent is to be told, whole; None while it is open, and once forgotten."""
     row = await tx.fetch_one(_REPLY_OF, {"id": request_id})
     return None if row is None else _reply(row)
 
 
-_SET_DELIVERED = "UPDATE request SET delivered = 1, reply = NULL WHERE id = :id AND delivered = 0"
+_SET_DELIVERED = """
+UPDATE request SET delivered = 1, reply = CASE WHEN :keeps_reply THEN reply END
+WHERE id = :id AND delivered = 0
+"""
 
 
-async def delivered(tx: Transaction, request_id: str) -> bool:
-    """Write down, beside the line for the agent, that it is passed on; False: it was before."""
-    return await tx.execute(_SET_DELIVERED, {"id": request_id}) > 0
+async def delivered(tx: Transaction, request_id: str, *, keeps_reply: bool = False) -> bool:
+    """Write down, beside the line for the agent, that it is passed on; False: it was before.
+
+    `keeps_reply`: whoever asked may not have heard it, and asks again while its program runs.
+    """
+    values = {"id": request_id, "keeps_reply": int(keeps_reply)}
+    return await tx.execute(_SET_DELIVERED, values) > 0
 
 
 def _reply(row: Row) -> Reply:

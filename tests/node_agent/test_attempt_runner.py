@@ -308,6 +308,9 @@ async def test_secrets_are_hidden(tmp_path: Path):
         assert "***" in attempt.task_title
         (execution,) = await shop.executions(attempt)
         assert await shop.output(execution, STDOUT) == b"*** *** plain-value\n"
+        gone = await shop.run("/no/hunter2-hunter2/program")
+        assert gone.reason is not None
+        assert "***" in gone.reason
         ops = await shop.journal.ops_after(1, 0, ops_max=1000, bytes_max=1 << 30)
         written = b"".join(op.body for op in ops)
         assert b"hunter2" not in written

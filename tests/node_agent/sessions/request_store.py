@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from node_agent.store import plans
+import msgspec
+
+from node_agent.store import attempts, plans
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal
 from node_agent.store.requests import Draft
 from protocol.attempt_requests import StartRequest
 from protocol.conversation import RequestKind, RequestOption, ToolCall
+from protocol.entities import Attempt, Execution
 from protocol.request_rules import RequestRules
+from protocol.states import AttemptPhase, ExecutionKind, ExecutionStatus
 
 HOUR_MS = 3_600_000
 OPTIONS = (
@@ -31,6 +35,31 @@ async def opened(folder: Path, rules: RequestRules | None = None) -> AsyncIterat
         yield database
     finally:
         await database.close()
+
+
+EXECUTION = Execution(
+    id="e",
+    attempt_id="a",
+    kind=ExecutionKind.AGENT,
+    argv=["agent"],
+    status=ExecutionStatus.RUNNING,
+    started_at_ms=1,
+)
+
+
+@contextlib.asynccontextmanager
+async def at_work(folder: Path) -> AsyncIterator[Database]:
+    """The same, with attempt `a` at work: `EXECUTION` is its agent."""
+    attempt = Attempt(
+        id="a", task_id="t", task_title="Try", checkout_id="c", project_identity="i",
+        project_name="p", executor="acp", branch="b", base_commit="0" * 40,
+        executions=[EXECUTION.id], phase=AttemptPhase.CREATED, created_at_ms=1,
+    )  # fmt: skip
+    async with opened(folder) as database:
+        for phase in (AttemptPhase.CREATED, AttemptPhase.PREPARING, AttemptPhase.RUNNING):
+            await database.write(attempts.save, msgspec.structs.replace(attempt, phase=phase), 1)
+        await database.write(attempts.save_execution, EXECUTION, 1)
+        yield database
 
 
 def draft(key: str = "1", target: str = "make test", **fields: Any) -> Draft:

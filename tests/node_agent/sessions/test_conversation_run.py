@@ -579,3 +579,23 @@ time.sleep(1000)
     assert (ended.outcome, ended.reason) == (
         "failed", "agent: it does not read what it is told"
     )  # fmt: skip
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("wish", ["stop", "interrupt"])
+async def test_an_agent_that_never_greets(talk: Talk, wish: str):
+    """Its turn was never given to it, and can be ended like any other."""
+    code = f"open({str(talk.folder / 'notes')!r}, 'w').write('up'); import time; time.sleep(1000)"
+    command = shlex.join([sys.executable, "-c", code])
+    attempt = await talk.shop.start(command, executor="acp", prompt="say x")
+    await talk.noted("up")
+    if wish == "stop":
+        await talk.shop.runner.stop(attempt.id)
+    else:
+        await talk.shop.interrupt(attempt)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    expected = ("stopped", None) if wish == "stop" else ("failed", "interrupted")
+    assert (ended.outcome, ended.reason) == expected
+    (turn,) = await talk.turns()
+    assert turn.status == "ended"
+    assert (await talk.session(attempt)).status is SessionStatus.IDLE

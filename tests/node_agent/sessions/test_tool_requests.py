@@ -18,34 +18,17 @@ from node_agent.store.database import Database
 from node_agent.store.turns import Shown
 from protocol.agent_tools import AskHuman
 from protocol.conversation import AgentRequest, Answer, Session, SessionStatus
-from protocol.entities import Attempt, Execution
-from protocol.states import AttemptPhase, ExecutionKind, ExecutionStatus
+from protocol.states import AttemptPhase
 from protocol.turn_requests import Turn, TurnStatus
-from tests.node_agent.sessions.request_store import opened
+from tests.node_agent.sessions.request_store import EXECUTION, at_work
 
 SECRET = "hunter2-hunter2"
-EXECUTION = Execution(
-    id="e",
-    attempt_id="a",
-    kind=ExecutionKind.AGENT,
-    argv=["agent"],
-    status=ExecutionStatus.RUNNING,
-    started_at_ms=1,
-)
 
 
 @pytest_asyncio.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     """A node with an attempt at work."""
-    async with opened(tmp_path) as database:
-        attempt = Attempt(
-            id="a", task_id="t", task_title="Try", checkout_id="c",
-            project_identity="i", project_name="p", executor="acp",
-            branch="b", base_commit="0" * 40, phase=AttemptPhase.CREATED, created_at_ms=1,
-        )  # fmt: skip
-        for phase in (AttemptPhase.CREATED, AttemptPhase.PREPARING, AttemptPhase.RUNNING):
-            await database.write(attempts.save, msgspec.structs.replace(attempt, phase=phase), 1)
-        await database.write(attempts.save_execution, EXECUTION, 1)
+    async with at_work(tmp_path) as database:
         yield database
 
 
@@ -127,3 +110,20 @@ async def test_a_question_ends_with_the_turn_that_was_interrupted(
     assert (await database.read(requests.get, request.id)).status == status
     waits = (await database.read(attempts.get, "a")).phase is AttemptPhase.AWAITING_INPUT
     assert waits is (status == "open")
+
+
+@pytest.mark.asyncio
+async def test_an_answer_is_whole_each_time(database: Database):
+    """A caller that was cut off asks again: it is told the same, secrets too, while it runs."""
+    request = await asked(database, "1")
+    given = Answer(text=f"it is {SECRET}", by="ada", at_ms=3)
+    shown = msgspec.structs.replace(given, text="it is ***")
+    await database.write(requests.answer, request.id, given, shown=shown)
+    for _ in range(2):
+        heard = await database.write(tool_requests.hand_over, request.id, 4)
+        assert heard["answer"] == f"it is {SECRET}"
+    await database.write(requests.withdraw_all, "e", "it has ended", 5)
+    settled = await database.read(requests.get, request.id)
+    assert (settled.status, settled.answer) == ("answered", shown)
+    heard = await database.write(tool_requests.hand_over, request.id, 6)
+    assert heard["answer"] == "it is ***"

@@ -132,7 +132,8 @@ CREATE TABLE request (
     deadline_ms BIGINT,
     -- When people are to be reminded next.
     remind_at_ms BIGINT,
-    -- What the agent is to be told, until it is; it may hold what nobody else may see.
+    -- What the agent is to be told, until it is; by a tool, until its program ends. It may hold what
+    -- nobody else may see.
     reply BLOB,
     delivered INTEGER NOT NULL
 );
