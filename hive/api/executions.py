@@ -104,13 +104,15 @@ async def log(request: web.Request) -> web.Response:
     if query.source == "node" or where.policy is SyncPolicy.METADATA:
         return json_response(await _from_node(request, where, query))
     page = await _held(context, where, query)
-    if query.source == "any" and _lacks(page, where, query):
+    at_node = query.source == "any" and _lacks(page, where)
+    if at_node and not _moves_on(page, query):
+        at_node = False
         try:
             return json_response(await _from_node(request, where, query))
         except OperationError:
             # What is here is better than nothing; the attempt's sync_state tells the rest.
             pass
-    return json_response(_reply(page))
+    return json_response(_reply(page, at_node=at_node))
 
 
 async def _where(tx: Transaction, execution_id: str) -> _Where:
@@ -125,9 +127,16 @@ async def _where(tx: Transaction, execution_id: str) -> _Where:
     )
 
 
-def _lacks(held: HeldPage, where: _Where, query: LogQuery) -> bool:
-    """Whether the node may know more of this page than the hive does."""
-    if held.page.entries or held.page.gaps or held.page.next > query.after or held.page.more:
+def _moves_on(held: HeldPage, query: LogQuery) -> bool:
+    """Whether the page shows something, and all of it whole: the next begins behind it."""
+    page = held.page
+    shown = page.entries or page.gaps or page.next > query.after
+    return bool(shown) and not any(entry.n > page.next for entry in page.entries)
+
+
+def _lacks(held: HeldPage, where: _Where) -> bool:
+    """Whether the node may know more than the hive of what follows this page."""
+    if held.page.more:
         return False
     if held.head is not None and held.head.whole:
         return False
@@ -192,11 +201,12 @@ async def _from_node(request: web.Request, where: _Where, query: LogQuery) -> re
     )
 
 
-def _reply(held: HeldPage) -> replies.LogPage:
+def _reply(held: HeldPage, *, at_node: bool) -> replies.LogPage:
     return replies.LogPage(
         entries=held.page.entries,
         gaps=held.page.gaps,
         next=held.page.next,
-        more=held.page.more,
+        # Else a reader would take the end of what is here for the end of what there is.
+        more=held.page.more or at_node,
         closed=held.head is not None and held.head.whole,
     )

@@ -123,13 +123,35 @@ async def test_the_part_that_is_lacking_comes_from_the_node_while_it_is_fetched(
     path = f"executions/{execution}/log"
     first = (await running.get(path)).json
     assert (texts(first), first["source"], first["closed"]) == (["one"], "hive", False)
+    assert first["more"]
     second = (await running.get(path, after=1)).json
     assert (texts(second), second["source"], second["closed"]) == (["two"], "node", True)
     await asyncio.sleep(0.1)
     assert [need.ids for need in node.needs] == [[execution]]
     await node.leave()
     away = (await running.get(path, after=1)).json
-    assert (texts(away), away["closed"]) == ([], False)
+    assert (texts(away), away["closed"], away["more"]) == ([], False, False)
+
+
+@pytest.mark.asyncio
+async def test_a_line_of_which_the_rest_is_lacking_comes_whole_from_the_node(running: RunningHive):
+    """It is not shown in halves, nor twice: what is held ends inside of it."""
+    node = await running.node("one")
+    _, execution = await running_log(node, status=ExecutionStatus.SUCCEEDED, ended_at_ms=9)
+    await node.prints(execution, "one\ntw")
+    await node.ends_log(execution, chunks=2, entries=2)
+    whole = [
+        {"n": 1, "at_ms": 1, "stream": "stdout", "text": "one"},
+        {"n": 2, "at_ms": 1, "stream": "stdout", "text": "two"},
+    ]
+    page = {"entries": whole, "gaps": [], "next": 2, "closed": True}
+    node.streams("log", msgspec.json.encode(page))
+    path = f"executions/{execution}/log"
+    shown = (await running.get(path)).json
+    assert (texts(shown), shown["source"], shown["closed"]) == (["one", "two"], "node", True)
+    await node.leave()
+    away = (await running.get(path)).json
+    assert (texts(away), away["next"], away["more"]) == (["one", "tw"], 1, False)
 
 
 @pytest.mark.asyncio
