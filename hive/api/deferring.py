@@ -81,7 +81,12 @@ async def change_or_keep(
     present = await context.database.read(operations.find_operation, intent.key)
     kept = present is not None and present.status in _KEPT
     told = present is not None and _is_told(present)
-    if told or (context.registry.is_online(target.node_id) and not kept):
+    # What was asked before it and waits still is done before it.
+    behind = await context.database.read(
+        deferred.has_before, target.attempt_id, intent.operation, intent.key
+    )
+    online = context.registry.is_online(target.node_id)
+    if told or (online and not kept and (present is not None or not behind)):
         try:
             return await context.proxy.change(intent, target, asked)
         except OperationError as error:

@@ -27,6 +27,14 @@ WHERE operation.node_id = :node_id AND operation.status IN ('waiting', 'delivere
     AND deferred_operation.held = 0
     AND (operation.sent_at_ms > :sent_at_ms
         OR (operation.sent_at_ms = :sent_at_ms AND operation.key > :key))
+    AND NOT EXISTS (
+        SELECT 1 FROM operation AS before
+        JOIN deferred_operation AS kept_before ON kept_before.key = before.key
+        WHERE before.attempt_id = operation.attempt_id
+            AND before.operation = operation.operation
+            AND before.status IN ('waiting', 'delivered') AND kept_before.held = 0
+            AND before.sent_at_ms < operation.sent_at_ms
+    )
 ORDER BY operation.sent_at_ms, operation.key LIMIT 1
 """
 _NEXT_TIME = """
@@ -69,7 +77,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 async def next_of_node(
     tx: Transaction, node_id: str, after: tuple[int, str]
 ) -> tuple[int, str] | None:
-    """Return time and key of the next one to leave to a node, in the order they were asked."""
+    """Return time and key of the next one to leave to a node, in the order they were asked.
+
+    One of the same kind for the same attempt waits until what became of the one before is known.
+    """
     sent_at_ms, key = after
     row = await tx.fetch_one(_NEXT, {"node_id": node_id, "sent_at_ms": sent_at_ms, "key": key})
     return None if row is None else (row["sent_at_ms"], row["key"])
