@@ -54,6 +54,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     takes_head: bool = False
     #: It is for the attempt whatever its agent does: kept for later, it outlives another run.
     any_run: bool = False
+    #: What it asks for is done one behind the other, in the order in which it was asked.
+    queues: bool = False
     #: The streamed reply has no end of its own: each piece of it goes at once.
     live: bool = False
 

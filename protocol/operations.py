@@ -103,6 +103,7 @@ _ROWS: Final = (
         path="follow-up",
         command="follow-up",
         summary="Give the attempt another turn, at once or when the one that runs has ended",
+        queues=True,
         errors=(_E.SESSION_LOST, _E.NODE_FULL, _E.NO_CHECKOUT, _E.RUNNING, _E.CONFLICT),
     ),
     Operation(

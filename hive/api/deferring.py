@@ -19,6 +19,7 @@ from hive.store.operations import OperationRow
 from protocol import limits
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request
+from protocol.operations import OPERATIONS
 from protocol.states import DeferredStatus
 
 #: The only time that can be asked for: once the node is there.
@@ -82,7 +83,7 @@ async def change_or_keep(
     kept = present is not None and present.status in _KEPT
     told = present is not None and _is_told(present)
     # What was asked before it and waits still is done before it.
-    behind = await context.database.read(
+    behind = OPERATIONS[intent.operation].queues and await context.database.read(
         deferred.has_before, target.attempt_id, intent.operation, intent.key
     )
     online = context.registry.is_online(target.node_id)
