@@ -108,7 +108,9 @@ class _Call:
                 raise OperationError(ErrorCode.NOT_FOUND, f"there is no task {named[:100]!r}")
             return await tasks.get_task(tx, named)
         # Not even that there is one: another project's tasks are none of its business.
-        found = await catalog.resolve(tx, "task", named, within_project=self.principal.project_id)
+        found = await catalog.resolve(
+            tx, "task", named, within_project=self.principal.project_id
+        )
         return await tasks.get_task(tx, found)
 
     async def project_id(self, named: str | None) -> str:

@@ -120,10 +120,7 @@ async def _check_open(context: HiveContext, row: RequestRow, key: str | None) ->
     if row.status == RequestStatus.OPEN:
         return
     if row.answer is not None:
-        code, message = (
-            ErrorCode.ALREADY_ANSWERED,
-            f"{row.answer.by or 'someone'} has answered this",
-        )
+        code, message = ErrorCode.ALREADY_ANSWERED, f"{row.answer.by or 'someone'} has answered this"
     elif row.status == RequestStatus.EXPIRED:
         code, message = ErrorCode.EXPIRED, "nobody answered this in time"
     else:

@@ -267,6 +267,7 @@ def _conversation_routes() -> list[Route]:
             WhenQuery,
             body=messages.SendMessages,
             reply=c.SentMessages,
+            kept_reply=c.SentMessages,
             errors=OPERATIONS["follow_up"].errors,
         ),
         Route(
