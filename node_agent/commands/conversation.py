@@ -80,6 +80,10 @@ class Follower:
             )
         # What is new or changes while we page on is told behind this.
         changes, last = page["changes"], page["message_count"]
+        # What changes before the first that was asked for is none of it.
+        first = (
+            after + 1 if after is not None else min((m["seq"] for m in page["items"]), default=1)
+        )
         while True:
             for message in page["items"]:
                 if message["seq"] <= last:
@@ -90,7 +94,8 @@ class Follower:
         while True:
             page = self._ask(changed_after=changes, wait_ms=_WAIT_MS, limit=_PAGE_MAX)
             for message in page["items"]:
-                self._printer.message(message)
+                if message["seq"] >= first:
+                    self._printer.message(message)
             changes = page["changes"]
             if page["items"]:
                 continue
