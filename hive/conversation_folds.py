@@ -54,6 +54,7 @@ def of_turn(body: conversation.TurnState) -> Values:
         "session_id": body.session_id,
         "execution_id": body.execution_id,
         "turn_no": body.no,
+        "place": body.place,
         "status": body.status.value,
         "prompt": body.prompt,
         "truncated": int(body.truncated),
@@ -87,7 +88,6 @@ def of_message(body: conversation.Message) -> Values:
         "plan": text_of(msgspec.to_builtins(body.plan)),
         "request_id": body.request_id,
         "parent_id": body.parent_id,
-        "log_entry": body.log_entry,
         "created_at_ms": body.created_at_ms,
         "updated_at_ms": body.updated_at_ms,
     }

@@ -459,12 +459,18 @@ def execution_events(
 def session_events(
     before: Columns | None, after: Columns, *, project_id: str | None, task_id: str | None
 ) -> list[EventDraft]:
-    """Return what happened to a session, from its row before and after: its begin and its end."""
+    """Return what happened to a session, from its row before and after.
+
+    Its begin, its end, and another topic in place of the one it had.
+    """
     was = None if before is None else before["status"]
     closed = after["status"] == SessionStatus.CLOSED
-    if was is not None and closed == (was == SessionStatus.CLOSED):
-        return []
-    kind = "session_closed" if closed else "session_created" if was is None else "session_resumed"
+    kinds = []
+    if was is None or closed != (was == SessionStatus.CLOSED):
+        gone_on = "session_created" if was is None else "session_resumed"
+        kinds.append("session_closed" if closed else gone_on)
+    if before is not None and before["topic"] not in {"", after["topic"]}:
+        kinds.append("session_renamed")
     return [
         EventDraft(
             kind=kind,
@@ -477,7 +483,9 @@ def session_events(
             project_id=project_id,
             task_id=task_id,
             attempt_id=after["attempt_id"],
+            details={"topic": after["topic"]} if kind == "session_renamed" else {},
         )
+        for kind in kinds
     ]
 
 

@@ -31,6 +31,7 @@ from node_agent.identity import NodeIdentity, NodeRecord, open_identity, read_re
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.membership import Membership
 from node_agent.notices import Notices
+from node_agent.operations.asking import Asking
 from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.operations.table import functions_of
 from node_agent.recovery import recover
@@ -43,6 +44,7 @@ from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, node_states
 from node_agent.stores import Stores, open_stores
+from node_agent.turn_steps import runs_since
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
 from protocol.request_rules import RequestRules
@@ -179,8 +181,11 @@ class Agent:
             await self._serve(stop)
             log.info("stopping; what runs goes on without the agent")
 
-    async def _agent_runs(self, attempt_id: str) -> list[str]:
-        return await self._stores.database.read(attempts.agent_runs, attempt_id)
+    async def _agent_runs(self, asking: Asking) -> list[str]:
+        seen = asking.expected_execution
+        if asking.operation.name == "follow_up":
+            return await self._stores.database.read(runs_since, asking.attempt_id, seen)
+        return await self._stores.database.read(attempts.agent_runs, asking.attempt_id)
 
     async def _tell_of_damage(self) -> None:
         if (aside := self._stores.logs.replaced) is not None:

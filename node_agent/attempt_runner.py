@@ -65,6 +65,8 @@ class StartKey(NamedTuple):
     key: str
     body_hash: str
     actor: str
+    #: Of one that waited at the hive: the newest run of the agent that its author saw.
+    asked_for: str | None = None
 
 
 class AttemptRunner:
@@ -166,6 +168,7 @@ class AttemptRunner:
                 images_of(request),
                 forks=request.from_turn is not None,
                 steers=request.steer,
+                asked_for=key.asked_for,
             ),
             record,
             key.body_hash,

@@ -56,6 +56,8 @@ class Wanted(NamedTuple):
     images: Sequence[tuple[str, str]] = ()
     forks: bool = False
     steers: bool = False
+    #: Of one that waited at the hive: the newest run of the agent that its author saw.
+    asked_for: str | None = None
 
 
 async def take_follow_up(
@@ -86,6 +88,7 @@ async def take_follow_up(
         forks=wanted.forks,
         # Into an ended attempt nothing can be said: there it is a turn as any other.
         steers=wanted.steers and not ended,
+        asked_for=wanted.asked_for,
     )
     if ended:
         taken = await _go_on(tx, attempt) or taken
@@ -104,6 +107,24 @@ async def check_not_worn(tx: Transaction, attempt: Attempt) -> None:
             hint="Start a new attempt of its task; with its branch as the base it has this work.",
             executions=len(attempt.executions),
         )
+
+
+async def runs_since(tx: Transaction, attempt_id: str, seen: str | None) -> list[str]:
+    """Return the runs of an attempt's agent, oldest first, for a follow-up whose author saw `seen`.
+
+    A newest run that began for another follow-up whose author had seen just that does not count:
+    the two were asked one after the other, and this one was meant to follow.
+    """
+    runs = await attempts.agent_runs(tx, attempt_id)
+    if seen is None or not runs:
+        return runs
+    executions = (await attempts.get(tx, attempt_id)).executions
+    while runs and runs[-1] != seen:
+        asked_for = await turns.asked_for_of(tx, attempt_id, executions.index(runs[-1]))
+        if asked_for != seen:
+            break
+        runs.pop()
+    return runs
 
 
 async def turn_over(

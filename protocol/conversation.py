@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.session_requests import TOPIC_CHARACTERS_MAX
 from protocol.turn_requests import TurnStatus
 
 #: Of a message's or a tool's text, in UTF-8; so that the whole op stays below its bound.
 TEXT_BYTES_MAX: Final = 40 * 1024
-#: A session's topic where nobody gave it one: so much of the first line of its first message.
-TOPIC_CHARACTERS_MAX: Final = 120
 
 
 class SessionStatus(enum.StrEnum):
@@ -105,13 +104,17 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnState(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn as its node carried it out. `prompt` is redacted, and cut like a message's text."""
+    """A turn as its node carried it out. `prompt` is redacted, and cut like a message's text.
+
+    `no` counts those that have begun; `place` orders those that have not.
+    """
 
     id: str
     attempt_id: str
     session_id: str | None = None
     execution_id: str | None = None
     no: int | None = None
+    place: int = 0
     status: TurnStatus
     prompt: str = ""
     truncated: bool = False
@@ -181,8 +184,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     plan: list[PlanEntry] = []
     request_id: str | None = None
     parent_id: str | None = None
-    #: The line of the execution's log where this begins, or None where there is none.
-    log_entry: int | None = None
     created_at_ms: int = 0
     updated_at_ms: int = 0
 

@@ -46,6 +46,8 @@ from protocol.conversation import (
     RequestKind,
     RequestOption,
     RequestStatus,
+    Session,
+    SessionStatus,
 )
 from protocol.entities import Attempt, Execution, MergeFact, ProcessIdentity, PullRequest
 from protocol.operation_values import Request, StreamHead
@@ -57,6 +59,7 @@ from protocol.pull_requests import (
     PrReply,
     PrRequest,
 )
+from protocol.session_requests import RenameSessionRequest
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
 from protocol.turn_requests import (
     DropTurnsRequest,
@@ -187,6 +190,19 @@ ANSWERED: Final = AgentRequest(
     deadline_ms=ENDED_AT_MS + 86_425_000,
     opened_at_ms=ENDED_AT_MS + 25_000,
     settled_at_ms=ENDED_AT_MS + 33_000,
+)
+#: The session that the turns above are of, with the topic it was given.
+RENAMED: Final = Session(
+    id=SESSION_ID,
+    attempt_id=ATTEMPT_ID,
+    executor="acp",
+    agent="example-agent",
+    topic="Sign-ins that last for a day",
+    status=SessionStatus.OPEN,
+    message_count=14,
+    turn_count=1,
+    created_at_ms=ENDED_AT_MS - 120_000,
+    last_activity_at_ms=ENDED_AT_MS + 33_000,
 )
 _BRANCH_STATUS: Final = BranchStatusReply(
     branch=BRANCH,
@@ -331,6 +347,9 @@ EXAMPLES: Final[dict[str, Example]] = {
         msgspec.structs.replace(_RUNNING_TURN, interrupt_asked_at_ms=ENDED_AT_MS + 40_000),
     ),
     "answer": Example(AnswerRequest(request_id=REQUEST_ID, option="server"), ANSWERED),
+    "rename_session": Example(
+        RenameSessionRequest(session_id=SESSION_ID, topic=RENAMED.topic), RENAMED
+    ),
     "review": Example(
         ReviewRequest(what="base", base_branch="main", command="sh -c 'make lint'"),
         ExecutionReply(execution=_REVIEW),

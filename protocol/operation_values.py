@@ -8,7 +8,7 @@ import msgspec
 from protocol.errors import ErrorCode
 
 #: Paths that begin with one of these stand directly below `/api/v1/`, not below an attempt.
-ROOTS: Final = ("tasks/", "executions/", "requests/")
+ROOTS: Final = ("tasks/", "executions/", "requests/", "sessions/")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +52,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float = 30.0
     #: It changes git, and is refused where the head is not `expected_head`, if that is given.
     takes_head: bool = False
+    #: It is for the attempt whatever its agent does: kept for later, it outlives another run.
+    any_run: bool = False
+    #: What it asks for is done one behind the other, in the order in which it was asked.
+    queues: bool = False
     #: The streamed reply has no end of its own: each piece of it goes at once.
     live: bool = False
 

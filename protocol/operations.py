@@ -25,7 +25,7 @@ from protocol.branch_requests import (
     CommitsRequest,
     CompareRequest,
 )
-from protocol.conversation import AgentRequest
+from protocol.conversation import AgentRequest, Session
 from protocol.entities import PullRequest
 from protocol.errors import ErrorCode
 from protocol.operation_values import Operation, Role, StreamHead
@@ -36,6 +36,7 @@ from protocol.pull_requests import (
     PrReply,
     PrRequest,
 )
+from protocol.session_requests import RenameSessionRequest
 from protocol.turn_requests import (
     DropTurnsRequest,
     FollowUpRequest,
@@ -102,7 +103,8 @@ _ROWS: Final = (
         path="follow-up",
         command="follow-up",
         summary="Give the attempt another turn, at once or when the one that runs has ended",
-        errors=(_E.SESSION_LOST, _E.NODE_FULL, _E.NO_CHECKOUT, _E.RUNNING),
+        queues=True,
+        errors=(_E.SESSION_LOST, _E.NODE_FULL, _E.NO_CHECKOUT, _E.RUNNING, _E.CONFLICT),
     ),
     Operation(
         name="turns",
@@ -162,6 +164,18 @@ _ROWS: Final = (
         command="answer",
         summary="Answer what an agent asks; the first answer counts",
         errors=(_E.ALREADY_ANSWERED, _E.EXPIRED, _E.CANCELLED),
+    ),
+    Operation(
+        name="rename_session",
+        request=RenameSessionRequest,
+        reply=Session,
+        changing=True,
+        role=Role.OPERATOR,
+        method="PATCH",
+        path="sessions/{session_id}",
+        command="rename-session",
+        summary="Give a session another topic",
+        any_run=True,
     ),
     Operation(
         name="review",

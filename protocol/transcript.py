@@ -50,9 +50,7 @@ def message_lines(message: Mapping[str, Any], *, whole: bool = False) -> Iterato
     if tool is None or not _is_said_by(tool, message["content"]):
         yield from _block(message["content"], style, shown)
     if message.get("truncated"):
-        where = message.get("log_entry")
-        said = "cut; the whole text is in the execution's log"
-        yield Line("quiet", f"  [{said}{'' if where is None else f', from entry {where} on'}]")
+        yield Line("quiet", "  [cut; the whole text is in the execution's log]")
     yield Line("text", "")
 
 

@@ -42,8 +42,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 class FollowUpRequest(Request, frozen=True):
     """Give the agent more to do. With a prompt alone, the attempt's own command gets it as input.
 
-    `images`, `from_turn` and `steer` need an executor that keeps a session; without one they are
-    refused. `steer`: say it into the turn that runs; where that was over before, it is queued.
+    `images`, `from_turn`, `steer` and `session` need an executor that keeps a session; without one
+    they are refused. `steer`: say it into the turn that runs; where that was over before, it is
+    queued. `session`: only where the attempt still goes on in this one.
     """
 
     prompt: Text | None = None
@@ -52,6 +53,7 @@ class FollowUpRequest(Request, frozen=True):
     images: list[str] = msgspec.field(default_factory=list)
     from_turn: int | None = None
     steer: bool = False
+    session: str | None = None
 
 
 class TurnsRequest(Request, frozen=True):

@@ -19,15 +19,18 @@ from protocol.conversation import (
 from protocol.operation_examples import (
     ANSWERED,
     ATTEMPT_ID,
+    BASE,
     BEGUN_AT_MS,
     ENDED_AT_MS,
     EXECUTION_ID,
+    HEAD,
     NODE_ID,
     PROJECT_ID,
     SESSION_ID,
     TASK_ID,
     TURN_ID,
 )
+from protocol.turn_requests import TurnStatus
 
 _MESSAGE_ID: Final = "0199d306-b2f5-7e81-9d3c-a4017c6e5b92"
 _PROMPT: Final = "Add a test for the case that the clock goes back."
@@ -85,9 +88,27 @@ _MESSAGE: Final = conversation_replies.Message(
     plan=[],
     request_id=None,
     parent_id=None,
-    log_entry=87,
     created_at_ms=ENDED_AT_MS + 14_000,
     updated_at_ms=ENDED_AT_MS + 14_300,
+)
+_TURN: Final = conversation_replies.SessionTurn(
+    id=TURN_ID,
+    attempt_id=ATTEMPT_ID,
+    session_id=SESSION_ID,
+    execution_id=EXECUTION_ID,
+    no=2,
+    place=2,
+    status=TurnStatus.ENDED.value,
+    prompt=_PROMPT,
+    truncated=False,
+    author="ada",
+    stop_reason="end_turn",
+    head_before=BASE,
+    head_after=HEAD,
+    usage=Usage(input_tokens=9_120, output_tokens=1_044),
+    created_at_ms=ENDED_AT_MS + 10_000,
+    begun_at_ms=ENDED_AT_MS + 10_200,
+    ended_at_ms=ENDED_AT_MS + 61_000,
 )
 _REQUEST: Final = request_replies.Request(
     id=ANSWERED.id,
@@ -148,8 +169,16 @@ INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     conversation_replies.SentMessages(
         persisted=1,
         duplicates=0,
-        items=[conversation_replies.SentMessage(id="note-12", duplicate=False, turn_id=TURN_ID)],
+        items=[
+            conversation_replies.SentMessage(
+                id="note-12",
+                duplicate=False,
+                key=messages.message_key(SESSION_ID, "note-12"),
+                turn_id=TURN_ID,
+            )
+        ],
     ),
+    _TURN,
     _SESSION,
     _MESSAGE,
     _REQUEST,

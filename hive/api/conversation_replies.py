@@ -52,7 +52,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a transcript. `seq` orders a session, from 1; never a time.
 
     `role`: user, assistant, thinking, tool, plan, system, question, answer. `truncated`: the whole
-    text stands in the execution's log, from entry `log_entry` on.
+    text stands in the log of its execution.
     """
 
     id: str
@@ -70,9 +70,34 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     plan: list[PlanEntry]
     request_id: str | None
     parent_id: str | None
-    log_entry: int | None
     created_at_ms: int
     updated_at_ms: int
+
+
+class SessionTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """One go of the agent. `no` from 1 once it has begun; `place` orders those that are queued.
+
+    `status`: queued, running, ended, dropped. `stop_reason`: why it ended, in the agent's word
+    where it has one. `head_before`, `head_after`: where the attempt's work stood.
+    """
+
+    id: str
+    attempt_id: str
+    session_id: str | None
+    execution_id: str | None
+    no: int | None
+    place: int
+    status: str
+    prompt: str
+    truncated: bool
+    author: str
+    stop_reason: str | None
+    head_before: str | None
+    head_after: str | None
+    usage: Usage | None
+    created_at_ms: int
+    begun_at_ms: int | None
+    ended_at_ms: int | None
 
 
 class MessageGap(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,19 +124,26 @@ class MessagePage(msgspec.Struct, frozen=True, kw_only=True):
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one message: `id` is its sender's.
 
-    In a node's session it became a turn; its messages come from there.
+    In a node's session it became a turn; its messages come from there. `kept`: its node is away,
+    and it becomes one once that is back; `key` names the operation.
     """
 
     id: str
     duplicate: bool
+    kept: bool = False
+    key: str | None = None
     message_id: str | None = None
     seq: int | None = None
     turn_id: str | None = None
 
 
 class SentMessages(msgspec.Struct, frozen=True, kw_only=True):
-    """How many messages were new, how many had been sent before, and each of them."""
+    """How many messages were new, how many had been sent before, and each of them.
+
+    `kept`: how many wait for their node to be back.
+    """
 
     persisted: int
     duplicates: int
+    kept: int = 0
     items: list[SentMessage]

@@ -19,6 +19,7 @@ from hive.store.operations import OperationRow
 from protocol import limits
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request
+from protocol.operations import OPERATIONS
 from protocol.states import DeferredStatus
 
 #: The only time that can be asked for: once the node is there.
@@ -81,7 +82,12 @@ async def change_or_keep(
     present = await context.database.read(operations.find_operation, intent.key)
     kept = present is not None and present.status in _KEPT
     told = present is not None and _is_told(present)
-    if told or (context.registry.is_online(target.node_id) and not kept):
+    # What was asked before it and waits still is done before it.
+    behind = OPERATIONS[intent.operation].queues and await context.database.read(
+        deferred.has_before, target.attempt_id, intent.operation, intent.key
+    )
+    online = context.registry.is_online(target.node_id)
+    if told or (online and not kept and (present is not None or not behind)):
         try:
             return await context.proxy.change(intent, target, asked)
         except OperationError as error:

@@ -12,8 +12,10 @@ from aiohttp import web
 
 from hive.access import Principal
 from hive.api import conversation_replies, replies
+from hive.api.attempts import await_reopened
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, query_of
+from hive.api.deferring import Wish, change_or_keep, wish_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.operations import node_errors
 from hive.api.paging import Limit, PageQuery, pack, unpack
@@ -24,16 +26,20 @@ from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.ids import new_id
 from hive.store.messages import MessageRow, NewMessage, TranscriptPage
+from hive.store.operations import OperationRow
 from hive.store.sessions import SessionRow
 from protocol.conversation import AuthorKind, MessageRole, PlanEntry, ToolCall
 from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
+from protocol.states import DeferredStatus
 from protocol.turn_requests import FollowUpRequest, Turn
 
 SENT_MAX: Final = 100
 SENT_BYTES_MAX: Final = 256 * 1024
 PAGE_MESSAGES_DEFAULT: Final = 50
 _FOLLOW_UP: Final = OPERATIONS["follow_up"]
+#: What an operation stands as that has been taken, here or by its node: sent again, it is the same.
+_TAKEN: Final = frozenset({operations.DONE, DeferredStatus.WAITING, DeferredStatus.DELIVERED})
 #: Why messages of a page are not here.
 _FETCHED: Final = "not here yet; its node is asked for it"
 _AWAY: Final = "not here yet; its node is away"
@@ -181,19 +187,21 @@ async def send(request: web.Request) -> web.Response:
             hint="Send them in several requests.",
             bytes_max=SENT_BYTES_MAX,
         )
+    wish = wish_of(request)
     asked = await body_of(request, SendMessages)
     session = await session_of(request)
     principal = principal_of(request)
     if session.external:
+        # The hive itself keeps it: there is no node to wait for.
         sent = await _keep(context, session, principal, asked.messages)
     else:
-        sent = await _follow_up(context, session, principal, asked.messages)
+        sent = await _follow_up(context, session, principal, asked.messages, wish)
     duplicates = sum(one.duplicate for one in sent)
-    return json_response(
-        conversation_replies.SentMessages(
-            persisted=len(sent) - duplicates, duplicates=duplicates, items=sent
-        )
+    kept = sum(one.kept for one in sent)
+    told = conversation_replies.SentMessages(
+        persisted=len(sent) - duplicates, duplicates=duplicates, kept=kept, items=sent
     )
+    return json_response(told, status=202 if kept else 200)
 
 
 async def _keep(
@@ -232,7 +240,11 @@ def _new_message(
 
 
 async def _follow_up(
-    context: HiveContext, session: SessionRow, principal: Principal, sent: list[SentMessage]
+    context: HiveContext,
+    session: SessionRow,
+    principal: Principal,
+    sent: list[SentMessage],
+    wish: Wish | None,
 ) -> list[conversation_replies.SentMessage]:
     """Give the session's attempt a turn for each message; the node keeps them in order."""
     for place, one in enumerate(sent):
@@ -242,32 +254,50 @@ async def _follow_up(
                 field=f"messages[{place}].role",
                 hint="Its node writes all the others.",
             )
-    told = []
-    for one in sent:
-        key = message_key(session.id, one.id)
-        asked = FollowUpRequest(prompt=one.content)
-        before = await context.database.read(operations.find_operation, key)
-        intent = Intent(
-            operation=_FOLLOW_UP.name,
-            principal=principal,
-            key=key,
-            said=msgspec.msgpack.encode([session.attempt_id, asked]),
-            deadline_s=_FOLLOW_UP.deadline_s,
-        )
-        target = Target(
-            node_id=session.node_id or "",
-            attempt_id=session.attempt_id or "",
-            task_id=session.task_id,
-            project_id=session.project_id,
-        )
-        async with node_errors(context, target.node_id):
+    return [await _say(context, session, principal, one, wish) for one in sent]
+
+
+async def _say(
+    context: HiveContext,
+    session: SessionRow,
+    principal: Principal,
+    sent: SentMessage,
+    wish: Wish | None,
+) -> conversation_replies.SentMessage:
+    """Have a node take one message as a turn, or with a wish keep it until that node is back."""
+    key = message_key(session.id, sent.id)
+    # The node refuses it where the attempt goes on in another session by then.
+    asked = FollowUpRequest(prompt=sent.content, session=session.id)
+    before = await context.database.read(operations.find_operation, key)
+    intent = Intent(
+        operation=_FOLLOW_UP.name,
+        principal=principal,
+        key=key,
+        said=msgspec.msgpack.encode([session.attempt_id, asked]),
+        deadline_s=_FOLLOW_UP.deadline_s,
+    )
+    target = Target(
+        node_id=session.node_id or "",
+        attempt_id=session.attempt_id or "",
+        task_id=session.task_id,
+        project_id=session.project_id,
+    )
+    duplicate = before is not None and before.status in _TAKEN
+    async with node_errors(context, target.node_id, may_wait=True):
+        if wish is None:
             reply = await context.proxy.change(intent, target, asked)
-        turn = msgspec.msgpack.decode(reply, type=Turn)
-        duplicate = before is not None and before.status == operations.DONE
-        told.append(
-            conversation_replies.SentMessage(id=one.id, duplicate=duplicate, turn_id=turn.id)
-        )
-    return told
+        else:
+            kept = await change_or_keep(context, wish, intent, target, asked)
+            if isinstance(kept, OperationRow):
+                return conversation_replies.SentMessage(
+                    id=sent.id, duplicate=duplicate, kept=True, key=key
+                )
+            reply = kept
+    turn = msgspec.msgpack.decode(reply, type=Turn)
+    await await_reopened(context, target.attempt_id, turn)
+    return conversation_replies.SentMessage(
+        id=sent.id, duplicate=duplicate, key=key, turn_id=turn.id
+    )
 
 
 def message_key(session_id: str, sender_id: str) -> str:

@@ -119,9 +119,12 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
     if route.errors:
         described["x-errors"] = [code.value for code in route.errors]
     if route.body is not None:
-        asked = route.example.request or example_of(route.body)
+        asked = _told(route.example.request or example_of(route.body))
+        taken = {field.encode_name for field in msgspec.structs.fields(route.body)}
         described["requestBody"] = {"content": _json(route.body, by_kind)}
-        described["requestBody"]["content"]["application/json"]["example"] = _told(asked)
+        described["requestBody"]["content"]["application/json"]["example"] = {
+            name: value for name, value in asked.items() if name in taken
+        }
     return described
 
 

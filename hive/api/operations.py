@@ -23,6 +23,7 @@ from hive.api.decoding import InvalidInput, body_of, convert, idempotency_key
 from hive.api.deferring import change_or_keep, wish_of
 from hive.api.middleware import Handler, json_response, principal_of
 from hive.api.outcomes import shown_operation
+from hive.api.session_views import session_of_entity
 from hive.node_registry import NodeStream
 from hive.operation_proxy import Intent, Target, new_key
 from hive.store import attempts
@@ -31,7 +32,7 @@ from hive.store.catalog import resolve
 from hive.store.nodes import get_node
 from hive.store.operations import OperationRow
 from protocol.attempt_requests import AttemptReply, ExecutionReply
-from protocol.conversation import AgentRequest
+from protocol.conversation import AgentRequest, Session
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request, StreamHead
 from protocol.operations import Operation
@@ -198,6 +199,8 @@ async def reply_json(context: HiveContext, operation: Operation, reply: bytes, n
         return execution_of_entity(decoded.execution)
     if isinstance(decoded, AgentRequest):
         return await request_of_entity(context, decoded, node_id)
+    if isinstance(decoded, Session):
+        return await session_of_entity(context, decoded)
     return decoded
 
 

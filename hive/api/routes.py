@@ -34,25 +34,18 @@ from hive.api import (
 )
 from hive.api.conversation_examples import TOOL_ANSWER
 from hive.api.deferring import WhenQuery
-from hive.api.examples import LIVE_EVENTS, STARTED, example_of
+from hive.api.examples import LIVE_EVENTS, STARTED
 from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, RouteExample, describe, docs_handlers
+from hive.api.operation_routes import operation_route
 from hive.api.paging import PageQuery
-from protocol.attempt_requests import AttemptReply, ExecutionReply
-from protocol.conversation import AgentRequest
-from protocol.operation_examples import EXAMPLES
-from protocol.operation_values import ROOTS, StreamHead
-from protocol.operations import OPERATIONS, Operation
+from protocol.operation_values import ROOTS
+from protocol.operations import OPERATIONS
 
 _V1 = "/api/v1"
 _START = OPERATIONS["start"]
 _ANSWER = OPERATIONS["answer"]
-#: What has one shape wherever it comes from.
-_SHOWN_AS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
-    AttemptReply: replies.Attempt,
-    ExecutionReply: replies.Execution,
-    AgentRequest: request_replies.Request,
-}
+_RENAME = OPERATIONS["rename_session"]
 
 
 def api_routes() -> list[Route]:
@@ -233,9 +226,13 @@ def _conversation_routes() -> list[Route]:
             "PATCH",
             session,
             sessions.edit,
-            "Change an external session",
+            "Give a session another topic; of an external one, another session of its agent's",
+            WhenQuery,
             body=sessions.EditSession,
             reply=c.Session,
+            changing=True,
+            errors=_RENAME.errors,
+            kept_reply=r.Operation,
         ),
         Route("DELETE", session, sessions.delete, "Close an external session", reply=c.Session),
         Route(
@@ -245,6 +242,14 @@ def _conversation_routes() -> list[Route]:
             "Keep an external session alive",
             body=sessions.Heartbeat,
             reply=c.Session,
+        ),
+        Route(
+            "GET",
+            f"{session}/turns",
+            sessions.list_turns,
+            "Its turns: those that have begun, then the queue",
+            PageQuery,
+            reply=r.Page[c.SessionTurn],
         ),
         Route(
             "GET",
@@ -258,9 +263,11 @@ def _conversation_routes() -> list[Route]:
             "POST",
             f"{session}/messages",
             messages.send,
-            "Send messages into it",
+            "Send messages into it; with `when=online` they wait for a node that is away",
+            WhenQuery,
             body=messages.SendMessages,
             reply=c.SentMessages,
+            kept_reply=c.SentMessages,
             errors=OPERATIONS["follow_up"].errors,
         ),
         Route(
@@ -287,7 +294,7 @@ def _conversation_routes() -> list[Route]:
             "One request, with its answer",
             reply=request_replies.Request,
         ),
-        _operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
+        operation_route(_ANSWER, f"{_V1}/requests/{{request}}/answer", requests.answer),
     ]
 
 
@@ -504,60 +511,8 @@ def _operation_routes() -> list[Route]:
             (f"{_V1}/attempts/{{attempt}}", operations.attempt_handler),
             (f"{_V1}/tasks/{{task}}/attempt", operations.task_handler),
         ):
-            routes.append(_operation_route(operation, f"{root}/{operation.path}", make(operation)))
+            routes.append(operation_route(operation, f"{root}/{operation.path}", make(operation)))
     return routes
-
-
-def _operation_route(operation: Operation, path: str, handler: Handler) -> Route:
-    reply = _SHOWN_AS.get(operation.reply, operation.reply)
-    in_query = operation.method in {"GET", "DELETE"}
-    # What the path names is not asked for a second time.
-    fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
-    left = {name for name in fields if f"{{{name}}}" not in operation.path}
-    return Route(
-        operation.method,
-        path,
-        handler,
-        operation.summary,
-        query=_query_of(operation),
-        body=None if in_query or (fields and not left) else operation.request,
-        reply=None if operation.streamed else reply,
-        media_type=_media_type(operation),
-        changing=operation.changing,
-        errors=operation.errors,
-        # Asked of a node that is away, with `when`: its record.
-        kept_reply=replies.Operation if operation.changing else None,
-        example=_example(operation),
-    )
-
-
-def _media_type(operation: Operation) -> str:
-    head = EXAMPLES[operation.name].reply
-    # What a file is, its bytes say: the example's is text, the next one an image.
-    if not isinstance(head, StreamHead):
-        return "application/json"
-    return "application/octet-stream" if "{path}" in operation.path else head.media_type
-
-
-def _example(operation: Operation) -> RouteExample:
-    shown = EXAMPLES[operation.name]
-    as_shown = _SHOWN_AS.get(operation.reply)
-    reply = shown.content if operation.streamed else example_of(as_shown) or shown.reply
-    return RouteExample(shown.request, reply)
-
-
-def _query_of(operation: Operation) -> type[msgspec.Struct] | None:
-    if operation.method == "GET":
-        return operation.request
-    if operation.method != "DELETE":
-        return WhenQuery if operation.changing else None
-    # A DELETE has no body: what it takes stands beside when it may be done.
-    own = [
-        (field.name, field.type, field.default)
-        for field in msgspec.structs.fields(operation.request)
-    ]
-    name = operation.request.__name__.replace("Request", "Query")
-    return msgspec.defstruct(name, own, bases=(WhenQuery,), frozen=True, kw_only=True)
 
 
 def add_routes(app: web.Application, link: Handler, *, server_url: str) -> list[Route]:

@@ -9,14 +9,20 @@ from hive.api import conversation_replies, replies
 from hive.api.attempts import attempt_id_of
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, query_of
+from hive.api.deferring import wish_of
 from hive.api.middleware import json_response, principal_of
+from hive.api.operations import run_operation
 from hive.api.paging import PageQuery, pack, unpack
-from hive.store import attempts, sessions
+from hive.api.session_views import session_reply
+from hive.store import attempts, sessions, turns
 from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.ids import new_id
 from hive.store.sessions import NewSession, SessionRow
-from protocol.conversation import TOPIC_CHARACTERS_MAX, SessionStatus
+from hive.store.turns import TurnRow
+from protocol.conversation import SessionStatus
+from protocol.operations import OPERATIONS
+from protocol.session_requests import TOPIC_CHARACTERS_MAX
 
 #: Why a session was closed that someone took leave of.
 STOPPED = "stopped"
@@ -49,7 +55,7 @@ class NewExternalSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EditSession(msgspec.Struct, frozen=True, kw_only=True):
-    """Another topic, or another session of the agent's beneath the same history."""
+    """Another topic; and of an external one, another session of its agent's beneath it."""
 
     topic: Topic | None = None
     agent_session_id: AgentSessionId | None = None
@@ -59,22 +65,6 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """A sign of life; `status`: open where a turn runs, idle where none does."""
 
     status: SessionStatus | None = None
-
-
-def session_reply(context: HiveContext, row: SessionRow) -> conversation_replies.Session:
-    """Return a session as the API shows it."""
-    values = {
-        name: getattr(row, name)
-        for name in conversation_replies.Session.__struct_fields__
-        if hasattr(row, name)
-    }
-    online = row.node_id is not None and context.registry.is_online(row.node_id)
-    return conversation_replies.Session(
-        **values,
-        reachable=row.external or online,
-        rotation_due=context.sessions.rotation_due(row),
-        closes_at_ms=context.sessions.closes_at_ms(row),
-    )
 
 
 async def session_of(request: web.Request) -> SessionRow:
@@ -163,19 +153,51 @@ async def show(request: web.Request) -> web.Response:
     return json_response(session_reply(request.app[CONTEXT], await session_of(request)))
 
 
-async def edit(request: web.Request) -> web.Response:
-    """Give an external session another topic, or say that its agent began a fresh one."""
+async def list_turns(request: web.Request) -> web.Response:
+    """List a session's turns in their order: those that have begun, then the queue."""
     context = request.app[CONTEXT]
-    asked = await body_of(request, EditSession)
+    query = query_of(request, PageQuery)
     session = await session_of(request)
-    row = await context.database.write(
+    after = unpack(query.cursor, tuple[int, int, str])
+
+    async def read(tx: Transaction) -> list[TurnRow]:
+        return await turns.list_turns(tx, session, after=after, limit=query.limit + 1)
+
+    rows = await context.database.read(read)
+    page = rows[: query.limit]
+    following = pack(*page[-1].position) if len(rows) > query.limit else None
+    items = [
+        conversation_replies.SessionTurn(
+            **{
+                name: getattr(row, name)
+                for name in conversation_replies.SessionTurn.__struct_fields__
+            }
+        )
+        for row in page
+    ]
+    return json_response(replies.Page(items=items, next=following))
+
+
+async def edit(request: web.Request) -> web.StreamResponse:
+    """Give a session another topic; or say that an external one's agent began a fresh session."""
+    context = request.app[CONTEXT]
+    session = await session_of(request)
+    if session.attempt_id is not None and not session.external:
+        attempt = await context.database.read(attempts.get_attempt, session.attempt_id)
+        row = {"session_id": session.id}
+        return await run_operation(request, OPERATIONS["rename_session"], attempt, named=row)
+    # The hive itself keeps it: there is no node to wait for.
+    wish_of(request)
+    asked = await body_of(request, EditSession)
+    edited = await context.database.write(
         sessions.edit,
         session.id,
         topic=asked.topic,
         agent_session_id=asked.agent_session_id,
+        actor=principal_of(request).name,
         now_ms=context.clock(),
     )
-    return json_response(session_reply(context, row))
+    return json_response(session_reply(context, edited))
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -16,9 +16,8 @@ import msgspec
 
 from hive.client import HiveClient, path_of
 from hive.commands import attempts, operations
-from hive.commands.calling import client_command, given_only, new_key
+from hive.commands.calling import client_command, given_only, new_key, seconds
 from hive.commands.known_head import head_to_expect
-from hive.commands.nodes import seconds
 from hive.commands.terminal import (
     Terminal,
     facts,
@@ -39,8 +38,9 @@ if TYPE_CHECKING:
 
 #: In paths of operations, what callers name in other ways.
 _PATHS: Final = frozenset({"path", "task_id", "execution_id"})
-#: Not below an attempt, and so not here: `hive tasks run` starts one, `hive requests` answers.
-_ELSEWHERE: Final = frozenset({"start", "answer"})
+#: Not below an attempt, and so not here: `hive tasks run` starts one, `hive requests` answers,
+#: `hive sessions` renames.
+_ELSEWHERE: Final = frozenset({"start", "answer", "rename_session"})
 
 
 @click.group()

@@ -56,6 +56,43 @@ def key_option(function: Command) -> Command:
     )(function)
 
 
+def when_options(function: Command) -> Command:
+    """Give a changing command `--when` and `--expires-in`, as the query `waiting` that says it."""
+
+    @click.option(
+        "--when",
+        "asked_when",
+        type=click.Choice(["online"]),
+        help="Where the node is away: have it done once that is back.",
+    )
+    @click.option(
+        "--expires-in",
+        metavar="2d",
+        help="With --when online: how long it may wait. Default, and at most: 7d.",
+    )
+    @functools.wraps(function)
+    def called(*, asked_when: str | None, expires_in: str | None, **given: Any) -> Any:
+        expires_in_s = seconds(expires_in, "--expires-in") if expires_in else None
+        return function(**given, waiting={"when": asked_when, "expires_in_s": expires_in_s})
+
+    return called
+
+
+def seconds(text: str, option: str) -> int:
+    """Return a duration such as 90, 30m or 1h in seconds. Raises click.BadParameter."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 10 * 366 * 86400:
+        raise click.BadParameter(
+            f"{text!r} is no duration; write 90, 30m, 1h or 7d", param_hint=option
+        )
+    return int(value)
+
+
 def variable_option(function: Command) -> Command:
     """Give a command `--variable NAME=VALUE`, which it gets as a dict called `variables`."""
     return click.option(

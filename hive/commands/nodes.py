@@ -6,7 +6,13 @@ from typing import Any, Final
 import click
 
 from hive.client import HiveClient, path_of
-from hive.commands.calling import NounGroup, client_command, given_only, page_options
+from hive.commands.calling import (
+    NounGroup,
+    client_command,
+    given_only,
+    page_options,
+    seconds,
+)
 from hive.commands.terminal import Terminal, facts, more, short, size, state, table, when
 
 #: The hive refuses more; said here in words a person would use.
@@ -78,21 +84,6 @@ def release(hive: HiveClient, terminal: Terminal, node: str, instance: int) -> N
     """Let one holder of a quarantined identity on; the other has to join anew."""
     released = hive.post(f"nodes/{path_of(node)}/release", {"instance": instance})
     terminal.show(released, _render_one)
-
-
-def seconds(text: str, option: str) -> int:
-    """Return a duration such as 90, 30m or 1h in seconds. Raises click.BadParameter."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
-    try:
-        value = float(number) * units[unit]
-    except ValueError:
-        value = 0
-    if not 1 <= value <= 10 * 366 * 86400:
-        raise click.BadParameter(
-            f"{text!r} is no duration; write 90, 30m, 1h or 7d", param_hint=option
-        )
-    return int(value)
 
 
 def _render_list(page: dict[str, Any]) -> Iterable[Any]:

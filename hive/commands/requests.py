@@ -8,8 +8,7 @@ import msgspec
 
 from hive.client import HiveClient, path_of
 from hive.commands import operations
-from hive.commands.calling import NounGroup, client_command, key_option, page_options
-from hive.commands.nodes import seconds
+from hive.commands.calling import NounGroup, client_command, key_option, page_options, seconds
 from hive.commands.terminal import Terminal, facts, more, short, state, table, when
 from protocol.answer_requests import answer_in_words
 from protocol.conversation import RequestStatus

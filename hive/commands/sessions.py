@@ -1,13 +1,23 @@
 """`hive sessions`: conversations with agents, and their transcripts."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from hive.client import HiveClient, path_of
-from hive.commands.calling import NounGroup, client_command, page_options
+from hive.commands import operations
+from hive.commands.calling import (
+    NounGroup,
+    client_command,
+    key_option,
+    new_key,
+    page_options,
+    when_options,
+)
 from hive.commands.terminal import Terminal, facts, more, short, state, table, when
+
+_PROMPT_CHARACTERS_MAX: Final = 60
 
 
 @click.group(cls=NounGroup)
@@ -82,20 +92,96 @@ def messages(
 @click.argument("session")
 @click.argument("text")
 @click.option("--id", "message_id", metavar="ID", help="The same id again is the same message.")
+@when_options
 @client_command
 def send(
-    hive: HiveClient, terminal: Terminal, session: str, text: str, message_id: str | None
+    hive: HiveClient,
+    terminal: Terminal,
+    session: str,
+    text: str,
+    message_id: str | None,
+    waiting: dict[str, Any],
 ) -> None:
     """Say TEXT in a session; a node's agent gets it as its next turn."""
-    from hive.commands.calling import new_key
-
     message = {"id": message_id or new_key(), "role": "user", "content": text}
-    sent = hive.post(f"sessions/{path_of(session)}/messages", {"messages": [message]})
+    sent = hive.request(
+        "POST",
+        f"sessions/{path_of(session)}/messages",
+        query=waiting,
+        body={"messages": [message]},
+    )
     terminal.show(sent, _render_sent)
 
 
+@sessions.command()
+@click.argument("session")
+@click.argument("topic")
+@when_options
+@key_option
+@client_command
+def rename(
+    hive: HiveClient,
+    terminal: Terminal,
+    session: str,
+    topic: str,
+    waiting: dict[str, Any],
+    key: str,
+) -> None:
+    """Give a session another TOPIC, of one line."""
+    renamed = hive.request(
+        "PATCH", f"sessions/{path_of(session)}", query=waiting, body={"topic": topic}, key=key
+    )
+    terminal.show(renamed, operations.render_one if operations.is_kept(renamed) else render_one)
+
+
+@sessions.command()
+@click.argument("session")
+@page_options
+@client_command
+def turns(
+    hive: HiveClient, terminal: Terminal, session: str, limit: int, cursor: str | None
+) -> None:
+    """List a session's turns: those that have begun, then the queue in its order."""
+    page = hive.get(f"sessions/{path_of(session)}/turns", limit=limit, cursor=cursor)
+    terminal.show(page, _render_turns)
+
+
+def _render_turns(page: dict[str, Any]) -> Iterable[Any]:
+    if not page["items"]:
+        yield "No turns."
+        return
+    yield table(
+        "",
+        [">turn", "id", "status", "why?", "head", "tokens?", "by", "begun", "prompt"],
+        (
+            (
+                turn["no"] or "",
+                short(turn["id"]),
+                state(turn["status"]),
+                turn["stop_reason"],
+                _moved(turn["head_before"], turn["head_after"]),
+                _tokens(turn["usage"] or {}),
+                turn["author"],
+                when(turn["begun_at_ms"]),
+                turn["prompt"].strip().partition("\n")[0][:_PROMPT_CHARACTERS_MAX],
+            )
+            for turn in page["items"]
+        ),
+    )
+    yield from more(page)
+
+
+def _moved(before: str | None, after: str | None) -> str:
+    first, last = (before or "")[:8], (after or "")[:8]
+    return first if last in {"", first} else f"{first} → {last}"
+
+
 def _render_sent(sent: dict[str, Any]) -> Iterable[Any]:
-    yield "It had been sent before." if sent["duplicates"] else "Sent."
+    if sent["kept"]:
+        yield "Kept: its node is away, and gets it once it is back."
+        yield f"hive operations show {sent['items'][0]['key']} says how it stands."
+    else:
+        yield "It had been sent before." if sent["duplicates"] else "Sent."
 
 
 def _render_list(page: dict[str, Any]) -> Iterable[Any]:

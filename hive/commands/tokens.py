@@ -6,8 +6,7 @@ from typing import Any
 import click
 
 from hive.client import HiveClient, path_of
-from hive.commands.calling import NounGroup, client_command, given_only, page_options
-from hive.commands.nodes import seconds
+from hive.commands.calling import NounGroup, client_command, given_only, page_options, seconds
 from hive.commands.terminal import Terminal, more, short, table, when
 
 _ROLES = click.Choice(["auditor", "viewer", "operator", "maintainer", "admin"])

@@ -31,6 +31,18 @@ _COUNT = """
 SELECT count(*) AS waiting FROM operation
 WHERE node_id = :node_id AND status IN ('waiting', 'delivered')
 """
+#: Whether another of the same kind waits for this attempt, to be done before it.
+_BEFORE = """
+SELECT 1 FROM operation JOIN deferred_operation ON deferred_operation.key = operation.key
+WHERE operation.attempt_id = :attempt_id AND operation.operation = :operation
+    AND operation.status IN ('waiting', 'delivered') AND deferred_operation.held = 0
+    AND operation.key <> :key
+LIMIT 1
+"""
+_LAST = """
+SELECT max(sent_at_ms) AS last_ms FROM operation
+WHERE node_id = :node_id AND status IN ('waiting', 'delivered')
+"""
 _HOLD = """
 UPDATE deferred_operation SET held = 1
 WHERE key IN (SELECT key FROM operation WHERE status IN ('waiting', 'delivered'))
@@ -100,6 +112,9 @@ async def keep(tx: Transaction, wanted: Deferral, retried: frozenset[str], now_m
     runs = [one.id for one in attempt.executions if one.kind == ExecutionKind.AGENT]
     expires_at_ms = min(wanted.expires_at_ms, now_ms + _WINDOW_MS, token.expires_at_ms or 2**62)
     status = _S.WAITING if left_at_ms is None else _S.DELIVERED
+    # They leave in the order in which they were asked, within a millisecond too.
+    last = await tx.fetch_one(_LAST, {"node_id": wanted.node_id})
+    asked_ms = max(now_ms, 0 if last is None else (last["last_ms"] or 0) + 1)
     await operations.put(
         tx,
         key=wanted.key,
@@ -113,7 +128,7 @@ async def keep(tx: Transaction, wanted: Deferral, retried: frozenset[str], now_m
         expected_head=wanted.expected_head,
         status=status.value,
         # As what left: the time of the first sending stays the one it is known by.
-        sent_at_ms=now_ms if left_at_ms is None else left_at_ms,
+        sent_at_ms=asked_ms if left_at_ms is None else left_at_ms,
     )
     await tx.execute(
         _INSERT,
@@ -153,6 +168,12 @@ async def _check_room(tx: Transaction, node_id: str) -> None:
 
 
 # --- looking --------------------------------------------------------------------------------------
+
+
+async def has_before(tx: Transaction, attempt_id: str, operation: str, key: str) -> bool:
+    """Return whether another operation of this kind waits for an attempt's node."""
+    values = {"attempt_id": attempt_id, "operation": operation, "key": key}
+    return await tx.fetch_one(_BEFORE, values) is not None
 
 
 async def find_deferred(tx: Transaction, key: str) -> DeferredRow | None:

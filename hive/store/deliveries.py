@@ -20,15 +20,25 @@ from protocol.states import DeferredStatus
 _S = DeferredStatus
 _WINDOW_MS: Final = limits.DEFERRED_S_MAX * 1000
 
-_NEXT = """
+#: Names of operations, of our own table.
+_QUEUED: Final = ", ".join(f"'{row.name}'" for row in OPERATIONS.values() if row.queues)
+_NEXT = f"""
 SELECT operation.sent_at_ms, operation.key FROM operation
 JOIN deferred_operation ON deferred_operation.key = operation.key
 WHERE operation.node_id = :node_id AND operation.status IN ('waiting', 'delivered')
     AND deferred_operation.held = 0
     AND (operation.sent_at_ms > :sent_at_ms
         OR (operation.sent_at_ms = :sent_at_ms AND operation.key > :key))
+    AND NOT (operation.operation IN ({_QUEUED}) AND EXISTS (
+        SELECT 1 FROM operation AS before
+        JOIN deferred_operation AS kept_before ON kept_before.key = before.key
+        WHERE before.attempt_id = operation.attempt_id
+            AND before.operation = operation.operation
+            AND before.status IN ('waiting', 'delivered') AND kept_before.held = 0
+            AND before.sent_at_ms < operation.sent_at_ms
+    ))
 ORDER BY operation.sent_at_ms, operation.key LIMIT 1
-"""
+"""  # noqa: S608  no word of a caller
 _NEXT_TIME = """
 SELECT min(CASE WHEN operation.status = 'waiting' THEN deferred_operation.expires_at_ms
     ELSE deferred_operation.first_delivered_at_ms + :window_ms END) AS at_ms
@@ -69,7 +79,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 async def next_of_node(
     tx: Transaction, node_id: str, after: tuple[int, str]
 ) -> tuple[int, str] | None:
-    """Return time and key of the next one to leave to a node, in the order they were asked."""
+    """Return time and key of the next one to leave to a node, in the order they were asked.
+
+    Of those that are done one behind the other, one waits until what became of the one before it
+    is known.
+    """
     sent_at_ms, key = after
     row = await tx.fetch_one(_NEXT, {"node_id": node_id, "sent_at_ms": sent_at_ms, "key": key})
     return None if row is None else (row["sent_at_ms"], row["key"])

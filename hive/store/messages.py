@@ -33,10 +33,6 @@ WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq > :af
     AND message_seq < :before
 ORDER BY message_seq LIMIT :limit
 """
-_NEWEST: Final = """
-SELECT max(message_seq) AS newest FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL
-"""
 _SELECT: Final = "SELECT * FROM message WHERE id = :id"
 _FIRST: Final = """
 SELECT 1 FROM message
@@ -74,7 +70,6 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     plan: list[PlanEntry]
     request_id: str | None
     parent_id: str | None
-    log_entry: int | None
     created_at_ms: int
     updated_at_ms: int
 
@@ -129,10 +124,8 @@ async def read_page(
     rows = await tx.fetch_all(_LAST if after is None else _AFTER, one_more)
     beyond = len(rows) > limit
     rows = rows[:limit] if after is not None else rows[:limit][::-1]
-    newest = await tx.fetch_one(_NEWEST, {"session_id": session_id})
-    held = 0 if newest is None else newest["newest"] or 0
     # What the node says there is, where that is more: its state may come before its messages.
-    newest_due = max(held, session.message_count)
+    newest_due = session.message_count
     items = [_message(row) for row in rows]
     first, last = 1 if after is None else after + 1, max(0, min(newest_due, until - 1))
     if items and beyond:
@@ -250,10 +243,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 _SENT_BEFORE = "SELECT * FROM message WHERE session_id = :session_id AND sender_id = :sender_id"
 _INSERT = """
 INSERT INTO message (id, node_id, session_id, attempt_id, turn_id, execution_id, message_seq, role,
-    author_kind, author, content, truncated, tool, plan, request_id, parent_id, log_entry,
+    author_kind, author, content, truncated, tool, plan, request_id, parent_id,
     created_at_ms, updated_at_ms, sender_id, rank, seq, at_ms, snapshot_id, forgotten_at_ms)
 VALUES (:id, NULL, :session_id, :attempt_id, NULL, NULL, :message_seq, :role, :author_kind,
-    :author, :content, :truncated, :tool, :plan, NULL, :parent_id, NULL, :now_ms, :now_ms,
+    :author, :content, :truncated, :tool, :plan, NULL, :parent_id, :now_ms, :now_ms,
     :sender_id, 0, 0, :now_ms, NULL, NULL)
 """
 _COUNT = """
@@ -271,8 +264,7 @@ async def append(
     All or none: raises CONFLICT where one id was another message, or the session is closed.
     """
     session = await sessions.external_row(tx, session_id)
-    newest = await tx.fetch_one(_NEWEST, {"session_id": session_id})
-    seq = 0 if newest is None else newest["newest"] or 0
+    seq = session["messages_held"] or 0
     kept = []
     topic = ""
     for message in sent:

@@ -19,7 +19,10 @@ from protocol.errors import ErrorCode, OperationError
 _COLUMNS: Final = """
 SELECT session.*, coalesce(session.task_id, attempt.task_id) AS of_task, attempt.task_title,
     coalesce(attempt.project_id, task.project_id) AS project_id, node.name AS node_name,
-    node.last_seen_at_ms AS node_seen_at_ms
+    node.last_seen_at_ms AS node_seen_at_ms, (
+        SELECT max(message_seq) FROM message
+        WHERE message.session_id = session.id AND message.forgotten_at_ms IS NULL
+    ) AS messages_held
 FROM session
 LEFT JOIN attempt ON attempt.id = session.attempt_id
 LEFT JOIN task ON task.id = coalesce(session.task_id, attempt.task_id)
@@ -87,12 +90,14 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _session(row: Row) -> SessionRow:
-    read = {"task_id", "capabilities", "usage"}
+    read = {"task_id", "capabilities", "usage", "message_count"}
     values = {name: row[name] for name in SessionRow.__struct_fields__ if name not in read}
     usage = row["usage"]
     return SessionRow(
         **values,
         task_id=row["of_task"],
+        # A node's session counts them when something happens to it; what is here may be more.
+        message_count=max(row["message_count"], row["messages_held"] or 0),
         capabilities=json.loads(row["capabilities"]),
         usage=None if usage is None else msgspec.json.decode(usage, type=Usage),
     )
@@ -265,6 +270,7 @@ async def edit(
     *,
     topic: str | None,
     agent_session_id: str | None,
+    actor: str,
     now_ms: int,
 ) -> SessionRow:
     """Give an external session another topic, or another session of its agent's beneath it."""
@@ -287,7 +293,7 @@ async def edit(
             "now_ms": now_ms,
         },
     )
-    return await _told(tx, session_id, before, "session.changed", now_ms)
+    return await _told(tx, session_id, before, "session.changed", now_ms, actor=actor)
 
 
 async def close(tx: Transaction, session_id: str, reason: str, now_ms: int) -> SessionRow:
@@ -338,16 +344,23 @@ def closed_already(session_id: str) -> OperationError:
 
 
 async def _told(
-    tx: Transaction, session_id: str, before: Row | None, kind: str, now_ms: int
+    tx: Transaction,
+    session_id: str,
+    before: Row | None,
+    kind: str,
+    now_ms: int,
+    *,
+    actor: str = "",
 ) -> SessionRow:
-    """Tell viewers that a session changed, and the feed of its begin and end; return it."""
+    """Tell viewers that a session changed, and the feed what happened to it; return it."""
     after = await tx.fetch_one(_SELECT, {"id": session_id})
     if after is None:
         raise LookupError(session_id)
     for draft in projections.session_events(
         before, after, project_id=after["project_id"], task_id=after["of_task"]
     ):
-        told = msgspec.structs.replace(draft, actor_kind="hive")
+        kept_by = "user" if actor else "hive"
+        told = msgspec.structs.replace(draft, actor_kind=kept_by, actor=actor)
         await events.record(tx, told, now_ms)
     tx.note(Change(kind=kind, ids=ids_of(after)))
     return _session(after)

@@ -193,7 +193,7 @@ class AgentMachine:
 
     # What the agent says.
 
-    def receive(self, line: bytes, at_entry: int | None = None) -> Step:
+    def receive(self, line: bytes) -> Step:
         """Take in one line of the agent's output, without its newline."""
         state = self.state
         if state.phase is Phase.OVER or not line.strip():
@@ -209,14 +209,14 @@ class AgentMachine:
         state.unreadable_lines = 0
         match incoming:
             case Notice():
-                self._notice(incoming, at_entry)
+                self._notice(incoming)
             case Call():
-                self._call(incoming, at_entry)
+                self._call(incoming)
             case Response():
-                self._response(incoming, at_entry)
+                self._response(incoming)
         return self._step()
 
-    def _notice(self, notice: Notice, at_entry: int | None) -> None:
+    def _notice(self, notice: Notice) -> None:
         state = self.state
         if notice.method == "session/update":
             # Until the session is open this is history replayed: ours is our own.
@@ -228,7 +228,7 @@ class AgentMachine:
             if session_id not in {None, state.agent_session_id}:
                 return
             update = mapping_in(notice.params, "update")
-            self._facts += apply_update(state, update, at_entry)
+            self._facts += apply_update(state, update)
         elif notice.method == "$/cancel_request":
             self._cancel_request(notice)
 
@@ -241,7 +241,7 @@ class AgentMachine:
                 reason = "the agent withdrew it"
                 self._facts.append(RequestWithdrawn(key=key, reason=reason))
 
-    def _call(self, call: Call, at_entry: int | None) -> None:
+    def _call(self, call: Call) -> None:
         state = self.state
         asks: dict[str, Callable[..., Asked]] = {
             "session/request_permission": ask_permission,
@@ -263,12 +263,12 @@ class AgentMachine:
         if len(state.requests) >= REQUESTS_MAX:
             self._lines.append(error_line(call.rpc_id, INVALID_PARAMS, "too many open requests"))
             return
-        asked = ask(state, call.rpc_id, call.params, at_entry)
+        asked = ask(state, call.rpc_id, call.params)
         self._facts += asked.facts
         if asked.refusal is not None:
             self._lines.append(error_line(call.rpc_id, INVALID_PARAMS, asked.refusal))
 
-    def _response(self, response: Response, at_entry: int | None) -> None:
+    def _response(self, response: Response) -> None:
         sent = None
         if response.rpc_id is not None:
             sent = self.state.sent.pop(response.rpc_id, None)
@@ -280,7 +280,7 @@ class AgentMachine:
             case Sent(kind=SentKind.AUTHENTICATE):
                 self._authenticated(response)
             case Sent(kind=SentKind.SETTING):
-                self._set(response, sent.about, at_entry)
+                self._set(response, sent.about)
             case Sent(kind=SentKind.PING):
                 self._go_on_when_set()
             case Sent(kind=SentKind.PROMPT):
@@ -288,7 +288,7 @@ class AgentMachine:
             case Sent(kind=SentKind.STEER):
                 self._steered(response, sent.about)
             case _:
-                self._opened(response, sent.kind, at_entry)
+                self._opened(response, sent.kind)
 
     # The session's beginning.
 
@@ -328,7 +328,7 @@ class AgentMachine:
         params = session_params(opening, state.abilities, named_id)
         self._ask(way, _OPENING_METHODS[way], params)
 
-    def _opened(self, response: Response, way: SentKind, at_entry: int | None) -> None:
+    def _opened(self, response: Response, way: SentKind) -> None:
         state = self.state
         opening = state.opening or Opening(cwd="/")
         if response.error is not None:
@@ -354,11 +354,11 @@ class AgentMachine:
             text = (
                 f"This agent reaches MCP servers by programs only; left out: {', '.join(left_out)}."
             )
-            self._facts += told(state, text, at_entry)
+            self._facts += told(state, text)
         state.phase = Phase.SETTING
         for what, wish in (("mode", opening.mode), ("model", opening.model)):
             if wish:
-                self._wish(response.result, what, wish, at_entry)
+                self._wish(response.result, what, wish)
         if state.replaying and not self._waits_for_settings():
             # Some agents go on replaying behind their answer. By the time they answer something
             # else they have done so; what they do not know they answer too, with an error.
@@ -382,20 +382,20 @@ class AgentMachine:
             return
         self._open()
 
-    def _wish(self, result: dict[str, Any], what: str, wish: str, at_entry: int | None) -> None:
+    def _wish(self, result: dict[str, Any], what: str, wish: str) -> None:
         setting = chosen_setting(result, what, wish)
         if setting.method is None:
             offered = f" It has: {', '.join(setting.offered)}." if setting.offered else ""
             text = f"The agent offers no {what} {wish!r}; it goes on with its own.{offered}"
-            self._facts += told(self.state, text, at_entry)
+            self._facts += told(self.state, text)
             return
         params = {"sessionId": self.state.agent_session_id, **setting.params}
         self._ask(SentKind.SETTING, setting.method, params, about=f"{what} {wish}")
 
-    def _set(self, response: Response, about: str, at_entry: int | None) -> None:
+    def _set(self, response: Response, about: str) -> None:
         if response.error is not None:
             text = f"The agent did not take the {about}: {_words(response.error)}"
-            self._facts += told(self.state, text, at_entry)
+            self._facts += told(self.state, text)
         self._go_on_when_set()
 
     def _go_on_when_set(self) -> None:

@@ -36,9 +36,7 @@ class Asked(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
-def ask_permission(
-    state: MachineState, rpc_id: str, params: dict[str, Any], at_entry: int | None
-) -> Asked:
+def ask_permission(state: MachineState, rpc_id: str, params: dict[str, Any]) -> Asked:
     """Take in a `session/request_permission`."""
     options = [
         RequestOption(
@@ -59,7 +57,7 @@ def ask_permission(
     call_fields = mapping_in(params, "toolCall")
     call_id = call_id_of(call_fields)
     key = state.take_key("r")
-    facts = change_call(state, call_fields, at_entry, request_key=key)
+    facts = change_call(state, call_fields, request_key=key)
     facts += close_block(state)
     known = state.calls.get(call_id)
     call = None if known is None else known.call
@@ -81,9 +79,7 @@ def ask_permission(
     return Asked(facts=[*facts, made])
 
 
-def ask_question(
-    state: MachineState, rpc_id: str, params: dict[str, Any], at_entry: int | None
-) -> Asked:
+def ask_question(state: MachineState, rpc_id: str, params: dict[str, Any]) -> Asked:
     """Take in an `elicitation/create`: a form, as the JSON Schema of an object."""
     if (text_in(params, "mode") or "form") != "form":
         return Asked(refusal="only forms are answered here")
@@ -106,7 +102,6 @@ def ask_question(
         truncated=truncated,
         parent_key=None if asking is None else asking.key,
         request_key=key,
-        log_entry=at_entry,
     )
     made = RequestMade(
         key=key,

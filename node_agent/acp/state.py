@@ -68,7 +68,6 @@ class OpenBlock(msgspec.Struct):
     truncated: bool = False
     message_id: str | None = None
     parent_key: str | None = None
-    log_entry: int | None = None
 
 
 class KnownCall(msgspec.Struct):
@@ -81,7 +80,6 @@ class KnownCall(msgspec.Struct):
     aimed: bool = False
     parent_key: str | None = None
     request_key: str | None = None
-    log_entry: int | None = None
 
 
 class AnswerForm(enum.StrEnum):
@@ -113,7 +111,6 @@ class OpenTurn(msgspec.Struct):
     id: str
     interrupted: bool = False
     plan_key: str | None = None
-    plan_entry: int | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):

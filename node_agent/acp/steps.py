@@ -51,14 +51,13 @@ class TextGrew(StepFact, frozen=True):
 class MessageMade(StepFact, frozen=True):
     """A message is there, or (with a `key` that was there before) has changed; whole each time.
 
-    `truncated`: some of it was cut. `log_entry`: the line at which it began.
+    `truncated`: some of it was cut.
     """
 
     key: str
     role: str
     content: str = ""
     truncated: bool = False
-    log_entry: int | None = None
     tool: ToolCall | None = None
     plan: list[PlanEntry] = []
     parent_key: str | None = None

@@ -39,15 +39,15 @@ _PLAN_PRIORITIES: Final = frozenset({"high", "medium", "low"})
 _COUNT_MAX: Final = 2**53
 
 
-def apply_update(state: MachineState, update: dict[str, Any], at_entry: int | None) -> list[Fact]:
+def apply_update(state: MachineState, update: dict[str, Any]) -> list[Fact]:
     """Take in one `session/update`; return what became true by it."""
     kind = text_in(update, "sessionUpdate")
     if kind in _TEXT_ROLES:
-        return _grow_text(state, _TEXT_ROLES[kind], update, at_entry)
+        return _grow_text(state, _TEXT_ROLES[kind], update)
     if kind in {"tool_call", "tool_call_update"}:
-        return change_call(state, update, at_entry)
+        return change_call(state, update)
     if kind == "plan":
-        return _change_plan(state, update, at_entry)
+        return _change_plan(state, update)
     if kind == "usage_update":
         return _take_usage(state, update)
     return []
@@ -65,12 +65,11 @@ def close_block(state: MachineState) -> list[Fact]:
             content=block.text,
             truncated=block.truncated,
             parent_key=block.parent_key,
-            log_entry=block.log_entry,
         )
     ]
 
 
-def told(state: MachineState, text: str, at_entry: int | None = None) -> list[Fact]:
+def told(state: MachineState, text: str) -> list[Fact]:
     """Return a message of the node itself about this conversation."""
     content, truncated = cut_text(text)
     made = MessageMade(
@@ -78,14 +77,11 @@ def told(state: MachineState, text: str, at_entry: int | None = None) -> list[Fa
         role="system",
         content=content,
         truncated=truncated,
-        log_entry=at_entry,
     )
     return [*close_block(state), made]
 
 
-def _grow_text(
-    state: MachineState, role: str, update: dict[str, Any], at_entry: int | None
-) -> list[Fact]:
+def _grow_text(state: MachineState, role: str, update: dict[str, Any]) -> list[Fact]:
     text = content_text(mapping_in(update, "content"))
     if not text:
         return []
@@ -104,7 +100,6 @@ def _grow_text(
             role=role,
             message_id=message_id,
             parent_key=parent_key,
-            log_entry=at_entry,
         )
     if block.truncated:
         return facts
@@ -125,7 +120,6 @@ def _parent_key(state: MachineState, update: dict[str, Any]) -> str | None:
 def change_call(
     state: MachineState,
     update: dict[str, Any],
-    at_entry: int | None,
     request_key: str | None = None,
 ) -> list[Fact]:
     """Take in what is said of a tool call; a new one ends the text before it."""
@@ -145,7 +139,6 @@ def change_call(
             key=state.take_key("t"),
             call=ToolCall(id=call_id),
             parent_key=_parent_key(state, update),
-            log_entry=at_entry,
         )
         state.forgotten = [one for one in state.forgotten if one != call_id]
     call, cut, unseen = changed_call(known.call, update, aimed=known.aimed)
@@ -169,7 +162,6 @@ def _call_made(known: KnownCall) -> MessageMade:
         truncated=known.truncated,
         parent_key=known.parent_key,
         request_key=known.request_key,
-        log_entry=known.log_entry,
     )
 
 
@@ -196,7 +188,7 @@ def _forget_calls(state: MachineState) -> None:
         state.forgotten = [*state.forgotten, call_id][-FORGOTTEN_MAX:]
 
 
-def _change_plan(state: MachineState, update: dict[str, Any], at_entry: int | None) -> list[Fact]:
+def _change_plan(state: MachineState, update: dict[str, Any]) -> list[Fact]:
     entries = []
     given = mappings_in(update, "entries")
     for entry in given[:_PLAN_ENTRIES_MAX]:
@@ -214,10 +206,9 @@ def _change_plan(state: MachineState, update: dict[str, Any], at_entry: int | No
         facts += close_block(state)
         key = state.take_key("p")
         if state.turn is not None:
-            state.turn.plan_key, state.turn.plan_entry = key, at_entry
-    log_entry = at_entry if state.turn is None else state.turn.plan_entry
+            state.turn.plan_key = key
     cut = len(given) > _PLAN_ENTRIES_MAX
-    made = MessageMade(key=key, role="plan", plan=entries, truncated=cut, log_entry=log_entry)
+    made = MessageMade(key=key, role="plan", plan=entries, truncated=cut)
     return [*facts, made]
 
 

@@ -26,8 +26,9 @@ from node_agent.direct_exposure import DirectExposure, direct_names, direct_tls
 from node_agent.identity import HiveWord
 from node_agent.local_node import LocalNode
 from node_agent.operations.asking import Asking, Streamed
-from node_agent.store import requests
+from node_agent.store import requests, sessions
 from protocol import limits
+from protocol.conversation import AgentRequest, Session
 from protocol.errors import (
     ErrorCode,
     OperationError,
@@ -322,7 +323,7 @@ def _route(operation: Operation) -> Route[_Caller]:
         path = f"attempts/{{attempt_id}}/{path}"
 
     async def handle(caller: _Caller, asked: ApiRequest) -> ApiReply:
-        if "request_id" in asked.path:
+        if "request_id" in asked.path or "session_id" in asked.path:
             asked = await _with_attempt(caller.node, asked)
         if operation.changing:
             answer: bytes | Streamed = await caller.change(operation, asked)
@@ -354,9 +355,13 @@ def _route(operation: Operation) -> Route[_Caller]:
 
 
 async def _with_attempt(node: LocalNode, asked: ApiRequest) -> ApiRequest:
-    """Name the attempt whose agent asks; of one that is unknown, none, which no call allows."""
-    request = await node.database.read(requests.find, asked.path["request_id"])
-    attempt_id = "" if request is None else request.attempt_id
+    """Name the attempt whose agent asks or speaks; of one unknown, none, which no call allows."""
+    found: AgentRequest | Session | None
+    if "session_id" in asked.path:
+        found = await node.database.read(sessions.find, asked.path["session_id"])
+    else:
+        found = await node.database.read(requests.find, asked.path["request_id"])
+    attempt_id = "" if found is None else found.attempt_id
     return replace(asked, path={**asked.path, "attempt_id": attempt_id})
 
 

@@ -11,7 +11,7 @@ from node_agent.api.exchange import ApiReply, ApiRequest, from_query, reply_json
 from node_agent.local_node import LocalNode
 from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
 from node_agent.store import attempts as stored
-from node_agent.store import requests
+from node_agent.store import requests, sessions, transcripts
 from protocol.attempt_requests import AttemptReply, ExecutionReply
 from protocol.operation_values import Request
 from protocol.operations import Operation
@@ -59,6 +59,10 @@ async def with_whole_ids(node: LocalNode, asked: ApiRequest) -> ApiRequest:
         path["request_id"] = await node.database.read(requests.resolve, path["request_id"])
         request = await node.database.read(requests.get, path["request_id"])
         path["attempt_id"] = request.attempt_id
+    if "session_id" in path:
+        session_id = await node.database.read(transcripts.resolve_session, path["session_id"])
+        path["session_id"] = session_id
+        path["attempt_id"] = (await node.database.read(sessions.get, session_id)).attempt_id
     return replace(asked, path=path)
 
 

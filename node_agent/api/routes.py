@@ -12,6 +12,7 @@ from node_agent.callers import check_person
 from node_agent.local_node import LocalNode
 from node_agent.store import attempts as stored
 from node_agent.store import requests as stored_requests
+from node_agent.store import transcripts
 from node_agent.store.errors import NotStored
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import ROOTS
@@ -41,6 +42,7 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     Route("GET", "sessions", sessions.list_sessions),
     Route("GET", "sessions/{session_id}", sessions.show_session),
     Route("GET", "sessions/{session_id}/messages", sessions.show_messages),
+    Route("GET", "sessions/{session_id}/turns", sessions.list_turns),
     Route("GET", "requests", requests.list_requests),
     Route("GET", "requests/{request_id}", requests.show_request),
     Route(
@@ -58,6 +60,10 @@ ROUTES: Final[tuple[Route[LocalNode], ...]] = (
     ),
     *(_operation_route(operation) for operation in OPERATIONS.values()),
 )
+
+
+#: What lists all there is of this node; with `all`, of all nodes.
+_LISTS: Final = {attempts.list_attempts, requests.list_requests, sessions.list_sessions}
 
 
 async def answer(node: LocalNode, method: str, path: str, asked: ApiRequest) -> ApiReply:
@@ -90,7 +96,7 @@ async def _is_elsewhere(
     node: LocalNode, route: Route[LocalNode], names: Mapping[str, str], query: dict[str, str]
 ) -> bool:
     """Whether this is of another node, and someone is signed in who may ask about it."""
-    if route.handler in {attempts.list_attempts, requests.list_requests}:
+    if route.handler in _LISTS:
         return query.pop("all", "") not in {"", "0"}
     if node.elsewhere is None or not node.elsewhere.signed_in():
         return False
@@ -99,6 +105,8 @@ async def _is_elsewhere(
     try:
         if "request_id" in names:
             await node.database.read(stored_requests.resolve, names["request_id"])
+        elif "session_id" in names:
+            await node.database.read(transcripts.resolve_session, names["session_id"])
         elif "attempt_id" in names:
             await node.database.read(stored.resolve, names["attempt_id"])
     except NotStored:

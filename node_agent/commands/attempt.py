@@ -25,8 +25,8 @@ from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
 #: Starting makes an attempt and has a command of its own; a log is an execution's: `logs`; what
-#: an agent asks is answered by `requests`.
-_ELSEWHERE: Final = frozenset({"start", "log", "answer"})
+#: an agent asks is answered by `requests`, and `sessions` renames one.
+_ELSEWHERE: Final = frozenset({"start", "log", "answer", "rename_session"})
 #: Fields that have to be given and would not be understood without their name.
 _FLAGGED: Final = frozenset({"title"})
 _TYPES: Final = {int: click.INT, float: click.FLOAT, str: click.STRING}

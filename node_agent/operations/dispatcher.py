@@ -64,8 +64,8 @@ _NO_VERDICT: Final = frozenset(
 
 Reply = Result | Opened | Part | End
 Answer = msgspec.Struct | Streamed
-#: Attempt -> the executions of its agent, oldest first.
-RunsOf = Callable[[str], Awaitable[Sequence[str]]]
+#: What is asked -> the executions of its attempt's agent, oldest first, that count for it.
+RunsOf = Callable[[Asking], Awaitable[Sequence[str]]]
 _KEY_CHARACTERS_MAX: Final = 200
 #: What a crash kept from being begun is begun at the next start only so soon after it was asked.
 _WAITED_FOR_S_MAX: Final = 600.0
@@ -234,8 +234,9 @@ class OperationDispatcher:
         key = asking.key or ""
         if (known := await self._ledger.find(key)) is not None:
             return _answer_again(known, asking)
-        if asking.expected_execution is not None and self._runs_of is not None:
-            runs = await self._runs_of(asking.attempt_id)
+        expects = asking.expected_execution is not None and not asking.operation.any_run
+        if expects and self._runs_of is not None:
+            runs = await self._runs_of(asking)
             check_expected_execution(asking.expected_execution, runs)
         if function.keeps_key:
             return _whole(await function.run(asking))

@@ -19,6 +19,7 @@ from node_agent.operations.keeping import KeepingOperations
 from node_agent.operations.log import LogReading
 from node_agent.operations.pull_requests import PullRequests
 from node_agent.operations.scripts import ScriptOperations, ScriptStarter
+from node_agent.operations.sessions import SessionOperations
 from node_agent.operations.stashes import Stashes
 from node_agent.operations.turns import TurnOperations, TurnReading, TurnRunner
 from node_agent.operations.work import WorkReading
@@ -82,6 +83,8 @@ def functions_of(
         }
         answers = AnswerOperations(stores.database, secrets)
         functions["answer"] = OperationFunction(answers.answer, keeps_key=True)
+        talks = SessionOperations(stores.database, secrets)
+        functions["rename_session"] = OperationFunction(talks.rename, keeps_key=True)
         turns = TurnOperations(stores.database, worktrees_dir, runner)
         scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)
         functions |= {

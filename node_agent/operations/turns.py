@@ -15,7 +15,7 @@ from node_agent.executors.adapter import Wish
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
 from node_agent.operations.head_check import check_expected_head
-from node_agent.sessions.follow_ups import check_follow_up
+from node_agent.sessions.follow_ups import check_edit, check_follow_up, check_session
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, operations, sessions, turns
 from node_agent.store.database import Database
@@ -75,8 +75,9 @@ class TurnOperations:
         assert isinstance(request, FollowUpRequest)  # noqa: S101  the table's own pairing
         attempt = await attempt_of(self._database, asking)
         if executor_named(attempt.executor).converses:
-            session, last_no = await self._database.read(_conversation_of, attempt.id)
+            session, last_no, forks = await self._database.read(_conversation_of, attempt.id)
             check_follow_up(request, session, last_no)
+            check_session(request, None if forks else session)
         else:
             _check_without_session(request, attempt.executor)
         await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
@@ -94,8 +95,11 @@ class TurnOperations:
         request = asking.request
         assert isinstance(request, SetTurnsRequest)  # noqa: S101  the table's own pairing
         attempt = await attempt_of(self._database, asking)
+        converses = executor_named(attempt.executor).converses
         for item in request.items:
-            if item.command is not None:
+            if converses:
+                check_edit(item)
+            elif item.command is not None:
                 wish = Wish(command=item.command, profile=attempt.profile)
                 executor_named(attempt.executor).launch(wish)
 
@@ -136,6 +140,7 @@ def _check_without_session(request: FollowUpRequest, executor: str) -> None:
         ("images", request.images),
         ("from_turn", request.from_turn),
         ("steer", request.steer or None),
+        ("session", request.session),
     ):
         if given not in ([], None):
             raise OperationError(
@@ -153,14 +158,19 @@ def _check_without_session(request: FollowUpRequest, executor: str) -> None:
         )
 
 
-async def _conversation_of(tx: Transaction, attempt_id: str) -> tuple[Session | None, int | None]:
+async def _conversation_of(
+    tx: Transaction, attempt_id: str
+) -> tuple[Session | None, int | None, bool]:
     begun = await turns.current(tx, attempt_id)
     session = await sessions.newest_of(tx, attempt_id)
-    return session, None if begun is None else begun.turn.no
+    forks = await turns.any_forks(tx, attempt_id) or (
+        begun is not None and begun.forks and begun.execution_id is None
+    )
+    return session, None if begun is None else begun.turn.no, forks
 
 
 def _key(asking: Asking) -> StartKey:
-    return StartKey(asking.key or "", asking.body_hash, asking.actor)
+    return StartKey(asking.key or "", asking.body_hash, asking.actor, asking.expected_execution)
 
 
 def _record(asking: Asking) -> OperationRecord:

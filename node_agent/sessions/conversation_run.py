@@ -262,7 +262,7 @@ class ConversationRun:
         steps_of_lines = [
             self._machine.tell(_missing_text(line))
             if isinstance(line, Missing)
-            else self._machine.receive(line, None)
+            else self._machine.receive(line)
             for line in found
         ]
         if steps_of_lines:

@@ -7,7 +7,7 @@ from typing import Final
 
 from protocol.conversation import Session
 from protocol.errors import ErrorCode, OperationError
-from protocol.turn_requests import FollowUpRequest
+from protocol.turn_requests import FollowUpRequest, TurnEdit
 
 _DATA_URL: Final = re.compile(r"data:(image/[a-z0-9.+-]{1,60});base64,(.*)", re.DOTALL)
 _IMAGES_MAX: Final = 16
@@ -35,13 +35,7 @@ def check_follow_up(request: FollowUpRequest, session: Session | None, last_no: 
 
     NOT_AVAILABLE for what this agent cannot do, INVALID for what nobody could.
     """
-    if request.command is not None:
-        raise OperationError(
-            ErrorCode.NOT_AVAILABLE,
-            "an agent that is spoken to takes prompts, no other command",
-            hint="Give a prompt; for another agent start another attempt.",
-            field="command",
-        )
+    _refuse_command(request.command)
     if not (request.prompt or "").strip():
         raise _invalid("prompt", "a follow-up needs a prompt")
     images_of(request)
@@ -67,6 +61,39 @@ def check_follow_up(request: FollowUpRequest, session: Session | None, last_no: 
             hint="Name the newest turn, or leave it out to go on in the same session.",
             field="from_turn",
         )
+
+
+def check_edit(edit: TurnEdit) -> None:
+    """Raise where a queued turn would become one that nobody could have asked for."""
+    _refuse_command(edit.command)
+    if edit.prompt is not None and not edit.prompt.strip():
+        raise _invalid("items", "a turn needs a prompt; drop it where it is not wanted any more")
+
+
+def _refuse_command(command: str | None) -> None:
+    if command is not None:
+        raise OperationError(
+            ErrorCode.NOT_AVAILABLE,
+            "an agent that is spoken to takes prompts, no other command",
+            hint="Give a prompt; for another agent start another attempt.",
+            field="command",
+        )
+
+
+def check_session(request: FollowUpRequest, session: Session | None) -> None:
+    """Raise CONFLICT where it is for another session than the one the attempt goes on in.
+
+    `session`: that one; None where it is not there yet.
+    """
+    if request.session is None or (session is not None and session.id == request.session):
+        return
+    raise OperationError(
+        ErrorCode.CONFLICT,
+        "the attempt goes on in another session, which was forked from this one or took its place",
+        hint="Read that one, and say it there if it is still meant.",
+        field="session",
+        session_id=None if session is None else session.id,
+    )
 
 
 def _invalid(field: str, message: str) -> OperationError:

@@ -198,7 +198,6 @@ class _Step:
             plan=self._shown.plan(fact.plan),
             request_id=request_id,
             parent_id=parent_id,
-            log_entry=fact.log_entry,
         )
         await messages.save(self._tx, message, self._at_ms)
 

@@ -56,6 +56,11 @@ UPDATE message SET seq = (SELECT coalesce(max(seq), 0) + 1 FROM message
 WHERE id = :id AND seq IS NULL
 """
 _SEQ = "SELECT seq FROM message WHERE id = :id"
+_CHANGED = """
+UPDATE message SET change = (SELECT coalesce(max(change), 0) + 1 FROM message
+    WHERE session_id = :session_id)
+WHERE id = :id
+"""
 
 
 async def save(tx: Transaction, message: Message, at_ms: int) -> Message:
@@ -76,12 +81,12 @@ async def save(tx: Transaction, message: Message, at_ms: int) -> Message:
             message,
             seq=seq,
             turn_id=before.turn_id,
-            log_entry=before.log_entry,
             created_at_ms=before.created_at_ms,
             updated_at_ms=at_ms,
         )
         if msgspec.structs.replace(saved, updated_at_ms=before.updated_at_ms) == before:
             return before
+    await tx.execute(_CHANGED, row)
     await save_state(tx, OpKind.MESSAGE, saved.id, at_ms, saved)
     return saved
 

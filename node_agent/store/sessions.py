@@ -41,7 +41,7 @@ async def save(tx: Transaction, session: Session, at_ms: int) -> Session:
     if before is not None and moved and session.status not in _FOLLOWS[before.status]:
         raise IllegalTransition("session", session.id, before.status, session.status)
     counted = msgspec.structs.replace(
-        session, message_count=await _message_count(tx, session.id), last_activity_at_ms=at_ms
+        session, message_count=await message_count(tx, session.id), last_activity_at_ms=at_ms
     )
     if counted.status is SessionStatus.CLOSED and before is not None:
         # Closing it is nothing that happened in it.
@@ -62,10 +62,21 @@ async def save(tx: Transaction, session: Session, at_ms: int) -> Session:
     return counted
 
 
+async def rename(tx: Transaction, session_id: str, topic: str, at_ms: int) -> Session:
+    """Give a session another topic. It is nothing that happened in it. Raises NotStored."""
+    session = await get(tx, session_id)
+    if session.topic == topic:
+        return session
+    renamed = msgspec.structs.replace(session, topic=topic)
+    await save_state(tx, OpKind.SESSION, session_id, at_ms, renamed)
+    return renamed
+
+
 _COUNT = "SELECT coalesce(max(seq), 0) AS last FROM message WHERE session_id = :session_id"
 
 
-async def _message_count(tx: Transaction, session_id: str) -> int:
+async def message_count(tx: Transaction, session_id: str) -> int:
+    """Return how many messages a session has, stored in this very transaction or before."""
     row = await tx.fetch_one(_COUNT, {"session_id": session_id})
     return 0 if row is None else int(row["last"])
 

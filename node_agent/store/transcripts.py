@@ -1,15 +1,19 @@
-"""Sessions and messages as they are looked for: pages of both, and a session by part of its id.
+"""Sessions, their messages and turns as they are looked for: pages, and a session by its digits.
 
 Only reads: `sessions` and `messages` write. A message is found by its number, never by a clock.
 """
 
 from typing import Final
 
+import msgspec
+
 from node_agent.store import messages, sessions
 from node_agent.store.errors import NotStored
+from node_agent.store.journal import state_of
 from node_agent.store.transaction import Transaction
-from protocol.conversation import Message, Session
+from protocol.conversation import Message, Session, TurnState
 from protocol.errors import ErrorCode, SkepError
+from protocol.ops import OpKind
 
 #: So many digits of an id name it.
 _DIGITS_MIN: Final = 8
@@ -36,6 +40,8 @@ ORDER BY seq DESC LIMIT :limit
 """
 #: Beyond every number there is.
 END: Final = 2**62
+#: The number of a turn that has not begun: beyond all that have.
+NOT_BEGUN: Final = 10**17
 
 
 async def newest(
@@ -79,6 +85,64 @@ async def resolve_session(tx: Transaction, text: str) -> str:
             ErrorCode.INVALID, f"several sessions fit {text!r}", hint="Give more of the id."
         )
     return str(rows[0]["id"])
+
+
+_TURNS = """
+SELECT id FROM turn
+WHERE (session_id = :session_id OR (session_id IS NULL AND attempt_id = :goes_on))
+    AND (coalesce(no, :never) > :after_no
+        OR (coalesce(no, :never) = :after_no AND place > :after_place))
+ORDER BY coalesce(no, :never), place LIMIT :limit
+"""
+
+
+async def turns_of(
+    tx: Transaction, session: Session, *, after: tuple[int, int] | None, limit: int
+) -> list[TurnState]:
+    """Return a session's turns as they were begun, then those queued for it in their order.
+
+    `after`: number (or NOT_BEGUN) and place of the last one before.
+    """
+    newest = await sessions.newest_of(tx, session.attempt_id)
+    # A turn that no agent was given yet waits for the session that its attempt goes on with.
+    goes_on = session.attempt_id if newest is not None and newest.id == session.id else ""
+    after_no, after_place = after or (-1, -1)
+    rows = await tx.fetch_all(
+        _TURNS,
+        {
+            "session_id": session.id,
+            "goes_on": goes_on,
+            "never": NOT_BEGUN,
+            "after_no": after_no,
+            "after_place": after_place,
+            "limit": limit,
+        },
+    )
+    bodies = [await state_of(tx, OpKind.TURN, row["id"]) for row in rows]
+    return [msgspec.msgpack.decode(body, type=TurnState) for body in bodies if body is not None]
+
+
+_CHANGED = """
+SELECT id, change FROM message WHERE session_id = :session_id AND change > :after
+ORDER BY change LIMIT :limit
+"""
+_CHANGES = "SELECT coalesce(max(change), 0) AS last FROM message WHERE session_id = :session_id"
+
+
+async def changes_of(tx: Transaction, session_id: str) -> int:
+    """Return how many changes the messages of a session have had."""
+    row = await tx.fetch_one(_CHANGES, {"session_id": session_id})
+    return 0 if row is None else int(row["last"])
+
+
+async def changed(
+    tx: Transaction, session_id: str, *, after: int, limit: int
+) -> list[tuple[int, Message]]:
+    """Return messages that are new or have changed since change `after`, in that order."""
+    place = {"session_id": session_id, "after": after, "limit": limit}
+    rows = await tx.fetch_all(_CHANGED, place)
+    found = [(int(row["change"]), await messages.find(tx, row["id"])) for row in rows]
+    return [(change, message) for change, message in found if message is not None]
 
 
 async def places_after(

@@ -49,10 +49,10 @@ class BegunTurn(NamedTuple):
 _COLUMNS = "SELECT * FROM turn"
 _INSERT = """
 INSERT INTO turn (id, attempt_id, status, command, prompt, profile, author, created_at_ms, place,
-    executions_before, setup_wanted, shown, truncated, images, forks, steers)
+    executions_before, setup_wanted, shown, truncated, images, forks, steers, asked_for)
 VALUES (:id, :attempt_id, :status, :command, :prompt, :profile, :author, :created_at_ms,
     (SELECT coalesce(max(place), 0) + 1 FROM turn WHERE attempt_id = :attempt_id), 0, 0,
-    :shown, :truncated, :images, :forks, :steers)
+    :shown, :truncated, :images, :forks, :steers, :asked_for)
 """
 
 
@@ -64,6 +64,7 @@ async def add(
     *,
     forks: bool = False,
     steers: bool = False,
+    asked_for: str | None = None,
 ) -> Turn:
     """Put a turn at the end of its attempt's queue. Raises SLOW_DOWN where that is full."""
     if len(await queued(tx, turn.attempt_id)) >= QUEUED_MAX:
@@ -88,6 +89,7 @@ async def add(
             "images": msgspec.msgpack.encode(list(images)) if images else None,
             "forks": int(forks),
             "steers": "wanted" if steers else None,
+            "asked_for": asked_for,
         },
     )
     await _tell(tx, turn.id, turn.created_at_ms)
@@ -108,6 +110,7 @@ async def _tell(tx: Transaction, turn_id: str, at_ms: int) -> None:
         session_id=row["session_id"],
         execution_id=row["execution_id"],
         no=row["no"],
+        place=row["place"],
         status=TurnStatus(row["status"]),
         prompt=row["shown"],
         truncated=bool(row["truncated"]),
@@ -149,6 +152,31 @@ async def next_queued(tx: Transaction, attempt_id: str) -> Next | None:
     """Return what the first queued turn needs of a process; None where none is queued."""
     row = await tx.fetch_one(_NEXT, {"attempt_id": attempt_id})
     return None if row is None else Next(bool(row["forks"]), row["profile"])
+
+
+_ANY_FORKS = """
+SELECT 1 FROM turn WHERE attempt_id = :attempt_id AND status = 'queued' AND forks = 1 LIMIT 1
+"""
+
+
+async def any_forks(tx: Transaction, attempt_id: str) -> bool:
+    """Return whether a queued turn begins a session of its own: what is behind it is of that."""
+    return await tx.fetch_one(_ANY_FORKS, {"attempt_id": attempt_id}) is not None
+
+
+_BEGINNINGS = """
+SELECT executions_before, asked_for FROM turn WHERE attempt_id = :attempt_id AND no IS NOT NULL
+ORDER BY executions_before DESC, no
+"""
+
+
+async def asked_for_of(tx: Transaction, attempt_id: str, place: int) -> str | None:
+    """Return what the author of the turn saw that the execution at this place was begun for."""
+    for row in await tx.fetch_all(_BEGINNINGS, {"attempt_id": attempt_id}):
+        if row["executions_before"] <= place:
+            asked_for: str | None = row["asked_for"]
+            return asked_for
+    return None
 
 
 class Steering(NamedTuple):
@@ -387,8 +415,7 @@ async def set_queue(
             "truncated": None if new is None else int(new.truncated),
         }
         await tx.execute(_SET, values)
-        if new is not None:
-            await _tell(tx, item.id, at_ms)
+        await _tell(tx, item.id, at_ms)
 
 
 _LAST_PLACE = "SELECT coalesce(max(place), 0) AS place FROM turn WHERE attempt_id = :attempt_id"

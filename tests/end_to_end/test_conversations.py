@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from tests.end_to_end.agents import AgentJournal
 from tests.end_to_end.hive_program import HiveProgram
 from tests.end_to_end.installation import Installation
 from tests.end_to_end.node_program import NodeProgram
+from tests.end_to_end.programs import Command
 from tests.end_to_end.rogue_node import RogueNode
 from tests.end_to_end.talking import Talk
 from tests.end_to_end.waiting import until
@@ -68,13 +70,11 @@ def whole(talk: Talk) -> list[tuple[int, str]]:
 
 
 class Following:
-    """`hive sessions messages -f --json` as a process, read as it prints."""
+    """A command that follows a session with `-f --json`, as a process, read as it prints."""
 
-    def __init__(self, installation: Installation, session_id: str) -> None:
+    def __init__(self, program: Command, *words: str) -> None:
         self.lines: list[dict[str, Any]] = []
-        self._process = installation.hive.popen(
-            "sessions", "messages", session_id, "-f", "--json", stdout=subprocess.PIPE
-        )
+        self._process = program.popen(*words, "-f", "--json", stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -82,8 +82,13 @@ class Following:
         for line in self._process.stdout:
             self.lines.append(json.loads(line))
 
+    def interrupt(self) -> int:
+        """Press Ctrl-C; return its exit status."""
+        self._process.send_signal(signal.SIGINT)
+        return self.wait()
+
     def wait(self) -> int:
-        """Wait until it ends by itself; return its exit status."""
+        """Wait until it ends; return its exit status."""
         status = self._process.wait(60)
         self._reader.join(10)
         self._process.stdout.close()
@@ -164,6 +169,24 @@ def test_a_conversation_reaches_the_command_line(
         sent = hive.json("sessions", "send", theirs["id"], "yes", "--id", "one")
         assert (sent["persisted"], sent["duplicates"]) == (persisted, 1 - persisted)
     assert "external" in hive.call("sessions", "--attempt", talk.session.attempt_id).stdout
+    here = installation.add_node("here")
+    token = hive.client.post("tokens", {"name": "operator", "role": "operator"})["token"]
+    here.json("login", stdin=f"{token}\n")
+    assert here.json("sessions")["items"] == []
+    assert talk.session.id in {one["id"] for one in here.json("sessions", "--all")["items"]}
+    page = here.json("messages", talk.session.id, "--limit", "2")
+    assert [one["seq"] for one in page["items"]] == [119, 120]
+    assert here.refused("messages", talk.session.id, "--follow")["code"] == "not_available"
+    for program in (here, node):
+        topic = f"As {program.node_name} calls it"
+        assert program.json("sessions", "rename", talk.session.id, topic)["topic"] == topic
+        until(
+            lambda: hive.json("sessions", "show", talk.session.id)["topic"],
+            "the hive shows the topic",
+            holds=topic.__eq__,
+        )
+    node.stop()
+    assert node.json("sessions", "show", talk.session.id)["topic"] == topic
     assert hive.refused("sessions", "show", "01920000-0000-7000")["code"] == "not_found"
 
 
@@ -179,8 +202,13 @@ def test_a_follower_sees_each_message_once(
         "the session is at the hive",
         holds=lambda items: items and items[0]["message_count"] == 3,
     )
-    following = Following(installation, talk.session.id)
+    following = Following(hive, "sessions", "messages", talk.session.id)
+    at_the_node = Following(node, "messages", talk.session.id[-8:])
     until(lambda: len(following.lines) == 3, "what was said is printed")
+    until(lambda: len(at_the_node.lines) == 3, "the node prints it too")
+    left = Following(node, "messages", talk.session.id, "--after", "2")
+    until(lambda: len(left.lines) == 1, "what comes behind the second is printed")
+    assert left.interrupt() == 130
     node.stop()
     talk.say(40)
     hive.kill()
@@ -191,8 +219,9 @@ def test_a_follower_sees_each_message_once(
     node.kill()
     talk.say(2, closed=True)
     node.start()
-    assert following.wait() == 0
-    assert [(one["seq"], one["content"]) for one in following.lines] == whole(talk)
+    for one in (following, at_the_node):
+        assert one.wait() == 0
+        assert [(line["seq"], line["content"]) for line in one.lines] == whole(talk)
 
 
 def test_what_the_hive_lost_is_fetched_from_the_node(
@@ -258,6 +287,46 @@ def test_what_an_agent_says_is_read_at_the_hive(
         holds=lambda found: found[-1] == "again" and found.count("@say again") == 1,
     )
     pieces.close()
+    _while_the_node_is_away(hive, node, journal, session)
+
+
+def _while_the_node_is_away(
+    hive: HiveProgram, node: NodeProgram, journal: AgentJournal, session: str
+) -> None:
+    """What is said twice meanwhile is two turns, one after the other; said again it is none."""
+    before = len(journal.prompts)
+    node.kill()
+    hive.wait_node(node.node_name, "offline")
+    later = ("--when", "online")
+    kept = [
+        hive.json("sessions", "send", session, "@say yes", "--id", name, *later)
+        for name in ("first", "second", "second")
+    ]
+    assert [(one["kept"], one["duplicates"]) for one in kept] == [(1, 0), (1, 0), (1, 1)]
+    renamed = hive.json("sessions", "rename", session, "Yes and yes", *later)
+    hive.kill()
+    hive.start()
+    node.start()
+    for key in [one["items"][0]["key"] for one in kept] + [renamed["key"]]:
+        until(
+            lambda key=key: hive.json("operations", "show", key)["status"],
+            "what was kept is done",
+            holds="done".__eq__,
+        )
+    until(
+        lambda: hive.json("sessions", "turns", session)["items"],
+        "both turns are over",
+        holds=lambda turns: [one["status"] for one in turns] == ["ended"] * (before + 2),
+    )
+    assert journal.prompts[before:] == ["@say yes", "@say yes"]
+    again = hive.json("sessions", "send", session, "@say yes", "--id", "second")
+    assert (again["persisted"], again["duplicates"]) == (0, 1)
+    turns = hive.json("sessions", "turns", session)["items"]
+    assert [one["no"] for one in turns] == list(range(1, before + 3))
+    assert {one["stop_reason"] for one in turns} == {"end_turn"}
+    own = node.json("sessions", "turns", session)["items"]
+    assert [(one["id"], one["no"]) for one in own] == [(one["id"], one["no"]) for one in turns]
+    assert hive.json("sessions", "show", session)["topic"] == "Yes and yes"
 
 
 def test_what_an_agent_is_writing_is_seen(installation: Installation, tmp_path: Path) -> None:

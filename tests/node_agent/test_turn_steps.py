@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from node_agent.attempt_worktree import SessionLost
 from node_agent.operations.branch_changes import MERGES_MAX
 from node_agent.stamps import new_id
 from node_agent.store import attempts, turns
-from node_agent.turn_steps import EXECUTIONS_MAX, NodeFull, Running
+from node_agent.turn_steps import EXECUTIONS_MAX, NodeFull, Running, runs_since
 from protocol import limits
 from protocol.entities import Attempt, MergeFact
 from protocol.errors import ErrorCode, OperationError
@@ -326,3 +327,25 @@ async def test_an_attempt_that_has_run_very_often(shop: Workshop):
     )
     full = msgspec.structs.replace(ended, reason="日" * 500, executions=[*ran, *ran[:3]])
     assert len(msgspec.msgpack.encode(full)) <= limits.OP_BODY_BYTES_MAX
+
+
+@pytest.mark.asyncio
+async def test_follow_ups_that_waited_together_follow_each_other(shop: Workshop):
+    """A run begun for one of them does not count against the next; any other run does."""
+    attempt = await shop.run("true")
+    (first,) = [one.id for one in await shop.agents(attempt)]
+    seen = partial(shop.database.read, runs_since, attempt.id)
+    assert await seen(first) == [first]
+    await shop.follow_up(attempt, "true", asked_for=first)
+    await shop.runner.wait_ended(attempt.id)
+    *_, second = [one.id for one in await shop.agents(attempt)]
+    assert await seen(first) == [first]
+    assert await seen(second) == [first, second]
+    assert await seen(None) == [first, second]
+    await shop.follow_up(attempt, "true", asked_for=first)
+    await shop.runner.wait_ended(attempt.id)
+    assert await seen(first) == [first]
+    await shop.follow_up(attempt, "true")
+    await shop.runner.wait_ended(attempt.id)
+    assert len(await seen(first)) == 4
+    assert await shop.database.read(runs_since, "none", first) == []

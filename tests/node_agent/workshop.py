@@ -76,13 +76,19 @@ class Workshop:
         return await self.runner.wait_ended(attempt.id)
 
     async def follow_up(
-        self, attempt: Attempt, command: str | None = None, *, key: str | None = None, **fields: Any
+        self,
+        attempt: Attempt,
+        command: str | None = None,
+        *,
+        key: str | None = None,
+        asked_for: str | None = None,
+        **fields: Any,
     ) -> Turn:
         """Give an attempt another turn."""
         request = FollowUpRequest(command=command, **fields)
         body_hash = f"{command} {fields}"
         return await self.runner.follow_up(
-            attempt.id, request, StartKey(key or new_id(), body_hash, "tester")
+            attempt.id, request, StartKey(key or new_id(), body_hash, "tester", asked_for)
         )
 
     async def interrupt(self, attempt: Attempt, *, key: str | None = None, **fields: Any) -> Turn:

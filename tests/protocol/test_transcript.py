@@ -53,8 +53,8 @@ def test_what_a_tool_did():
 
 def test_what_is_cut_and_what_is_missing_is_said():
     """A cut text names where the whole one is; missing messages have a line."""
-    assert texts(message(content="a", truncated=True, log_entry=7))[2] == (
-        "  [cut; the whole text is in the execution's log, from entry 7 on]"
+    assert texts(message(content="a", truncated=True))[2] == (
+        "  [cut; the whole text is in the execution's log]"
     )
     assert gap_line({"gap": [2, 4], "reason": "away"}).text == (
         "[messages 2 to 4 are missing: away]"

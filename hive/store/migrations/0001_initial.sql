@@ -326,6 +326,8 @@ CREATE TABLE turn (
     session_id TEXT,
     execution_id TEXT,
     turn_no INTEGER,
+    -- Orders those that have not begun.
+    place INTEGER NOT NULL,
     status TEXT NOT NULL,
     prompt TEXT NOT NULL,
     truncated INTEGER NOT NULL,
@@ -343,7 +345,8 @@ CREATE TABLE turn (
     snapshot_id TEXT,
     forgotten_at_ms INTEGER
 ) STRICT;
-CREATE INDEX turn_by_session ON turn (session_id, created_at_ms, id);
+CREATE INDEX turn_by_session ON turn (session_id, turn_no, id);
+CREATE INDEX turn_by_attempt ON turn (attempt_id, session_id, place, id);
 CREATE INDEX turn_by_node ON turn (node_id);
 
 -- `message_seq` orders a session; two live messages never share a place in it. `sender_id` is what
@@ -365,7 +368,6 @@ CREATE TABLE message (
     plan TEXT NOT NULL,
     request_id TEXT,
     parent_id TEXT,
-    log_entry INTEGER,
     created_at_ms INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL,
     sender_id TEXT,

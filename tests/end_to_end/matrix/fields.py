@@ -17,8 +17,9 @@ from tests.end_to_end.matrix.ways import WAYS, HiveCommand, Way
 #: The modules whose import fills the table of cases.
 TABLES: Final = (branch_cases, life_cases, reading_cases)
 #: Rows that other tests hold, by every way: name them here, or they fail the matrix. What an agent
-#: asks has nothing to do with its repository: `test_requests`, and of the direct way `test_direct`.
-HELD_ELSEWHERE: Final = frozenset({"answer"})
+#: asks, and what a conversation is called, has nothing to do with its repository: `test_requests`,
+#: `test_conversations`, and of the direct way `test_direct`.
+HELD_ELSEWHERE: Final = frozenset({"answer", "rename_session"})
 #: What a way does not offer, and why.
 NOT_OFFERED: Final = {
     ("start", "direct"): "a capability is for an attempt, and a start makes one",

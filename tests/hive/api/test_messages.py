@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from protocol.conversation import Session
-from protocol.messages import LiveText, NeedDone, NeedOutcome
+from protocol.messages import Call, LiveText, NeedDone, NeedOutcome
 from protocol.turn_requests import Turn, TurnStatus
-from tests.hive.api.running import FakeNode, Reply, RunningHive
+from tests.hive.api.kept import settled
+from tests.hive.api.running import FakeNode, Reply, RunningHive, running_hive, serving_again
 from tests.hive.api.test_sessions import mapped, talks
 from tests.hive.api.test_streams import viewing
 
@@ -134,8 +136,6 @@ async def test_bounds_of_sending(running: RunningHive):
 
 async def queues(node: FakeNode) -> list[str]:
     """Have a node take follow-ups; the prompts it got, once each."""
-    import msgspec
-
     got: list[str] = []
 
     async def follow_up(call: Any) -> Turn:
@@ -222,3 +222,135 @@ async def test_sessions_begin_and_end_on_the_stream(running: RunningHive):
             "session.changed",
             "session.stopped",
         ]
+
+
+@pytest.mark.asyncio
+async def test_messages_for_a_node_that_is_away(tmp_path):
+    """Yes twice is two turns, a retry is none more, in their order, whatever restarts."""
+    yes = {"content": "yes"}
+    sent = [{"id": "a", **yes}, {"id": "b", **yes}, *({"id": f"m{n}", **yes} for n in range(8))]
+    async with running_hive(tmp_path) as running:
+        node = await running.node()
+        session = await talks(node)
+        await queues(node)
+        await node.leave()
+        assert (await send(running, session.id, *sent)).error["code"] == "node_offline"
+        path = f"sessions/{session.id}/messages"
+        kept = await running.post(path, {"messages": sent}, when="online")
+        assert kept.status == 202
+        assert (kept.json["persisted"], kept.json["kept"], kept.json["duplicates"]) == (10, 10, 0)
+        keys = [item["key"] for item in kept.json["items"]]
+        again = await running.post(path, {"messages": sent[1:2]}, when="online")
+        assert (again.status, again.json["duplicates"], again.json["kept"]) == (202, 1, 1)
+        other = {"messages": [{"id": "b", "content": "no"}]}
+        assert (await running.post(path, other, when="online")).error["code"] == "key_reused"
+    async with serving_again(tmp_path, running.token) as running:
+        node.running = running
+        got = await queues(node)
+        again = await running.post(path, {"messages": sent[:1]}, when="online")
+        assert (again.json["duplicates"], again.json["kept"]) == (1, 1)
+        later = await running.post(path, {"messages": [{"id": "c", **yes}]}, when="online")
+        keys.append(later.json["items"][0]["key"])
+        await node.connect()
+        for key in keys:
+            await settled(running, key, "done")
+        assert [call.idempotency_key for call in node.calls] == keys
+        bodies = [msgspec.msgpack.decode(call.body) for call in node.calls]
+        assert {(body["prompt"], body["session"]) for body in bodies} == {("yes", session.id)}
+        assert got == ["yes"] * 11
+        done = await running.post(path, {"messages": sent[:2]}, when="online")
+        assert (done.status, done.json["duplicates"], done.json["kept"]) == (200, 2, 0)
+        assert [item["turn_id"] for item in done.json["items"]] == ["turn-1", "turn-2"]
+        assert len(got) == 11
+
+
+@pytest.mark.asyncio
+async def test_what_waits_is_said_before_what_comes_after(running: RunningHive):
+    """While an earlier message is not taken, a later one waits behind it, the node being there."""
+    node = await running.node()
+    session = await talks(node)
+    gate, got = asyncio.Event(), []
+
+    async def follow_up(call: Call) -> Turn:
+        await gate.wait()
+        got.append(msgspec.msgpack.decode(call.body)["prompt"])
+        return Turn(id=f"turn-{len(got)}", attempt_id=call.attempt_id, status=TurnStatus.QUEUED)
+
+    node.answers["follow_up"] = follow_up
+    await node.leave()
+    path = f"sessions/{session.id}/messages"
+    first = {"messages": [{"id": "a", "content": "one"}]}
+    assert (await running.post(path, first, when="online")).status == 202
+    await node.connect()
+    second = {"messages": [{"id": "b", "content": "two"}]}
+    kept = await running.post(path, second, when="online")
+    assert kept.status == 202
+    gate.set()
+    await settled(running, kept.json["items"][0]["key"], "done")
+    assert got == ["one", "two"]
+
+
+@pytest.mark.asyncio
+async def test_pages_while_messages_arrive(running: RunningHive):
+    """Paged back and forth while the session grows and changes: no gap, no double, at any size."""
+    node = await running.node()
+    session = await talks(node)
+    for size in (1, 3, 7):
+        first = (await running.get(f"sessions/{session.id}")).json["message_count"] + 1
+        await node.tells_of(*node.messages(session, first, 20))
+        path = f"sessions/{session.id}/messages"
+        total, seen, before = first + 19, [], None
+        while True:
+            query = {} if before is None else {"before": before}
+            page = (await running.get(path, limit=size, **query)).json
+            assert page["gaps"] == []
+            seen = seqs(page) + seen
+            newest = (await running.get(f"sessions/{session.id}")).json["message_count"]
+            changed = node.messages(session, 1, 2)
+            await node.tells_of(*node.messages(session, newest + 1, 2), *changed)
+            before = page["previous"]
+            if before is None:
+                break
+        assert seen == list(range(1, total + 1))
+        forth, after = [], 0
+        while after is not None:
+            page = (await running.get(path, limit=size * 10, after=after)).json
+            forth += seqs(page)
+            if len(forth) < 150:
+                await node.tells_of(*node.messages(session, page["message_count"] + 1))
+            after = page["next"]
+        assert forth == list(range(1, len(forth) + 1))
+        assert len(forth) >= newest
+
+
+@pytest.mark.asyncio
+async def test_a_session_is_all_its_viewer_hears(running: RunningHive):
+    """Nothing of another session, attempt or project comes; from its place on all of it does."""
+    node, other = await running.node(), await running.node("two")
+    session, neighbour = await talks(node), await talks(node, 2)
+    elsewhere = await talks(other, 3)
+    mine = await mapped(running)
+
+    async def stir(number: int) -> None:
+        for owner, one in ((node, neighbour), (other, elsewhere), (node, session)):
+            await owner.tells_of(*owner.messages(one, number))
+        await send(running, mine["id"], {"id": str(number), "content": "x"})
+        await node.has_attempt(2)
+        await says(running, node, neighbour, "not yours", 0)
+        await says(running, other, elsewhere, "not yours", 0)
+
+    async with viewing(running, f"session:{session.id}") as events:
+        begins = await events.opened()
+        await stir(1)
+        await stir(2)
+        heard = [await events.next(30) for _ in range(2)]
+        assert [(name, said["session_id"]) for _, name, said in heard] == [
+            ("message.new", session.id)
+        ] * 2
+    await stir(3)
+    async with viewing(running, f"session:{session.id}", **{"Last-Event-ID": begins}) as events:
+        told = [await events.next(30) for _ in range(3)]
+        assert [number for number, _, _ in told[:2]] == [number for number, _, _ in heard]
+        assert [said["session_id"] for _, _, said in told] == [session.id] * 3
+        await node.tells_of(*node.messages(session, 4))
+        assert (await events.next(30))[1] == "message.new"

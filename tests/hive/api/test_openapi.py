@@ -40,6 +40,23 @@ async def test_every_route_is_described(running: RunningHive):
 
 
 @pytest.mark.asyncio
+async def test_what_the_path_names_is_not_asked_again(running: RunningHive):
+    """No body and no query takes what stands in the path; and no example shows it there."""
+    document = (await running.get("/openapi.json", token=None)).json
+    schemas = document["components"]["schemas"]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            named = set(re.findall(r"\{(\w+)\}", path))
+            named |= {f"{name}_id" for name in named}
+            asked = {p["name"] for p in operation["parameters"] if p["in"] == "query"}
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]
+                schema = schemas[body["schema"]["$ref"].rpartition("/")[2]]
+                asked |= set(schema["properties"]) | set(body["example"])
+            assert not named & asked, (method, path)
+
+
+@pytest.mark.asyncio
 async def test_every_reference_leads_somewhere(running: RunningHive):
     """No schema is named that is not there."""
     document = (await running.get("/openapi.json", token=None)).json

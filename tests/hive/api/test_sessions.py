@@ -1,12 +1,19 @@
 """Sessions over HTTP: the nodes' and those of agents that are no node's."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hive.external_sessions import SILENT, ExternalSessions
-from protocol.conversation import Session, SessionStatus
+from protocol.conversation import Session, SessionStatus, TurnState, Usage
+from protocol.messages import Call
+from protocol.ops import OpKind
+from protocol.session_requests import RenameSessionRequest
+from protocol.turn_requests import TurnStatus
+from tests.hive.api.kept import settled
 from tests.hive.api.running import FakeNode, RunningHive, running_hive, serving_again
 
 HOUR_MS = 3_600_000
@@ -65,13 +72,127 @@ async def test_a_nodes_session_is_its_nodes(running: RunningHive):
     """Nobody but its node changes it; the refusal says what to do instead."""
     session = await talks(await running.node())
     path = f"sessions/{session.id}"
-    for reply in (
-        await running.ask("DELETE", path),
-        await running.ask("PATCH", path, body={"topic": "other"}),
-        await running.post(f"{path}/heartbeat"),
-    ):
+    for reply in (await running.ask("DELETE", path), await running.post(f"{path}/heartbeat")):
         assert reply.status == 409
         assert "hive attempt" in reply.error["hint"]
+    other = await running.ask("PATCH", path, body={"topic": "x", "agent_session_id": "y"})
+    assert other.status == 422
+
+
+def renames(node: FakeNode, session: Session) -> list[Call]:
+    """Have a node give a session the topics it is asked for; the calls it got."""
+    calls: list[Call] = []
+
+    async def rename(call: Call) -> Session:
+        calls.append(call)
+        asked = msgspec.msgpack.decode(call.body, type=RenameSessionRequest)
+        assert asked.session_id == session.id
+        return msgspec.structs.replace(session, topic=asked.topic)
+
+    node.answers["rename_session"] = rename
+    return calls
+
+
+@pytest.mark.asyncio
+async def test_its_node_gives_it_another_topic(running: RunningHive):
+    """The node is asked once by the key, and the answer is the session as it has it by then."""
+    node = await running.node()
+    session = await talks(node)
+    calls = renames(node, session)
+    ask = partial(
+        running.ask, "PATCH", f"sessions/{session.id[-8:]}", headers={"Idempotency-Key": "k"}
+    )
+    renamed = await ask(body={"topic": "Shelves"})
+    assert (renamed.status, renamed.json["topic"]) == (200, "Shelves")
+    assert (renamed.json["id"], renamed.json["node_name"]) == (session.id, "one")
+    assert renamed.headers["Idempotency-Key"] == "k"
+    assert (await ask(body={"topic": "Shelves"})).json["topic"] == "Shelves"
+    assert (await ask(body={"topic": "Other"})).error["code"] == "key_reused"
+    assert [(call.attempt_id, call.idempotency_key) for call in calls] == [
+        (session.attempt_id, "k")
+    ]
+    for topic in ("", "x" * 121):
+        assert (await ask(body={"topic": topic})).status == 422
+    viewer = await running.token_of("viewer")
+    assert (await ask(body={"topic": "x"}, token=viewer)).status == 403
+    # What others see is what its node reports.
+    await node.tells_of(msgspec.structs.replace(session, topic="Shelves"))
+    assert (await running.get(f"sessions/{session.id}")).json["topic"] == "Shelves"
+    told = (await running.get("events", attempt=session.attempt_id)).json["items"]
+    assert [one["details"] for one in told if one["kind"] == "session_renamed"] == [
+        {"topic": "Shelves"}
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_topic_for_a_node_that_is_away(running: RunningHive):
+    """With `when=online` it is kept, and given once the node is back."""
+    node = await running.node()
+    session = await talks(node)
+    calls = renames(node, session)
+    await node.leave()
+    path, body = f"sessions/{session.id}", {"topic": "Shelves"}
+    assert (await running.ask("PATCH", path, body=body)).status == 503
+    key = {"Idempotency-Key": "k"}
+    kept = await running.ask("PATCH", path, body=body, headers=key, when="online")
+    assert (kept.status, kept.json["status"]) == (202, "waiting")
+    await node.connect()
+    assert (await settled(running, "k", "done"))["operation"] == "rename_session"
+    assert len(calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_turns_of_a_session(running: RunningHive):
+    """Those that have begun, then the queue in its order; of the attempt's newest session alone."""
+    node = await running.node()
+    older = await talks(node)
+    session = msgspec.structs.replace(older, id=f"{older.id[:-4]}ffff", created_at_ms=5_000)
+    await node.tells_of(session)
+
+    async def tells(number: int, status: TurnStatus, place: int, **given: Any) -> None:
+        turn = TurnState(
+            id=f"{node.id[:24]}{number + 20480:012x}",
+            attempt_id=session.attempt_id,
+            status=status,
+            place=place,
+            prompt=f"do {number}",
+            author="ann",
+            **given,
+        )
+        await node.tell((OpKind.TURN, turn.id, turn))
+
+    await tells(1, TurnStatus.ENDED, 1, no=1, session_id=older.id)
+    ended = {"stop_reason": "end_turn", "head_before": "a", "usage": Usage(output_tokens=5)}
+    await tells(3, TurnStatus.ENDED, 5, no=2, session_id=session.id, **ended)
+    await tells(2, TurnStatus.RUNNING, 2, no=3, session_id=session.id)
+    await tells(4, TurnStatus.QUEUED, 7)
+    await tells(5, TurnStatus.QUEUED, 6)
+    path = f"sessions/{session.id}/turns"
+    page = (await running.get(path, limit=2)).json
+    rest = (await running.get(path, limit=2, cursor=page["next"])).json
+    listed = page["items"] + rest["items"]
+    assert [(one["no"], one["status"], one["prompt"]) for one in listed] == [
+        (2, "ended", "do 3"),
+        (3, "running", "do 2"),
+        (None, "queued", "do 5"),
+        (None, "queued", "do 4"),
+    ]
+    assert rest["next"] is None
+    assert (listed[0]["stop_reason"], listed[0]["head_before"]) == ("end_turn", "a")
+    assert (listed[0]["author"], listed[0]["usage"]["output_tokens"]) == ("ann", 5)
+    others = (await running.get(f"sessions/{older.id}/turns")).json["items"]
+    assert [one["no"] for one in others] == [1]
+    assert (await running.get(path, cursor="x")).status == 422
+
+
+@pytest.mark.asyncio
+async def test_what_is_here_counts_at_once(running: RunningHive):
+    """A node's session shows the messages that are here, though it has not counted them yet."""
+    node = await running.node()
+    session = await talks(node, message_count=2)
+    await node.tells_of(*node.messages(session, 1, 5))
+    assert (await running.get(f"sessions/{session.id}")).json["message_count"] == 5
+    assert (await running.get("sessions")).json["items"][0]["message_count"] == 5
 
 
 async def mapped(running: RunningHive, **given: Any) -> dict[str, Any]:
@@ -99,6 +220,14 @@ async def test_an_external_session(running: RunningHive):
     assert [item["id"] for item in page["items"]] == [session["id"]]
     edited = await running.ask("PATCH", f"sessions/{session['id']}", body={"topic": "Shelves"})
     assert edited.json["topic"] == "Shelves"
+    again = await running.ask("PATCH", f"sessions/{session['id']}", body={"topic": "Boards"})
+    assert again.json["topic"] == "Boards"
+    told = (await running.get("events", task=session["task_id"])).json["items"]
+    assert [
+        (one["actor_kind"], one["actor"], one["details"])
+        for one in told
+        if one["kind"] == "session_renamed"
+    ] == [("user", "admin", {"topic": "Boards"})]
 
 
 @pytest.mark.asyncio

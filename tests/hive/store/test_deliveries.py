@@ -6,7 +6,7 @@ from hive.store import credentials, deferred, deliveries, operations
 from protocol import limits
 from protocol.errors import ErrorBody, ErrorCode
 from tests.hive import reported
-from tests.hive.reported import NODE, NOW_MS
+from tests.hive.reported import NODE, NOW_MS, uid
 from tests.hive.store.open_hive import OpenHive
 from tests.hive.store.test_deferred import AWAY, deferral, kept, status
 
@@ -26,6 +26,29 @@ async def test_the_next_to_leave(hive: OpenHive):
     await hive.write(deferred.hold_all, NOW_MS)
     assert await hive.read(deliveries.next_of_node, NODE, (-1, "")) is None
     assert await hive.write(deliveries.leave, "b", NOW_MS) is None
+
+
+@pytest.mark.asyncio
+async def test_what_is_said_leaves_behind_what_was_said_before(hive: OpenHive):
+    """In the order asked, whatever keys and clock say; each once the one before is known."""
+    await (await hive.reporting()).tells(reported.attempt())
+    for key, at_ms in (("b", 5), ("a", 5), ("c", 0)):
+        wanted = await deferral(hive, key, operation="follow_up")
+        await hive.write(deferred.keep, wanted, AWAY, NOW_MS + at_ms)
+    await hive.write(deferred.keep, await deferral(hive, "0"), AWAY, NOW_MS)
+    first = await hive.read(deliveries.next_of_node, NODE, (-1, ""))
+    assert first == (NOW_MS + 5, "b")
+    # A stop waits for none of them.
+    assert await hive.read(deliveries.next_of_node, NODE, first) == (NOW_MS + 8, "0")
+    order = []
+    for _ in range(3):
+        _, key = await hive.read(deliveries.next_of_node, NODE, (-1, ""))
+        order.append(key)
+        assert (await hive.write(deliveries.leave, key, NOW_MS)).row.key == key
+        assert (await hive.read(deliveries.next_of_node, NODE, (-1, "")))[1] == key
+        await hive.write(deliveries.answered, key, b"reply", NOW_MS + 9)
+    assert order == ["b", "a", "c"]
+    assert not await hive.read(deferred.has_before, uid(10), "follow_up", "d")
 
 
 @pytest.mark.asyncio

@@ -49,7 +49,6 @@ class Conversation:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.entries = 0
 
     def __enter__(self) -> Self:
         return self
@@ -122,9 +121,7 @@ class Conversation:
             return self.put(lambda machine: machine.finish())
         if self.judge is not None:
             self.judge.hears("agent", line)
-        self.entries += 1
-        entry = self.entries
-        return self.put(lambda machine: machine.receive(line, entry))
+        return self.put(lambda machine: machine.receive(line))
 
     def until(self, kind: type[F], holds: Callable[[F], bool] = lambda _: True) -> F:
         """Listen until a fact of this kind comes, and return it."""

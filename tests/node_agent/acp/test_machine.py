@@ -94,7 +94,6 @@ def test_a_block_is_told_live_and_then_whole(start: Start):
             assert (grew.at, grew.role) == (len(text), message.role)
             text += grew.text
         assert text == message.content
-        assert message.log_entry is not None
     assert len(talk.messages()) == 3
 
 

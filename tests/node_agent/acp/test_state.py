@@ -123,7 +123,7 @@ def put(machine: AgentMachine, wish: tuple[str, Any]) -> Step | str:
     try:
         match kind:
             case "receive":
-                return machine.receive(what, 5)
+                return machine.receive(what)
             case "prompt":
                 return machine.prompt(Prompt(turn_id=what, text="do it"))
             case "reply":

@@ -122,7 +122,7 @@ def call(call_id: str, kind: str = "tool_call", **fields: Any) -> dict[str, Any]
 
 def made(state: MachineState, *updates: dict[str, Any]) -> list[MessageMade]:
     """The messages that updates lead to, with the text that is open at the end."""
-    facts = [fact for update in updates for fact in apply_update(state, update, 1)]
+    facts = [fact for update in updates for fact in apply_update(state, update)]
     facts += close_block(state)
     return [fact for fact in facts if isinstance(fact, MessageMade)]
 
@@ -188,7 +188,7 @@ def test_a_plan_is_one_message_of_its_turn():
 def test_a_cost_is_a_plain_decimal(amount: object, cost: str | None):
     """Never 1e-05, and never what is no amount."""
     update = {"sessionUpdate": "usage_update", "used": 1, "cost": {"amount": amount}}
-    (told,) = apply_update(MachineState(), update, None)
+    (told,) = apply_update(MachineState(), update)
     assert isinstance(told, UsageTold)
     assert told.usage.cost == cost
 

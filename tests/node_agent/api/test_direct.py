@@ -19,11 +19,14 @@ from node_agent.identity import HiveIdentity, HiveWord, NodeRecord
 from node_agent.local_node import LocalNode
 from node_agent.operations.dispatcher import OperationDispatcher
 from node_agent.operations.table import functions_of
+from node_agent.store import sessions
 from protocol import limits, tokens
 from protocol.answer_requests import AnswerRequest
 from protocol.attempt_requests import StopRequest
+from protocol.conversation import Session
 from protocol.log_chunks import STDOUT, Segment
 from protocol.operations import OPERATIONS
+from protocol.session_requests import RenameSessionRequest
 from protocol.stream_tokens import StreamToken, mint_stream_token
 from tests.end_to_end.hive_program import free_port
 from tests.node_agent.operations.conftest import EXECUTION, StoredNode
@@ -162,7 +165,7 @@ def test_all_that_is_asked_of_an_attempt_can_be_asked_straight() -> None:
         path = operation.path
         if path.startswith("tasks/"):
             continue
-        if not path.startswith(("executions/", "requests/")):
+        if not path.startswith(("executions/", "requests/", "sessions/")):
             path = f"attempts/{{attempt_id}}/{path}"
         assert (operation.method, path) in asked
 
@@ -223,6 +226,28 @@ async def test_a_request_is_answered_straight(stored: StoredNode) -> None:
             "POST", path, word, body={"text": "left"}, Idempotency_Key="k"
         )
         assert (status, said["answer"]["text"], said["answer"]["by"]) == (200, "left", "ada")
+
+
+@pytest.mark.asyncio
+async def test_a_session_is_renamed_straight(stored: StoredNode) -> None:
+    """The capability is for the attempt whose session it is, and for this topic."""
+    session = Session(id=EXECUTION, attempt_id=stored.attempt.id, executor="acp", topic="First")
+    await stored.stores.database.write(sessions.save, session, 1)
+    given = RenameSessionRequest(session_id=session.id, topic="Shelves")
+    path, body = f"/sessions/{session.id}", {"topic": "Shelves"}
+    async with listening(stored) as node:
+        for other in ({"attempt_id": "other"}, {"role": "viewer"}):
+            word = node.capability(given, **{"operation": "rename_session", **other})
+            status, _ = await node.ask("PATCH", path, word, body=body, Idempotency_Key="k")
+            assert status in {401, 403}, other
+        word = node.capability(given, operation="rename_session")
+        status, _ = await node.ask("PATCH", path, word, body={"topic": "x"}, Idempotency_Key="k")
+        assert status == 403
+        status, said = await node.ask("PATCH", path, word, body=body, Idempotency_Key="k")
+        assert (status, said["topic"]) == (200, "Shelves")
+        word = node.capability(given, operation="rename_session")
+        status, _ = await node.ask("PATCH", "/sessions/none", word, body=body, Idempotency_Key="l")
+        assert status in {401, 403, 404}
 
 
 @pytest.mark.asyncio

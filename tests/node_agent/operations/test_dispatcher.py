@@ -625,8 +625,8 @@ async def test_a_call_for_another_run_does_nothing() -> None:
         ran.append(asking.key)
         return AttemptReply(attempt=ATTEMPT)
 
-    async def runs_of(attempt_id: str) -> list[str]:
-        assert attempt_id == "a1"
+    async def runs_of(asking: Asking) -> list[str]:
+        assert asking.attempt_id == "a1"
         return runs
 
     at = OperationDispatcher(

@@ -6,7 +6,8 @@ import pytest
 
 from node_agent.attempt_runner import StartKey
 from node_agent.operations.turns import TurnOperations, TurnReading
-from node_agent.store import turns
+from node_agent.store import sessions, turns
+from protocol.conversation import Session
 from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import (
     DropTurnsRequest,
@@ -54,6 +55,7 @@ async def test_a_follow_up_carries_its_key(stored: StoredNode) -> None:
         (FollowUpRequest(), {}, ErrorCode.INVALID),
         (FollowUpRequest(prompt="p", images=["i"]), {}, ErrorCode.NOT_AVAILABLE),
         (FollowUpRequest(prompt="p", from_turn=1), {}, ErrorCode.NOT_AVAILABLE),
+        (FollowUpRequest(prompt="p", session="s"), {}, ErrorCode.NOT_AVAILABLE),
         (FollowUpRequest(prompt="p"), {"attempt_id": "none"}, ErrorCode.NOT_FOUND),
         (FollowUpRequest(prompt="p"), {"project_id": "p2"}, ErrorCode.NOT_FOUND),
         (FollowUpRequest(prompt="p"), {"expected_head": "0" * 40}, ErrorCode.EXPECTED_HEAD_MOVED),
@@ -136,3 +138,68 @@ async def test_what_leaves_the_queue_as_it_is(stored: StoredNode) -> None:
         assert caught.value.code is code
     listed = await TurnReading(stored.stores.database).turns(stored.asking("turns"))
     assert [turn.id for turn in listed.items] == ["turn-one", "turn-two"]
+
+
+async def talks(stored: StoredNode, *session_ids: str) -> None:
+    """Have the attempt be one of an agent that is spoken to, with these sessions, oldest first."""
+    await stored.change(executor="acp")
+    for number, session_id in enumerate(session_ids, 1):
+        session = Session(
+            id=session_id, attempt_id=stored.attempt.id, executor="acp", created_at_ms=number
+        )
+        await stored.stores.database.write(sessions.save, session, number)
+
+
+@pytest.mark.asyncio
+async def test_a_follow_up_is_for_the_session_it_names(stored: StoredNode) -> None:
+    """The attempt goes on in its newest session: what is said to another one is refused."""
+    await talks(stored, "s1", "s2")
+    runner = RecordingRunner(stored.attempt)
+
+    async def says(session: str | None) -> None:
+        request = FollowUpRequest(prompt="p", session=session)
+        await operations_of(stored, runner).follow_up(stored.asking("follow_up", request, key="k"))
+
+    await says("s2")
+    await says(None)
+    for session in ("s1", "none"):
+        with pytest.raises(OperationError) as caught:
+            await says(session)
+        assert caught.value.code is ErrorCode.CONFLICT
+        assert caught.value.details == {"field": "session", "session_id": "s2"}
+    assert len(runner.asked) == 2
+
+
+@pytest.mark.asyncio
+async def test_behind_a_fork_another_session_comes(stored: StoredNode) -> None:
+    """Once a turn is queued that forks the session, nothing more is queued for it by its name."""
+    await talks(stored, "s1")
+    fork = Turn(id="t1", attempt_id=stored.attempt.id, status=TurnStatus.QUEUED, prompt="p")
+    await stored.stores.database.write(turns.add, fork, turns.Shown(), forks=True)
+    runner = RecordingRunner(stored.attempt)
+    request = FollowUpRequest(prompt="p", session="s1")
+    with pytest.raises(OperationError) as caught:
+        await operations_of(stored, runner).follow_up(stored.asking("follow_up", request, key="k"))
+    assert caught.value.code is ErrorCode.CONFLICT
+    assert runner.asked == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "field"),
+    [
+        (TurnEdit(id="t1", prompt=" "), ErrorCode.INVALID, "items"),
+        (TurnEdit(id="t1", command="other"), ErrorCode.NOT_AVAILABLE, "command"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_turn_is_not_edited_into_nothing(
+    stored: StoredNode, edit: TurnEdit, code: ErrorCode, field: str
+) -> None:
+    """What no follow-up of an agent that is spoken to may be, a queued one does not become."""
+    await talks(stored, "s1")
+    await queue(stored, "t1")
+    runner = RecordingRunner(stored.attempt)
+    request = SetTurnsRequest(items=[edit])
+    with pytest.raises(OperationError) as caught:
+        await operations_of(stored, runner).set_turns(stored.asking("set_turns", request, key="k"))
+    assert (caught.value.code, caught.value.details["field"]) == (code, field)

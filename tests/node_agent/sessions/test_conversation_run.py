@@ -22,7 +22,7 @@ from node_agent.sessions.step_facts import Talk as Talked
 from node_agent.sessions.step_facts import apply_facts
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
-from node_agent.store import conversations, requests, turns
+from node_agent.store import conversations, requests, transcripts, turns
 from node_agent.store.turns import Shown
 from protocol.attempt_requests import StartRequest
 from protocol.conversation import RequestStatus, SessionStatus
@@ -336,6 +336,45 @@ async def test_a_restart(tmp_path: Path, moment: str):
         assert told[-1][1] == "was answered notwo"
         assert len(await shop.agents(attempt)) == 1
         assert [turn.stop_reason for turn in await talk.turns()] == ["end_turn"]
+
+
+@pytest.mark.asyncio
+async def test_a_queue_outlives_a_restart(tmp_path: Path):
+    """In the order it was put into, as it was edited, without what was dropped: each turn once."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start("note first\nuntil gate")
+        await talk.noted("first")
+        ids = [(await shop.follow_up(attempt, prompt=f"note {word}")).id for word in "abcd"]
+        edits = [
+            TurnEdit(id=ids[3]),
+            TurnEdit(id=ids[1], prompt="note edited"),
+            TurnEdit(id=ids[0]),
+        ]
+        await shop.database.write(turns.drop, attempt.id, "dropped", 1, turn_id=ids[2])
+        shown = {ids[1]: Shown("note edited")}
+        await shop.database.write(turns.set_queue, attempt.id, edits, shown, 1)
+    async with open_workshop(tmp_path / "data", 12) as shop:
+        talk = Talk(shop, tmp_path)
+        await shop.recover()
+        queued = await shop.database.read(turns.queued, attempt.id)
+        assert [turn.prompt for turn in queued] == ["note d", "note edited", "note a"]
+        (talk.folder / "gate").touch()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        assert [one for one in talk.notes if not one.startswith("prompt")] == [
+            *("new", "first", "d", "edited", "a")
+        ]
+        session = await talk.session(attempt)
+        listed = await shop.database.read(transcripts.turns_of, session, after=None, limit=10)
+        assert [(turn.no, turn.status, turn.prompt.split()[-1]) for turn in listed] == [
+            (1, "ended", "gate"),
+            (2, "ended", "d"),
+            (3, "ended", "edited"),
+            (4, "ended", "a"),
+            (None, "dropped", "c"),
+        ]
 
 
 @pytest.mark.asyncio

@@ -109,6 +109,8 @@ CREATE TABLE turn (
     execution_id TEXT,
     -- Whether the agent was told of the interrupt.
     interrupt_told INTEGER NOT NULL DEFAULT 0,
+    -- Of one that waited at the hive: the newest run of the agent that its author saw.
+    asked_for TEXT,
     stop_reason TEXT,
     head_before TEXT,
     head_after TEXT,
@@ -169,8 +171,11 @@ CREATE TABLE message (
     session_id TEXT NOT NULL,
     execution_id TEXT,
     key TEXT,
-    seq BIGINT
+    seq BIGINT,
+    -- Counts the changes of its session's messages: which of them this one's newest is.
+    change BIGINT
 );
+CREATE UNIQUE INDEX message_by_change ON message (session_id, change) WHERE change IS NOT NULL;
 CREATE UNIQUE INDEX message_by_seq ON message (session_id, seq) WHERE seq IS NOT NULL;
 CREATE UNIQUE INDEX message_by_key ON message (execution_id, key) WHERE key IS NOT NULL;
 
