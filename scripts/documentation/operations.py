@@ -16,10 +16,11 @@ def operations_page() -> str:
     return page(
         "Operations",
         "What may be asked of a node. Each is a path of the hive's API below"
-        " `/api/v1/attempts/{attempt}/` (or as it stands, where the path begins with `tasks/` or"
-        " `executions/`), a command `hive attempt …`, and a command `node-agent attempt …` on the"
-        " node itself. `start` is `hive tasks run` and `node-agent start`; `log` is"
-        " `hive attempts logs` and `node-agent logs`.",
+        " `/api/v1/attempts/{attempt}/` (or as it stands, where the path begins with `tasks/`,"
+        " `executions/`, `requests/` or `sessions/`), a command `hive attempt …`, and a command"
+        " `node-agent attempt …` on the node itself. `start` is `hive tasks run` and"
+        " `node-agent start`; `log` is `hive attempts logs` and `node-agent logs`; `answer` is"
+        " `requests answer` and `rename_session` is `sessions rename`, of both.",
         "A changing operation is carried out once for each idempotency key, and its outcome can be"
         " looked up by the key: `hive operations show KEY`.",
         table(["operation", "request", "role", "changes", "what"], map(_row, OPERATIONS.values())),
