@@ -4,11 +4,11 @@ Two live messages never share a place in a session: the newer position has it, t
 forgotten. What is said under another node's session, or an external one, is refused.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from hive import projections
-from hive.projections import EventDraft, Fact, Source
-from hive.store import events, fact_rows
+from hive.projections import Fact, Source
+from hive.store import events, fact_rows, foreign_rows
 from hive.store.backend import Change, Row, Transaction
 from hive.store.link_checks import foreign
 from hive.store.linking import LinkContext
@@ -18,12 +18,6 @@ from protocol.ops import OpKind
 
 _SELECT_ATTEMPT = "SELECT node_id, project_id, task_id FROM attempt WHERE id = :id"
 _SELECT_SESSION = "SELECT node_id FROM session WHERE id = :id"
-#: Found by their place: without `forgotten_at_ms` it would read all messages there are, and at each
-#: new session. What is forgotten is in no page anyway.
-_DROP_FOREIGN = """
-DELETE FROM message WHERE session_id = :session_id AND forgotten_at_ms IS NULL
-    AND node_id <> :node_id RETURNING node_id
-"""
 _SELECT_RIVAL = """
 SELECT id, node_id, rank, seq FROM message
 WHERE session_id = :session_id AND message_seq = :message_seq AND id <> :id
@@ -42,7 +36,7 @@ async def apply_session(
         return
     attempt = await _attempt_of(tx, source, body.attempt_id)
     if before is None:
-        await _drop_foreign(tx, context, source, body.id)
+        await foreign_rows.drop_of_session(tx, context, body.id, source.node_id)
     after = await fact_rows.upsert(tx, context, source, at_ms, fact)
     for draft in projections.session_events(
         before, after, project_id=attempt.get("project"), task_id=attempt.get("task")
@@ -148,25 +142,3 @@ async def _check_session(tx: Transaction, source: Source, session_id: str) -> No
     session = await tx.fetch_one(_SELECT_SESSION, {"id": session_id})
     if session is not None and session["node_id"] != source.node_id:
         raise foreign("session", session_id)
-
-
-_WHY_DROPPED: Final = "it had sent messages under the id of another node's session"
-
-
-async def _drop_foreign(
-    tx: Transaction, context: LinkContext, source: Source, session_id: str
-) -> None:
-    """Drop what another node said under this session's id before its owner was known."""
-    place = {"session_id": session_id, "node_id": source.node_id}
-    for node_id in {row["node_id"] for row in await tx.fetch_all(_DROP_FOREIGN, place)}:
-        draft = EventDraft(
-            kind="refused",
-            what="node",
-            what_id=node_id,
-            why=_WHY_DROPPED,
-            level="error",
-            audit=True,
-            node_id=node_id,
-            details={"named": session_id},
-        )
-        await events.record(tx, draft, context.now_ms)

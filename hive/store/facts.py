@@ -9,7 +9,16 @@ from typing import Any, Final
 
 from hive import projections
 from hive.projections import Dead, EventDraft, Fact, Source, UnknownKind
-from hive.store import conversation_facts, events, fact_rows, follow, linking, reports, sync
+from hive.store import (
+    conversation_facts,
+    events,
+    fact_rows,
+    follow,
+    foreign_rows,
+    linking,
+    reports,
+    sync,
+)
 from hive.store.backend import Change, Row, Transaction
 from hive.store.link_checks import foreign
 from hive.store.linking import LinkContext, Repository
@@ -245,6 +254,8 @@ async def _apply_attempt(
     body = fact.body
     if not newer or not isinstance(body, entities.Attempt):
         return
+    if before is None:
+        await foreign_rows.drop_of_attempt(tx, context, body.id, source.node_id)
     project_id = await follow.project_of(tx, context, source.node_id, body, before)
     after = await fact_rows.upsert(tx, context, source, at_ms, fact, project_id=project_id)
     if before is not None and before["executions"] != after["executions"]:
@@ -276,7 +287,7 @@ async def _apply_execution(
     if attempt is not None and attempt["node_id"] != source.node_id:
         raise foreign("attempt", body.attempt_id)
     after = await fact_rows.upsert(tx, context, source, at_ms, fact)
-    await sync.drop_foreign_log(tx, context, body.id, source.node_id)
+    await foreign_rows.drop_of_execution(tx, context, body.id, source.node_id)
     await sync.refresh(tx, body.attempt_id)
     project_id = None if attempt is None else attempt["project_id"]
     task_id = None if attempt is None else attempt["task_id"]

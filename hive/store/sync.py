@@ -8,11 +8,9 @@ import json
 from typing import Final
 
 from hive import projections
-from hive.projections import EventDraft, Fact, LogHeld, Position
-from hive.store import events
+from hive.projections import Fact, LogHeld, Position
 from hive.store.backend import Change, Lacking, LogLack, Row, Transaction
 from hive.store.link_checks import foreign
-from hive.store.linking import LinkContext
 from protocol import digest as digests
 from protocol.states import SyncPolicy, SyncState
 
@@ -179,8 +177,6 @@ UPDATE log SET end_chunks = :end_chunks, end_entries = :end_entries, end_bytes =
 WHERE execution_id = :id
 """
 _SET_LOG_GONE = "UPDATE log SET gone_reason = :reason WHERE execution_id = :id"
-_DROP_CHUNKS = "DELETE FROM chunk WHERE execution_id = :id"
-_DROP_LOG = "DELETE FROM log WHERE execution_id = :id"
 
 
 async def open_log(tx: Transaction, node_id: str, execution_id: str) -> None:
@@ -213,25 +209,3 @@ async def set_log_gone(tx: Transaction, node_id: str, execution_id: str, reason:
     """The node has no more of this log than the hive holds."""
     await open_log(tx, node_id, execution_id)
     await tx.execute(_SET_LOG_GONE, {"id": execution_id, "reason": reason})
-
-
-async def drop_foreign_log(
-    tx: Transaction, context: LinkContext, execution_id: str, node_id: str
-) -> None:
-    """Drop what another node sent under this execution's id before its owner was known."""
-    log = await tx.fetch_one(_SELECT_LOG, {"id": execution_id})
-    if log is None or log["node_id"] == node_id:
-        return
-    await tx.execute(_DROP_CHUNKS, {"id": execution_id})
-    await tx.execute(_DROP_LOG, {"id": execution_id})
-    draft = EventDraft(
-        kind="refused",
-        what="node",
-        what_id=log["node_id"],
-        why="it had sent a log under the id of another node's execution",
-        level="error",
-        audit=True,
-        node_id=log["node_id"],
-        details={"named": execution_id},
-    )
-    await events.record(tx, draft, context.now_ms)
