@@ -110,20 +110,19 @@ class LocalApi:
         return await send_reply(request, reply)
 
     def _attempt_of(self, request: web.Request) -> str | None:
-        """Return the attempt whose program asks: by its own word, else by the kernel's."""
-        said = attempt_in(
-            {
-                NODE_VARIABLE: request.headers.get(NODE_HEADER, ""),
-                ATTEMPT_VARIABLE: request.headers.get(ATTEMPT_HEADER, ""),
-            },
-            self._node_id,
-        )
+        """Return the attempt whose program asks: by the kernel's word, else by its own."""
         peer = _peer(request)
-        if said is not None or peer is None or not peer.pid:
-            return said
-        found = attempt_behind(peer.pid, self._node_id)
-        # What root does may be hidden from us; no attempt is root's unless we are.
-        return None if found == UNPLACED and peer.user == 0 != os.geteuid() else found
+        if peer is not None and peer.pid:
+            found = attempt_behind(peer.pid, self._node_id)
+            # What root does may be hidden from us; no attempt is root's unless we are.
+            hidden = found == UNPLACED and peer.user == 0 != os.geteuid()
+            if found is not None and not hidden:
+                return found
+        said = {
+            NODE_VARIABLE: request.headers.get(NODE_HEADER, ""),
+            ATTEMPT_VARIABLE: request.headers.get(ATTEMPT_HEADER, ""),
+        }
+        return attempt_in(said, self._node_id)
 
 
 async def _some_rounds() -> None:

@@ -105,21 +105,22 @@ async def fill(store: SqliteIngestStore, ingest: Ingest, link_no: int) -> None:
 
 
 async def keep(folder: Path) -> None:
-    """Copy the store and put the copy into another folder."""
+    """Copy the store and put the copy into another folder, twice."""
     record = backups.backup(
         folder / "hive.db", folder / "copy.db", folder / "backups.jsonl", NOW_MS
     )
     say("copy", record.path)
     other = folder / "other"
     other.mkdir(exist_ok=True)
-    if not (other / "hive.db").exists():
+    # Into the empty folder, then over what is there.
+    for _ in range(1 if (other / "hive.db").exists() else 2):
         await backups.restore(
             folder / "copy.db",
             other / "hive.db",
             folder / "revocations.log",
             other / "hive.lock",
-            force=False,
-            now_ms=NOW_MS,
+            force=(other / "hive.db").exists(),
+            now_ms=NOW_MS + len(list(other.glob("*.replaced-*"))),
         )
     say("restored")
 

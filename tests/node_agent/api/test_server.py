@@ -205,24 +205,24 @@ async def test_a_body_too_large_is_refused(tmp_path: Path) -> None:
 
 
 ASKING = """
-import http.client, socket, sys
+import http.client, json, socket, sys
 connection = http.client.HTTPConnection("localhost")
 connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect(sys.argv[1])
-connection.request("GET", "/api/v1/x")
+connection.request("GET", "/api/v1/x", headers=json.loads(sys.argv[2]))
 print(connection.getresponse().read().decode())
 """
 
 
 @pytest.mark.asyncio
 async def test_a_program_of_an_attempt_is_known(tmp_path: Path) -> None:
-    """By what it was started with, or its ancestors; by its own word where it gives it."""
+    """By what it was started with, or its ancestors; else by its own word where it gives it."""
 
     async def whose(_: str, __: str, asked: ApiRequest) -> ApiReply:
         return reply_json(asked.from_attempt)
 
-    def ask_from(*argv: str, **environment: str) -> Any:
-        asking = [*argv, sys.executable, "-I", "-c", ASKING, str(tmp_path / "agent.sock")]
+    def ask_from(*argv: str, says: str = "{}", **environment: str) -> Any:
+        asking = [*argv, sys.executable, "-I", "-c", ASKING, str(tmp_path / "agent.sock"), says]
         done = subprocess.run(
             asking, env=environment, capture_output=True, check=True, timeout=60, text=True
         )
@@ -234,6 +234,10 @@ async def test_a_program_of_an_attempt_is_known(tmp_path: Path) -> None:
         assert await ask(ask_from) is None
         assert await ask(ask_from, SKEP_NODE_ID="node-2", SKEP_ATTEMPT_ID="attempt-1") is None
         assert await ask(ask_from, **marks) == "attempt-1"
+        # Another attempt's name is no disguise.
+        other = json.dumps({"Skep-Within-Node": "node-1", "Skep-Within-Attempt": "attempt-2"})
+        assert await ask(ask_from, says=other, **marks) == "attempt-1"
+        assert await ask(ask_from, says=other) == "attempt-2"
         # The shell was started with them, and drops them.
         dropping = ("/bin/sh", "-c", 'env -i "$0" "$@"; exit $?')
         assert await ask(ask_from, *dropping, **marks) == "attempt-1"
