@@ -21,6 +21,7 @@ TEXT_BYTES_MAX: Final = 8 * 1024
 _OPTIONS_BYTES_MAX: Final = 12 * 1024
 _FORM_BYTES_MAX: Final = 32 * 1024
 _OPTION_KINDS: Final = frozenset({"allow_once", "allow_always", "reject_once", "reject_always"})
+_NUMBER_MAX: Final = 2**63
 _NO: Final = frozenset({"no", "false", "off", "0", "n"})
 _YES: Final = frozenset({"yes", "true", "on", "1", "y"})
 
@@ -239,9 +240,13 @@ def _typed(request: OpenRequest, said: str) -> Any:
             return word in _YES
         case "integer" | "number" as kind:
             try:
-                return int(said) if kind == "integer" else float(said)
+                number = int(said) if kind == "integer" else float(said)
             except ValueError:
                 raise UnfitReply("the answer is a number") from None
+            # JSON has no word for more than that, nor for what is no number.
+            if not abs(number) <= _NUMBER_MAX:
+                raise UnfitReply("the answer is a number that is not so large")
+            return number
         case _:
             return said
 

@@ -127,6 +127,7 @@ class ConversationRun:
             (reach.stdout_bytes, reach.stderr_bytes),
         )
         try:
+            await self._check_in_step(running)
             lost = await self._carry_on(running, own)
         finally:
             await own.close()
@@ -196,6 +197,22 @@ class ConversationRun:
         self._silence.begin(self._now_s())
         self.wake()
         return True
+
+    async def _check_in_step(self, running: RunningExecution) -> None:
+        """Have nothing to do with a process that was told more than is on record here.
+
+        The store was put back to a former state: what is said next would be taken for a repeat of
+        what was said then, and arrive in part.
+        """
+        try:
+            taken = int((await running.status())["stdin_bytes"])
+        except SupervisorUnreachableError:
+            # It is about to end; or it says so once it is asked to take something.
+            return
+        if taken > self._unsaid_at + len(self._unsaid):
+            await self._commit(
+                self._machine.give_up("it was told more than this node has on record")
+            )
 
     # --- going on -----------------------------------------------------------------------------
 

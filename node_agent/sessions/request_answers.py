@@ -58,7 +58,11 @@ def check_answer(request: AgentRequest, given: Answer) -> None:
         form = given.form or {}
         if request.form is None:
             raise NoAnswer(request, "form", "there is no form to fill")
-        if len(msgspec.msgpack.encode(form)) > ANSWER_BYTES_MAX:
+        try:
+            size_bytes = len(msgspec.msgpack.encode(form))
+        except OverflowError as error:
+            raise NoAnswer(request, "form", "a number in it is too large") from error
+        if size_bytes > ANSWER_BYTES_MAX:
             raise NoAnswer(request, "form", f"it has more than {ANSWER_BYTES_MAX} bytes")
         check_form(request.form, form)
 

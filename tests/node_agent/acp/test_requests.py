@@ -29,7 +29,7 @@ OPTIONS = [
 def asked(state: MachineState, form: dict[str, Any]) -> RequestMade:
     """The request that a form becomes."""
     params = {"message": "What?\nSay it.", "requestedSchema": form}
-    made = ask_question(state, "1", params, None).facts[-1]
+    made = ask_question(state, "1", params).facts[-1]
     assert isinstance(made, RequestMade)
     return made
 
@@ -45,7 +45,7 @@ def permission() -> tuple[MachineState, RequestMade]:
     """A permission that was asked for."""
     state = MachineState()
     params = {"toolCall": {"toolCallId": "t", "title": "Do it"}, "options": OPTIONS}
-    made = ask_permission(state, '"p"', params, None).facts[-1]
+    made = ask_permission(state, '"p"', params).facts[-1]
     assert isinstance(made, RequestMade)
     return state, made
 
@@ -163,7 +163,7 @@ def test_every_form_can_be_declined():
 def test_what_cannot_be_asked_is_refused(params: dict[str, Any]):
     """The agent is told so at once, and nobody is asked."""
     state = MachineState()
-    refused = ask_question(state, "1", params, None)
+    refused = ask_question(state, "1", params)
     assert refused.refusal
     assert (refused.facts, state.requests) == ([], {})
 
@@ -172,7 +172,7 @@ def test_options_that_cannot_be_shown_are_refused():
     """None at all, or more than fits: the agent is told so."""
     for options in ([], [{"optionId": "x" * 20_000, "name": "x"}]):
         state = MachineState()
-        assert ask_permission(state, "1", {"options": options}, None).refusal
+        assert ask_permission(state, "1", {"options": options}).refusal
         assert state.requests == {}
 
 
@@ -193,7 +193,7 @@ def test_a_large_permission_fits_an_op():
         "options": [{"optionId": str(number), "name": large} for number in range(15)],
     }
     state = MachineState()
-    facts = ask_permission(state, "1", params, None).facts
+    facts = ask_permission(state, "1", params).facts
     assert facts
     for fact in facts:
         assert len(msgspec.msgpack.encode(fact)) < OP_BODY_BYTES_MAX - 2048
@@ -207,7 +207,7 @@ def test_options_that_cannot_be_told_apart_are_refused():
     ]
     params = {"toolCall": {"toolCallId": "t", "title": "Do it"}, "options": options}
     state = MachineState()
-    assert ask_permission(state, "1", params, None).refusal is not None
+    assert ask_permission(state, "1", params).refusal is not None
     assert state.requests == {}
 
 
@@ -218,7 +218,7 @@ def test_a_permission_says_where_not_all_of_it_is_seen():
     long = {"toolCallId": "t", "rawInput": {"command": "git status " + "x" * 2000 + "; rm -rf /"}}
     for number, call in enumerate((long, {"toolCallId": "t"})):
         params = {"toolCall": call, "options": options}
-        made = ask_permission(state, str(number), params, None).facts[-1]
+        made = ask_permission(state, str(number), params).facts[-1]
         assert isinstance(made, RequestMade)
         assert made.unseen
     _, whole = permission()

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from node_agent.acp.steps import Steered
 from node_agent.attempt_runner import StartKey
+from node_agent.executions import RunningExecution, attach
 from node_agent.profiles import Profile
 from node_agent.sessions import conversation_run
 from node_agent.sessions.conversation_steps import UNFIT_TEXT
@@ -517,8 +518,13 @@ async def test_a_run_folder_that_is_gone(tmp_path: Path):
     async def has_ended() -> bool:
         return (run_folder / "exit").exists()
 
+    async def is_gone() -> bool:
+        # Its supervisor may be at its own last files.
+        shutil.rmtree(run_folder, ignore_errors=True)
+        return not run_folder.exists()
+
     await until(has_ended, "the agent has ended")
-    shutil.rmtree(run_folder)
+    await until(is_gone, "its folder is gone")
     async with open_workshop(tmp_path / "data", 12, **secrets) as shop:
         talk = Talk(shop, tmp_path)
         await shop.recover()
@@ -638,3 +644,26 @@ async def test_an_agent_that_never_greets(talk: Talk, wish: str):
     (turn,) = await talk.turns()
     assert turn.status == "ended"
     assert (await talk.session(attempt)).status is SessionStatus.IDLE
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_was_told_more_than_is_on_record(tmp_path: Path):
+    """The store was put back: nothing is said that would arrive in part; its turn is over."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start("until gate")
+        await talk.noted("prompt until gate")
+        (agent,) = await shop.agents(attempt)
+    running = await attach(shop.context.run_folder(agent.id))
+    assert isinstance(running, RunningExecution)
+    # As a later state of the store had it said.
+    at = (await running.status())["stdin_bytes"]
+    await running.give_stdin(at, b"{}\n")
+    await running.close()
+    async with open_workshop(tmp_path / "data", 12) as shop:
+        await shop.recover()
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert (ended.outcome, ended.reason) == (
+            "failed", "agent: it was told more than this node has on record"
+        )  # fmt: skip

@@ -9,6 +9,7 @@ from protocol.conversation import AgentRequest, Answer, RequestKind, RequestOpti
 from protocol.errors import OperationError
 
 FORM = {"type": "object", "properties": {"n": {"type": "integer"}}}
+SHARE = {"properties": {"n": {"type": "number"}}}
 SHORT = {"properties": {"n": {"type": "string", "maxLength": 5}}}
 OWN = {"properties": {"q": {"enum": ["a", "b"]}, "q_custom": {"type": "string"}}, "required": ["q"]}
 
@@ -33,6 +34,10 @@ def request(**fields: Any) -> AgentRequest:
         (request(), Answer(form={}), "form"),
         (request(form=FORM), Answer(form={"n": "x"}), "form.n"),
         (request(form=FORM, free_text=True), Answer(text="about five"), "text"),
+        (request(form=FORM), Answer(form={"n": 10**30}), "form"),
+        (request(form=FORM, free_text=True), Answer(text="9" * 30), "text"),
+        (request(form=SHARE, free_text=True), Answer(text="nan"), "text"),
+        (request(form=SHARE, free_text=True), Answer(text="inf"), "text"),
         (request(form=SHORT, free_text=True), Answer(text="abcdef"), "form.n"),
         (request(form={}), Answer(form={"a": "x" * 20_000}), "form"),
     ],
