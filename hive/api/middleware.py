@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from hive.access import ROUTES, Need, Principal, allows
+from hive.access import ROUTES, Need, Principal, allows, least_role
 from hive.config import LOOPBACK_NAMES, HiveConfig
 from protocol.errors import ErrorBody, ErrorCode, SkepError
 
@@ -299,10 +299,9 @@ def guard(config: HiveConfig, tokens: TokenCache) -> Any:
         if requirement is not Need.NOBODY and principal is None:
             raise _unauthenticated(given=token is not None)
         if requirement is None or not allows(requirement, principal):
-            needed = requirement.name if requirement is not None else "nobody"
             raise SkepError(
                 ErrorCode.FORBIDDEN,
-                f"this needs the role {needed.lower()}",
+                f"this needs the role {least_role(requirement)}",
                 hint="An admin can give you a token with that role: hive tokens create --role.",
                 role=principal.role.name.lower() if principal else "",
             )
