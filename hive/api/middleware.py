@@ -116,6 +116,13 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if refused.status < 400:
             raise
         return _refused_by_library(request, refused)
+    except web.RequestPayloadError:
+        body = ErrorBody(
+            code=ErrorCode.INVALID,
+            message="the body is not what its headers say",
+            hint="Look at Content-Encoding and Transfer-Encoding; plain JSON needs neither.",
+        )
+        return error_response(body, 400)
     except ConnectionResetError:
         raise
     except TimeoutError:

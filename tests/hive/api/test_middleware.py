@@ -95,6 +95,14 @@ async def test_a_wrong_method_names_the_right_ones(running: RunningHive):
 
 
 @pytest.mark.asyncio
+async def test_a_body_that_is_not_what_its_headers_say_is_refused(running: RunningHive):
+    """It is the caller's fault, and no failure of the hive."""
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    answer = await running.ask("POST", "tasks", data=b"{}", headers=headers)
+    assert (answer.status, answer.error["code"]) == (400, "invalid")
+
+
+@pytest.mark.asyncio
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path):
     """Beyond the limit nothing is read."""
     async with running_hive(tmp_path, body_bytes_max=2048) as running:
