@@ -131,6 +131,15 @@ for _operation in OPERATIONS.values():
             ROUTES[f"{_operation.method} {_root}/{_operation.path}"] = _operation.role
 
 
+def least_role(requirement: Requirement | None) -> str:
+    """Return the least role that meets a requirement, as tokens are given it; nobody's: default."""
+    if requirement is None:
+        return "nobody"
+    if isinstance(requirement, Role):
+        return requirement.name.lower()
+    return {Need.AUDIT: "auditor", Need.TOOLS: "viewer"}.get(requirement, requirement.value)
+
+
 def allows(requirement: Requirement, principal: Principal | None) -> bool:
     """Whether `principal` meets `requirement`."""
     if requirement is Need.NOBODY:

@@ -29,6 +29,9 @@ _CERTIFICATE_HINTS: Final = {
     64: _ANOTHER_NAME,
 }
 
+#: What a proxy says whose hive is just being started, or is too slow for it.
+_HIVE_AWAY_BEHIND_PROXY: Final = frozenset({502, 503, 504})
+
 
 class _ErrorReply(msgspec.Struct, frozen=True):
     error: ErrorBody
@@ -129,7 +132,7 @@ class HiveClient:
                 hint="Ask for less at a time: a diff by --path or --stat, a list by --limit.",
             )
         if response.status >= 300:
-            self._raise_error(response, content)
+            self._raise_error(response, content, key)
         if not content:
             return None
         try:
@@ -243,10 +246,15 @@ class HiveClient:
         root = path if path.startswith("/") else f"/api/v1/{path}"
         return f"{self._path}{root}{'?' + urlencode(given) if given else ''}"
 
-    def _raise_error(self, response: http.client.HTTPResponse, content: bytes) -> None:
+    def _raise_error(
+        self, response: http.client.HTTPResponse, content: bytes, key: str | None = None
+    ) -> None:
         try:
             said = msgspec.json.decode(content, type=_ErrorReply).error
         except msgspec.DecodeError as error:
+            if response.status in _HIVE_AWAY_BEHIND_PROXY:
+                why = f"a proxy in front of it answered HTTP {response.status}"
+                raise _lost(self.url, key, why) from error
             raise self._not_a_hive(f"HTTP {response.status}") from error
         raise operation_error(said)
 

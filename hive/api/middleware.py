@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from hive.access import ROUTES, Need, Principal, allows
+from hive.access import ROUTES, Need, Principal, allows, least_role
 from hive.config import LOOPBACK_NAMES, HiveConfig
 from protocol.errors import ErrorBody, ErrorCode, SkepError
 
@@ -116,6 +116,13 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if refused.status < 400:
             raise
         return _refused_by_library(request, refused)
+    except web.RequestPayloadError:
+        body = ErrorBody(
+            code=ErrorCode.INVALID,
+            message="the body is not what its headers say",
+            hint="Look at Content-Encoding and Transfer-Encoding; plain JSON needs neither.",
+        )
+        return error_response(body, 400)
     except ConnectionResetError:
         raise
     except TimeoutError:
@@ -302,10 +309,9 @@ def guard(config: HiveConfig, tokens: TokenCache) -> Any:
         if requirement is not Need.NOBODY and principal is None:
             raise _unauthenticated(given=token is not None)
         if requirement is None or not allows(requirement, principal):
-            needed = requirement.name if requirement is not None else "nobody"
             raise SkepError(
                 ErrorCode.FORBIDDEN,
-                f"this needs the role {needed.lower()}",
+                f"this needs the role {least_role(requirement)}",
                 hint="An admin can give you a token with that role: hive tokens create --role.",
                 role=principal.role.name.lower() if principal else "",
             )

@@ -21,6 +21,8 @@ from hive.commands.terminal import (
 
 #: Kept below what proxies and the hive let a request wait.
 _WAIT_SLICE_S = 25.0
+#: Between two looks at a hive that does not answer.
+_AWAY_LOOK_S = 0.5
 #: A hold that ends with its release alone: the year 9999.
 _NO_END_MS = 253_402_300_799_000
 
@@ -63,15 +65,27 @@ def show(hive: HiveClient, terminal: Terminal, attempt: str) -> None:
 )
 @client_command
 def wait(hive: HiveClient, terminal: Terminal, attempt: str, timeout_s: float | None) -> None:
-    """Wait until an attempt has ended; print it."""
+    """Wait until an attempt has ended, also over a restart of the hive; print it."""
     import time
 
+    from hive.commands.following import AWAY_S_MAX, PASSING
     from protocol.errors import ErrorCode, SkepError
 
     until = None if timeout_s is None else time.monotonic() + timeout_s
+    seen_at: float | None = None
     while True:
         left = _WAIT_SLICE_S if until is None else min(_WAIT_SLICE_S, until - time.monotonic())
-        shown = hive.get(f"attempts/{path_of(attempt)}", wait_ended_s=round(max(0.0, left), 3))
+        try:
+            shown = hive.get(f"attempts/{path_of(attempt)}", wait_ended_s=round(max(0.0, left), 3))
+        except SkepError as error:
+            now = time.monotonic()
+            # One that never answered is perhaps no hive; one that did is being started anew.
+            away = seen_at is not None and now - seen_at < AWAY_S_MAX + _WAIT_SLICE_S
+            if error.code not in PASSING or not away or (until is not None and now >= until):
+                raise
+            time.sleep(_AWAY_LOOK_S)
+            continue
+        seen_at = time.monotonic()
         if shown["phase"] == "ended":
             terminal.show(shown, render_one)
             return

@@ -20,7 +20,7 @@ PAGE_ENTRIES: Final = 5000
 _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 5.0
 #: What it may wait for a hive that is away before it gives up.
-_AWAY_S_MAX: Final = 15 * 60.0
+AWAY_S_MAX: Final = 15 * 60.0
 #: Looked at anew this often even where no event came: the stream is never the truth.
 _LOOK_AGAIN_S: Final = 20.0
 _STREAM_COLOURS: Final = {"stderr": "red", "event": "cyan"}
@@ -29,7 +29,7 @@ _DIGITS_MIN: Final = 8
 #: A log that the hive does not hold raises no events here: its node is asked to wait instead.
 _NODE_WAIT_MS: Final = 5_000
 #: Errors that pass by themselves.
-_PASSING: Final = frozenset(
+PASSING: Final = frozenset(
     {
         ErrorCode.HIVE_OFFLINE,
         ErrorCode.DRAINING,
@@ -144,10 +144,10 @@ class LogReader:
                         if not self._is_read_at_node():
                             break
             except SkepError as error:
-                if error.code not in _PASSING:
+                if error.code not in PASSING:
                     raise
                 away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > _AWAY_S_MAX:
+                if time.monotonic() - away_since > AWAY_S_MAX:
                     raise
                 self._hive.close()
                 time.sleep(retry_s)

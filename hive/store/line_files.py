@@ -3,10 +3,14 @@
 Must not know what a line says. Whoever reads them passes over one that a crash cut off.
 """
 
+import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from hive.store.backend import StoreFull
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -20,5 +24,9 @@ def append_line(path: Path, line: bytes) -> None:
         if os.write(descriptor, said) != len(said):
             raise StoreFull(f"{path} takes no more")
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StoreFull(f"{path} takes no more") from error
     finally:
         os.close(descriptor)

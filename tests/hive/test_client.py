@@ -12,7 +12,7 @@ from protocol.errors import SkepError
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
-    """Answers with as many bytes of JSON as the path's last part says."""
+    """Answers GET with as many bytes of JSON as the path's last part says, POST as a proxy does."""
 
     protocol_version = "HTTP/1.1"
 
@@ -22,6 +22,10 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(size))
         self.end_headers()
         self.wfile.write(b'"' + b"x" * (size - 2) + b'"')
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_error(502)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -38,6 +42,18 @@ def url() -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_proxy_whose_hive_is_away_is_told_as_that(url: str):
+    """It passes by itself; of what was to be changed, nobody knows whether it was."""
+    with HiveClient(url, "token") as hive:
+        with pytest.raises(SkepError) as away:
+            hive.post("look", {})
+        assert (away.value.code, away.value.meaning.retryable) == ("hive_offline", True)
+        with pytest.raises(SkepError) as unknown:
+            hive.post("change", {}, key="k-1")
+        assert unknown.value.code == "unknown"
+        assert "k-1" in unknown.value.hint
 
 
 def test_a_reply_that_is_too_large_is_told_as_that(url: str, monkeypatch: pytest.MonkeyPatch):
