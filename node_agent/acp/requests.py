@@ -3,6 +3,7 @@
 Invents no answer: what a person said goes to the agent as it was meant, or is refused as unfit.
 """
 
+import math
 from typing import Any, Final
 
 import msgspec
@@ -239,9 +240,13 @@ def _typed(request: OpenRequest, said: str) -> Any:
             return word in _YES
         case "integer" | "number" as kind:
             try:
-                return int(said) if kind == "integer" else float(said)
+                number = int(said) if kind == "integer" else float(said)
             except ValueError:
-                raise UnfitReply("the answer is a number") from None
+                number = math.nan
+            # What JSON has no word for, or a line cannot carry, is no number here.
+            if not -(2**63) <= number < 2**63:
+                raise UnfitReply("the answer is a number")
+            return number
         case _:
             return said
 

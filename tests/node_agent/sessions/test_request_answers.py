@@ -9,6 +9,7 @@ from protocol.conversation import AgentRequest, Answer, RequestKind, RequestOpti
 from protocol.errors import OperationError
 
 FORM = {"type": "object", "properties": {"n": {"type": "integer"}}}
+RATIO = {"type": "object", "properties": {"ratio": {"type": "number"}}}
 SHORT = {"properties": {"n": {"type": "string", "maxLength": 5}}}
 OWN = {"properties": {"q": {"enum": ["a", "b"]}, "q_custom": {"type": "string"}}, "required": ["q"]}
 
@@ -34,6 +35,8 @@ def request(**fields: Any) -> AgentRequest:
         (request(form=FORM), Answer(form={"n": "x"}), "form.n"),
         (request(form=FORM, free_text=True), Answer(text="about five"), "text"),
         (request(form=SHORT, free_text=True), Answer(text="abcdef"), "form.n"),
+        (request(form=RATIO, free_text=True), Answer(text="nan"), "text"),
+        (request(form=FORM, free_text=True), Answer(text="9" * 40), "text"),
         (request(form={}), Answer(form={"a": "x" * 20_000}), "form"),
     ],
 )
