@@ -153,6 +153,11 @@ async def open_conversation(
             agent_session_id=source.agent_session_id,
             agent_session_at_ms=source.agent_session_at_ms,
         )
+        # The turn that forks had opened it.
+        left = await sessions.get(tx, source.id)
+        if left.status is SessionStatus.OPEN:
+            rested = msgspec.structs.replace(left, status=SessionStatus.IDLE)
+            await sessions.save(tx, rested, at_ms)
     changes: dict[str, object] = {"status": SessionStatus.OPEN, "profile": attempt.profile}
     if beginning.rotated:
         changes |= {"agent_session_id": None, "agent_session_at_ms": None}
