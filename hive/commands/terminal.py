@@ -112,8 +112,13 @@ def stdout_console() -> "Console":
     """Return the console for people; rich is imported only here, since it takes its time."""
     from rich.console import Console
 
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            # Who read has seen enough: no failure, as for all that is printed without rich.
+            raise BrokenPipeError
+
     # What is read by a file or another program is not folded to the width of a screen.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_PIPED)
+    return PipedConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_PIPED)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":

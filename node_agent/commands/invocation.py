@@ -97,7 +97,12 @@ class Invocation:
         """Where people read."""
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=True)
+        class PipedConsole(Console):
+            def on_broken_pipe(self) -> None:
+                # Who read has seen enough: no failure, as for all that is printed without rich.
+                raise BrokenPipeError
+
+        return PipedConsole(highlight=False, soft_wrap=True)
 
     def reply(self, value: Any, show: Callable[[Any], None]) -> None:
         """Answer: `value` as JSON, or what `show` draws of it."""

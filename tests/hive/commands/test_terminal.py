@@ -1,6 +1,9 @@
 """How commands look to people."""
 
+import asyncio
 import io
+import os
+import sys
 
 import pytest
 from rich.console import Console
@@ -96,3 +99,19 @@ async def test_a_template_is_shown_as_it_was_written(running: RunningHive, hive:
     task = await running.task(description=text)
     said = await hive.run("tasks", "preview", task["id"])
     assert (said.code, text in said.out) == (0, True), said
+
+
+@pytest.mark.asyncio
+async def test_who_reads_no_further_is_no_failure(running: RunningHive, hive: Commands):
+    """`hive nodes | head -1` is a success, whether the first lines had been read or not."""
+    await running.node("one")
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = (sys.executable, "-m", "hive", "nodes")
+    process = await asyncio.create_subprocess_exec(
+        *words, env=hive.environment, stdout=writing, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(writing)
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
