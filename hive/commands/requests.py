@@ -112,9 +112,13 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
     if not page["items"]:
         yield "No agent asks anything."
         return
+    answered = any(request["answer"] for request in page["items"])
     yield table(
         "",
-        ["id", "status", "asks", "answer", "attempt", "node", "asked", "until"],
+        [
+            *("id", "status", "asks", "answer" if answered else "answer?"),
+            *("attempt?", "node", "asked", "until?"),
+        ],
         (
             (
                 short(request["id"]),

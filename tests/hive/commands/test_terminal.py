@@ -3,7 +3,9 @@
 import asyncio
 import io
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -115,3 +117,22 @@ async def test_who_reads_no_further_is_no_failure(running: RunningHive, hive: Co
     async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(("no_color", "has_colours"), [("", True), ("1", False)])
+def test_who_wants_no_colours_gets_none(tmp_path: Path, no_color: str, *, has_colours: bool):
+    """On a terminal an error is coloured, unless `NO_COLOR` is set."""
+    screen, writing = os.openpty()
+    environment = {**os.environ, "HOME": str(tmp_path), "NO_COLOR": no_color}
+    for name in ("SKEP_HIVE_URL", "XDG_CONFIG_HOME", "TERM"):
+        environment.pop(name, None)
+    try:
+        words = [sys.executable, "-m", "hive", "status"]
+        done = subprocess.run(words, env=environment, stderr=writing, timeout=60, check=False)
+        said = os.read(screen, 4096).decode()
+    finally:
+        os.close(writing)
+        os.close(screen)
+    assert done.returncode == 1
+    assert "error" in said
+    assert ("\x1b" in said) is has_colours
