@@ -76,11 +76,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     from hive.commands.terminal import print_error
+    from hive.config import wants_colours
     from protocol.errors import ErrorBody, SkepError
 
     as_json = "--json" in arguments
     try:
-        outcome = root.main(arguments, prog_name="hive", standalone_mode=False)
+        outcome = root.main(
+            arguments,
+            prog_name="hive",
+            standalone_mode=False,
+            # Unset: as the terminal is.
+            color=None if wants_colours() else False,
+        )
     except SkepError as error:
         print_error(error.body(), as_json=as_json)
         return 1

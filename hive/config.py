@@ -220,6 +220,11 @@ def login_file() -> Path:
     return Path(platformdirs.user_config_path("skep", appauthor=False)) / "login.json"
 
 
+def wants_colours() -> bool:
+    """Whether the user has not said that no command is to colour what it prints."""
+    return not os.environ.get("NO_COLOR")
+
+
 def load_client(
     *,
     hive_url: str | None = None,

@@ -137,7 +137,15 @@ class AttemptRunner:
         Raises ExecutorUnavailable, INVALID, NoCheckout, SessionLost, NodeFull and Running.
         """
         attempt, plan = await self._context.database.read(_with_plan, attempt_id)
-        launch = executor_named(attempt.executor, self._context.profiles).launch(
+        executor = executor_named(attempt.executor, self._context.profiles)
+        if executor.converses and request.profile and plan.request.command is not None:
+            raise OperationError(
+                ErrorCode.NOT_AVAILABLE,
+                "the agent of this attempt is run by its command line, not by a profile",
+                hint="Leave the profile out; for another agent start another attempt.",
+                field="profile",
+            )
+        launch = executor.launch(
             Wish(
                 command=request.command or plan.request.command,
                 prompt=request.prompt,

@@ -93,9 +93,17 @@ def _complain(code: str, message: str, *, as_json: bool) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    from node_agent.config import wants_colours
+
     as_json = "--json" in arguments
     try:
-        outcome = root.main(arguments, prog_name="node-agent", standalone_mode=False)
+        outcome = root.main(
+            arguments,
+            prog_name="node-agent",
+            standalone_mode=False,
+            # Unset: as the terminal is.
+            color=None if wants_colours() else False,
+        )
     except click.UsageError as error:
         if as_json:
             _complain("usage", error.format_message(), as_json=True)

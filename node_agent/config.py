@@ -225,6 +225,11 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_path("skep-node", appauthor=False))
 
 
+def wants_colours() -> bool:
+    """Whether the user has not said that no command is to colour what it prints."""
+    return not os.environ.get("NO_COLOR")
+
+
 def process_environment() -> dict[str, str]:
     """Return a copy of this process's environment, for the executions it starts."""
     return dict(os.environ)

@@ -68,5 +68,5 @@ def with_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> 
 
 
 def _invalid(message: str, known: str = "") -> OperationError:
-    hint = f"There are: {known}." if known else "See the section on profiles in docs/agents.md."
+    hint = f"There are: {known}." if known else "See Profiles in docs/coding-agents.md."
     return OperationError(ErrorCode.INVALID, message, hint=hint, field="profiles")

@@ -19,6 +19,7 @@ import msgspec
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
+from node_agent.data_folder import DataFolderBusyError
 from node_agent.local_client import LocalClient
 from protocol.agent_tools import AGENT_TOOLS, WAIT_S_DEFAULT, AgentTool
 from protocol.errors import ErrorCode, SkepError
@@ -34,7 +35,7 @@ _INSTRUCTIONS: Final = (
 )
 #: What says that the node agent was not reached, or went away before it answered.
 _AWAY: Final = frozenset(
-    {ErrorCode.NODE_OFFLINE, ErrorCode.UNKNOWN_OUTCOME, ErrorCode.NODE_FAILED, ErrorCode.CONFLICT}
+    {ErrorCode.NODE_OFFLINE, ErrorCode.UNKNOWN_OUTCOME, ErrorCode.NODE_FAILED}
 )
 
 
@@ -130,7 +131,9 @@ async def _patiently(send: Callable[[], Any]) -> Any:
         try:
             return await send()
         except SkepError as error:
-            if error.code not in _AWAY or time.monotonic() > until:
+            # Of conflicts only this one passes: an agent that is just starting.
+            away = error.code in _AWAY or isinstance(error, DataFolderBusyError)
+            if not away or time.monotonic() > until:
                 raise
         await asyncio.sleep(_AGAIN_S)
 

@@ -25,13 +25,14 @@ class AskHuman(_Arguments, frozen=True):
     """Ask a person, and wait for the answer.
 
     With `options` the person chooses one of them; with `form`, the JSON Schema of an object with
-    plain fields, they fill it in; else they write.
+    plain fields, they fill it in; else they write. Where the status is `open`, or the call was cut
+    off, ask the same again: that waits on, and asks nobody twice.
     """
 
     question: Annotated[str, msgspec.Meta(min_length=1, max_length=8_000)]
     options: Annotated[list[Line], msgspec.Meta(max_length=20)] = []
     form: dict[str, Any] | None = None
-    #: Seconds; then it is still open, and `ask_human` with the same question waits on.
+    #: Seconds; then it is still open.
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=7 * 86_400)] = WAIT_S_DEFAULT
 
 

@@ -4,7 +4,6 @@ Must not know any route.
 """
 
 import functools
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, get_args
@@ -14,14 +13,13 @@ from aiohttp import web
 
 from protocol.errors import ErrorCode, SkepError
 from protocol.whole_numbers import field_out_of_range
+from protocol.wrong_fields import wrong_field
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 PAGE_MAX: Final = 200
 PAGE_DEFAULT: Final = 50
 KEY_CHARACTERS_MAX: Final = 200
-#: Where msgspec says what is wrong: `... - at `$.field``.
-_PLACE = re.compile(r" - at `\$\.?(.*?)`$")
 
 
 class InvalidInput(SkepError):  # noqa: N818  said of the input
@@ -86,16 +84,8 @@ def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> 
     try:
         made = msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
-        text = str(error)
-        place = _PLACE.search(text)
-        field = place[1] if place else ""
-        message = _PLACE.sub("", text)
-        missing = re.search(r"missing required field `(.+?)`", message)
-        if missing:
-            field, message = missing[1], f"{missing[1]} is needed"
-        elif field:
-            message = f"{field}: {message[:1].lower()}{message[1:]}"
-        raise InvalidInput(message, field=field) from error
+        wrong = wrong_field(error)
+        raise InvalidInput(wrong.message, field=wrong.field) from error
     try:
         field = field_out_of_range(made)
     except RecursionError as error:

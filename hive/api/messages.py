@@ -248,7 +248,10 @@ async def _follow_up(
 ) -> list[conversation_replies.SentMessage]:
     """Give the session's attempt a turn for each message; the node keeps them in order."""
     for place, one in enumerate(sent):
-        if one.role is not MessageRole.USER or not one.content.strip() or one.tool or one.plan:
+        if not one.content.strip():
+            field = f"messages[{place}].content"
+            raise InvalidInput(f"{field}: it says nothing", field=field)
+        if one.role is not MessageRole.USER or one.tool or one.plan:
             raise InvalidInput(
                 f"messages[{place}]: a node's session takes text of role user alone",
                 field=f"messages[{place}].role",

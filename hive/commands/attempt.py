@@ -29,6 +29,7 @@ from hive.commands.terminal import (
     when,
     written,
 )
+from protocol.operation_words import words_for
 from protocol.operations import OPERATIONS, Operation
 from protocol.transcript import plain
 from protocol.work_requests import file_reply
@@ -119,16 +120,18 @@ def _option(operation: Operation, field: Any) -> Callable[[Any], Any]:
     name = field.encode_name
     kinds = [kind for kind in (get_args(field.type) or (field.type,)) if kind is not NoneType]
     flag = f"--{name.replace('_', '-').removesuffix('-id')}"
+    words = words_for(operation.name, name)
     if kinds == [bool]:
-        return click.option(flag, name, is_flag=True, default=None)
+        return click.option(flag, name, is_flag=True, default=None, help=words)
     if field.type == list[str]:
-        return click.option(flag, name, multiple=True)
+        return click.option(flag, name, multiple=True, help=words)
     if "list[" in str(field.type):
-        return click.option(flag, name, callback=_as_json, required=field.required, metavar="JSON")
+        return click.option(
+            flag, name, callback=_as_json, required=field.required, metavar="JSON", help=words
+        )
     kind = {int: int, float: float}.get(kinds[0], str)
     required = field.required and name not in {"path", "execution_id"}
-    del operation
-    return click.option(flag, name, type=kind, required=required)
+    return click.option(flag, name, type=kind, required=required, help=words)
 
 
 def _call(

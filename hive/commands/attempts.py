@@ -139,7 +139,7 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
         return
     yield table(
         "",
-        ["id", "task", "node", "status", "executor?", "branch?", "started", "took", "held here"],
+        ["id", "task", "node", "status", "executor?", "branch?", "started?", "took", "held here"],
         (
             (
                 short(attempt["id"]),

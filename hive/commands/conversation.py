@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from hive.client import Event, HiveClient, path_of
+from hive.commands.terminal import coloured
 from protocol.errors import ErrorCode, SkepError
 from protocol.transcript import Line, gap_line, message_lines
 
@@ -71,7 +72,7 @@ class Printer:
 
     def _line(self, line: Line) -> None:
         text = line.text
-        if sys.stdout.isatty():
+        if coloured(sys.stdout):
             colour, dim = _COLOURS.get(line.style), line.style == "quiet"
             text = click.style(text, fg=colour, dim=dim, bold=line.style == "head")
         sys.stdout.write(text + "\n")

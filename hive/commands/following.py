@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from hive.client import HiveClient, path_of
+from hive.commands.terminal import coloured
 from hive.ways import Ways
 from protocol.errors import ErrorCode, SkepError
 
@@ -61,9 +62,10 @@ class Printer:
             return
         text = entry["text"]
         if entry.get("cut"):
-            text += click.style(f" [cut: {entry['bytes']} bytes in all]", dim=True)
+            cut = f" [cut: {entry['bytes']} bytes in all]"
+            text += click.style(cut, dim=True) if coloured(sys.stdout) else cut
         colour = _STREAM_COLOURS.get(entry["stream"])
-        shown = click.style(text, fg=colour) if colour and sys.stdout.isatty() else text
+        shown = click.style(text, fg=colour) if colour and coloured(sys.stdout) else text
         sys.stdout.write(shown + "\n")
 
     def gap(self, gap: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from hive.commands.calling import NounGroup, client_command, key_option, page_op
 from hive.commands.terminal import Terminal, facts, more, short, state, table, when
 from protocol.answer_requests import answer_in_words
 from protocol.conversation import RequestStatus
+from protocol.form_words import form_lines
 
 _STATUSES = click.Choice([status.value for status in RequestStatus])
 _TITLE_CHARACTERS_MAX = 60
@@ -112,9 +113,13 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
     if not page["items"]:
         yield "No agent asks anything."
         return
+    answered = any(request["answer"] for request in page["items"])
     yield table(
         "",
-        ["id", "status", "asks", "answer", "attempt", "node", "asked", "until"],
+        [
+            *("id", "status", "asks", "answer" if answered else "answer?"),
+            *("attempt?", "node", "asked", "until?"),
+        ],
         (
             (
                 short(request["id"]),
@@ -139,12 +144,12 @@ def _render_one(request: dict[str, Any]) -> Iterable[Any]:
             ("id", request["id"]),
             ("status", state(_status(request))),
             ("asks", request["title"]),
-            ("", request["text"]),
+            ("", request["text"] if request["text"] != request["title"] else None),
             ("tool", " ".join(filter(None, (tool.get("kind"), tool.get("name"))))),
             ("for", tool.get("target")),
             ("given", tool.get("input")),
             ("options", "\n".join(f"{one['id']}: {one['name']}" for one in request["options"])),
-            ("form", msgspec.json.encode(request["form"]).decode() if request["form"] else None),
+            ("form", "\n".join(form_lines(request["form"] or {}))),
             ("own words", "yes" if request["free_text"] else None),
             ("answer", _answer_line(request)),
             ("why", request.get("reason")),

@@ -168,12 +168,19 @@ def task_nodes(hive: HiveClient, terminal: Terminal, task: str, executor: str) -
 @tasks.command()
 @click.argument("task")
 @click.option("--node", metavar="N", help="Where. Default: any node that can run it.")
-@click.option("--executor", default="command", show_default=True)
+@click.option(
+    "--executor",
+    default="command",
+    show_default=True,
+    help="`command`, any program; or `acp`, a coding agent.",
+)
 @click.option("--command", metavar="LINE", help="Split as a shell would, run without one.")
-@click.option("--profile")
-@click.option("--prompt")
-@click.option("--base-branch", metavar="B")
-@click.option("--target-branch", metavar="B")
+@click.option(
+    "--profile", metavar="NAME", help="Which agent; `node-agent agents` on the node lists them."
+)
+@click.option("--prompt", help="What an agent is told. Default: the task's title and description.")
+@click.option("--base-branch", metavar="B", help="Where its branch begins.")
+@click.option("--target-branch", metavar="B", help="Where its work is to go.")
 @click.option(
     "--wait",
     "wait_s",
@@ -266,7 +273,7 @@ def _render_preview(shown: dict[str, Any]) -> Iterable[Any]:
     yield facts([("title", shown["title"])])
     yield written(shown["description"] if shown["prompt"] is None else shown["prompt"])
     for warning in shown["warnings"]:
-        yield f"Note: {warning['message']}."
+        yield written(f"Note: {warning['message']}.")
 
 
 def _render_nodes(page: dict[str, Any]) -> Iterable[Any]:

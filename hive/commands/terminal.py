@@ -7,11 +7,12 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from hive.config import wants_colours
 from protocol.errors import ErrorBody
 from protocol.transcript import plain
 
@@ -98,22 +99,35 @@ def print_error(body: ErrorBody, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode({"error": body}).decode(), err=True)
         return
+    colours = coloured(sys.stderr)
     code = click.style(body.code, fg="red", bold=True)
-    click.echo(f"{click.style('error', fg='red')} {code}: {plain(body.message)}", err=True)
+    line = f"{click.style('error', fg='red')} {code}: {plain(body.message)}"
+    click.echo(line, err=True, color=colours)
     for name, value in body.details.items():
         if _is_plain(value):
             line = f"  {name.removesuffix('_ms').removesuffix('_at')}: {_detail(name, value)}"
-            click.echo(click.style(plain(line), dim=True), err=True)
+            click.echo(click.style(plain(line), dim=True), err=True, color=colours)
     if body.hint:
-        click.echo(f"  {click.style('hint', fg='cyan')}: {plain(body.hint)}", err=True)
+        line = f"  {click.style('hint', fg='cyan')}: {plain(body.hint)}"
+        click.echo(line, err=True, color=colours)
+
+
+def coloured(stream: IO[str]) -> bool:
+    """Whether what is written there is to have colours."""
+    return stream.isatty() and wants_colours()
 
 
 def stdout_console() -> "Console":
     """Return the console for people; rich is imported only here, since it takes its time."""
     from rich.console import Console
 
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            # Who read has seen enough: no failure, as for all that is printed without rich.
+            raise BrokenPipeError
+
     # What is read by a file or another program is not folded to the width of a screen.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_PIPED)
+    return PipedConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_PIPED)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":

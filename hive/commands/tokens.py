@@ -7,7 +7,7 @@ import click
 
 from hive.client import HiveClient, path_of
 from hive.commands.calling import NounGroup, client_command, given_only, page_options, seconds
-from hive.commands.terminal import Terminal, more, short, table, when
+from hive.commands.terminal import Terminal, more, short, table, when, written
 
 _ROLES = click.Choice(["auditor", "viewer", "operator", "maintainer", "admin"])
 
@@ -66,6 +66,6 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
 
 
 def _render_made(made: dict[str, Any]) -> Iterable[Any]:
-    yield f"Token of {made['name']} ({made['role']}); it is shown this once:"
+    yield written(f"Token of {made['name']} ({made['role']}); it is shown this once:")
     yield ""
     yield f"  [bold]{made['token']}[/]"

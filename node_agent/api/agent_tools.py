@@ -19,6 +19,7 @@ from node_agent.stamps import now_ms
 from node_agent.store import attempts
 from protocol.agent_tools import AGENT_TOOLS, AnsweredBy, AskHuman, ReportProgress
 from protocol.errors import ErrorCode, OperationError
+from protocol.wrong_fields import wrong_field
 
 WAIT_MS_MAX: Final = 30_000
 
@@ -46,7 +47,10 @@ async def call(node: LocalNode, asked: ApiRequest) -> ApiReply:
     try:
         arguments = msgspec.convert(made.arguments, tool.arguments)
     except msgspec.ValidationError as error:
-        raise OperationError(ErrorCode.INVALID, str(error), field="arguments") from error
+        wrong = wrong_field(error)
+        raise OperationError(
+            ErrorCode.INVALID, wrong.message, field=wrong.field or "arguments"
+        ) from error
     attempt_id = await _own_attempt(node, asked)
     execution = await node.database.read(
         tool_requests.running_execution, attempt_id, made.execution_id

@@ -12,6 +12,7 @@ import msgspec
 
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.whole_numbers import field_out_of_range
+from protocol.wrong_fields import wrong_field
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -77,7 +78,8 @@ def from_query(kind: type[S], given: Mapping[str, str]) -> S:
     try:
         return _in_range(msgspec.convert(values, kind, strict=False))
     except msgspec.ValidationError as error:
-        raise _wrong(_field_of(error), str(error)) from error
+        wrong = wrong_field(error)
+        raise _wrong(wrong.field, wrong.message) from error
 
 
 def _as(kind: type[S], body: bytes, where: str, named: Mapping[str, str]) -> S:
@@ -91,7 +93,8 @@ def _as(kind: type[S], body: bytes, where: str, named: Mapping[str, str]) -> S:
                 raise _wrong(name, f"there is no field {name!r}")
         return _in_range(msgspec.convert(given, kind))
     except msgspec.ValidationError as error:
-        raise _wrong(_field_of(error) or where, str(error)) from error
+        wrong = wrong_field(error)
+        raise _wrong(wrong.field or where, wrong.message) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wrong(where, f"the body is not JSON: {error}") from error
 
@@ -101,12 +104,6 @@ def _in_range(made: S) -> S:
     if name:
         raise _wrong(name, f"{name}: the number is too large")
     return made
-
-
-def _field_of(error: msgspec.ValidationError) -> str:
-    """Return the field msgspec complains about: it names it as `$.field`."""
-    _, _, place = str(error).rpartition("`$.")
-    return place.rstrip("`") if place != str(error) else ""
 
 
 def _wrong(name: str, message: str) -> OperationError:

@@ -21,6 +21,7 @@ from node_agent.commands.invocation import (
     plain,
     size_of,
 )
+from protocol.operation_words import words_for
 from protocol.operations import OPERATIONS, Operation
 from protocol.work_requests import file_reply
 
@@ -90,7 +91,7 @@ def _command(operation: Operation) -> click.Command:
         )
         function = head(function)
     for field in reversed(fields):
-        function = _parameter(field)(function)
+        function = _parameter(operation.name, field)(function)
     function = click.argument("attempt")(function)
     return click.command(operation.command)(function)
 
@@ -103,21 +104,25 @@ def _as_json(context: click.Context, parameter: click.Parameter, text: str | Non
         raise click.BadParameter(f"this is not JSON: {error}", context, parameter) from error
 
 
-def _parameter(field: msgspec.structs.FieldInfo) -> Callable[[Any], Any]:
+def _parameter(operation: str, field: msgspec.structs.FieldInfo) -> Callable[[Any], Any]:
     name = field.encode_name
     flag = f"--{name.replace('_', '-')}"
+    words = words_for(operation, name)
     if "list[" in str(field.type) and field.type != list[str]:
-        return click.option(flag, name, callback=_as_json, required=field.required, metavar="JSON")
+        return click.option(
+            flag, name, callback=_as_json, required=field.required, metavar="JSON", help=words
+        )
     if field.required and name in _FLAGGED:
-        return click.option(flag, name, required=True)
+        return click.option(flag, name, required=True, help=words)
     if field.required:
         return click.argument(name)
     if field.type == list[str]:
-        return click.option(flag, name, multiple=True)
+        return click.option(flag, name, multiple=True, help=words)
     if isinstance(field.default, bool):
-        return click.option(flag, name, is_flag=True, default=None)
+        return click.option(flag, name, is_flag=True, default=None, help=words)
     kinds = [kind for kind in _TYPES if kind in _members(field.type)]
-    return click.option(flag, name, type=_TYPES[kinds[0]] if kinds else click.STRING)
+    type_ = _TYPES[kinds[0]] if kinds else click.STRING
+    return click.option(flag, name, type=type_, help=words)
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

@@ -97,7 +97,12 @@ class Invocation:
         """Where people read."""
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=True)
+        class PipedConsole(Console):
+            def on_broken_pipe(self) -> None:
+                # Who read has seen enough: no failure, as for all that is printed without rich.
+                raise BrokenPipeError
+
+        return PipedConsole(highlight=False, soft_wrap=True)
 
     def reply(self, value: Any, show: Callable[[Any], None]) -> None:
         """Answer: `value` as JSON, or what `show` draws of it."""
@@ -192,22 +197,23 @@ def complain(body: ErrorBody, *, as_json: bool) -> None:
         sys.stderr.write(msgspec.json.encode({"error": body}).decode() + "\n")
         return
     from rich.console import Console
-    from rich.markup import escape
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]error[/] {escape(body.message)} [dim]({body.code})[/]")
+    console.print(f"[bold red]error[/] {plain(body.message)} [dim]({body.code})[/]")
     if body.hint:
-        console.print(f"[bold]hint[/]  {escape(body.hint)}")
+        console.print(f"[bold]hint[/]  {plain(body.hint)}")
 
 
 # --- how values are written for people ------------------------------------------------------------
 
 
 def plain(text: object) -> str:
-    """Return text that rich prints as it is."""
+    """Return text that rich prints as it is, and that does nothing to a terminal."""
     from rich.markup import escape
 
-    return "" if text is None else escape(str(text))
+    from protocol import transcript
+
+    return "" if text is None else escape(transcript.plain(str(text)))
 
 
 def coloured(word: str | None) -> str:

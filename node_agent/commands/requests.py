@@ -17,6 +17,7 @@ from node_agent.commands.invocation import (
 )
 from protocol.answer_requests import answer_in_words
 from protocol.conversation import RequestStatus
+from protocol.form_words import form_lines
 
 _STATUSES: Final = click.Choice([status.value for status in RequestStatus])
 _TITLE_CHARACTERS_MAX: Final = 60
@@ -132,11 +133,11 @@ def _show(invocation: Invocation, request: dict[str, Any]) -> None:
             ("Request", plain(request["id"])),
             ("Status", coloured(request["status"])),
             ("Asks", plain(request["title"])),
-            ("", plain(request["text"])),
+            ("", plain(request["text"] if request["text"] != request["title"] else "")),
             ("Tool", plain(used)),
             ("Given", plain(tool.get("input") or "")),
             ("Options", plain("\n".join(f"{o['id']}: {o['name']}" for o in request["options"]))),
-            ("Form", plain(msgspec.json.encode(form).decode()) if form else ""),
+            ("Form", plain("\n".join(form_lines(form or {})))),
             ("Own words", "yes" if request["free_text"] else ""),
             ("Answer", plain(_answer_line(request))),
             ("Why", plain(request.get("reason") or "")),

@@ -66,7 +66,7 @@ def functions_of(
         "diff": OperationFunction(work.diff),
         "list_files": OperationFunction(work.list_files),
         "read_file": OperationFunction(work.read_file),
-        "turns": OperationFunction(TurnReading(stores.database).turns),
+        "turns": OperationFunction(TurnReading(stores.database, secrets).turns),
         "commits": OperationFunction(branches.commits),
         "compare": OperationFunction(branches.compare),
         "pr": OperationFunction(pulls.state),
@@ -85,7 +85,7 @@ def functions_of(
         functions["answer"] = OperationFunction(answers.answer, keeps_key=True)
         talks = SessionOperations(stores.database, secrets)
         functions["rename_session"] = OperationFunction(talks.rename, keeps_key=True)
-        turns = TurnOperations(stores.database, worktrees_dir, runner)
+        turns = TurnOperations(stores.database, worktrees_dir, runner, secrets)
         scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)
         functions |= {
             "follow_up": OperationFunction(turns.follow_up, keeps_key=True),

@@ -10,15 +10,18 @@ from typing import Protocol
 import msgspec
 
 from node_agent.attempt_runner import StartKey
+from node_agent.execution_environment import secrets_in
 from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
 from node_agent.operations.head_check import check_expected_head
+from node_agent.redaction import Redactor
 from node_agent.sessions.follow_ups import check_edit, check_follow_up, check_session
 from node_agent.stamps import now_ms
-from node_agent.store import attempts, operations, sessions, turns
+from node_agent.store import attempts, operations, plans, sessions, turns
 from node_agent.store.database import Database
+from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown
 from node_agent.turn_steps import done_record
@@ -49,23 +52,50 @@ class TurnRunner(Protocol):
     ) -> dict[str, Shown]: ...
 
 
-class TurnReading:
-    """Reads the turns of attempts."""
+class TurnsShown:
+    """Turns as they may leave the node: the agent alone gets a secret that is in one.
 
-    def __init__(self, database: Database) -> None:
+    `secrets` gives the values to hide, as they are now.
+    """
+
+    def __init__(self, database: Database, secrets: Callable[[], list[bytes]] = list) -> None:
         self._database = database
+        self._secrets = secrets
+
+    async def _hidden(self, turn: Turn) -> Turn:
+        values = [*self._secrets(), *await self._database.read(_own_secrets, turn.attempt_id)]
+        redactor = Redactor(values)
+        return msgspec.structs.replace(
+            turn, command=_hidden(redactor, turn.command), prompt=_hidden(redactor, turn.prompt)
+        )
+
+    async def _all_hidden(self, reply: TurnsReply) -> TurnsReply:
+        return TurnsReply(
+            items=[await self._hidden(turn) for turn in reply.items],
+            running=None if reply.running is None else await self._hidden(reply.running),
+        )
+
+
+class TurnReading(TurnsShown):
+    """Reads the turns of attempts."""
 
     async def turns(self, asking: Asking) -> TurnsReply:
         """Answer what runs, and what is queued behind it."""
         await attempt_of(self._database, asking)
-        return await self._database.read(_listed, asking.attempt_id)
+        return await self._all_hidden(await self._database.read(_listed, asking.attempt_id))
 
 
-class TurnOperations:
+class TurnOperations(TurnsShown):
     """Changes the turns of attempts."""
 
-    def __init__(self, database: Database, worktrees_dir: Path, runner: TurnRunner) -> None:
-        self._database = database
+    def __init__(
+        self,
+        database: Database,
+        worktrees_dir: Path,
+        runner: TurnRunner,
+        secrets: Callable[[], list[bytes]] = list,
+    ) -> None:
+        super().__init__(database, secrets)
         self._worktrees_dir = worktrees_dir
         self._runner = runner
 
@@ -81,14 +111,16 @@ class TurnOperations:
         else:
             _check_without_session(request, attempt.executor)
         await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
-        return await self._runner.follow_up(asking.attempt_id, request, _key(asking))
+        turn = await self._runner.follow_up(asking.attempt_id, request, _key(asking))
+        return await self._hidden(turn)
 
     async def interrupt(self, asking: Asking) -> Turn:
         """Interrupt the turn that runs."""
         request = asking.request
         assert isinstance(request, InterruptRequest)  # noqa: S101  the table's own pairing
         await attempt_of(self._database, asking)
-        return await self._runner.interrupt(asking.attempt_id, request, _key(asking))
+        turn = await self._runner.interrupt(asking.attempt_id, request, _key(asking))
+        return await self._hidden(turn)
 
     async def set_turns(self, asking: Asking) -> TurnsReply:
         """Put the queue into another order, and edit it."""
@@ -110,7 +142,8 @@ class TurnOperations:
         async def set_queue(tx: Transaction) -> None:
             await turns.set_queue(tx, asking.attempt_id, request.items, shown, now_ms())
 
-        return await self._database.write(_changed, asking, _record(asking), set_queue)
+        reply = await self._database.write(_changed, asking, _record(asking), set_queue)
+        return await self._all_hidden(reply)
 
     async def drop_turns(self, asking: Asking) -> TurnsReply:
         """Take queued turns out of the queue."""
@@ -132,7 +165,8 @@ class TurnOperations:
             reason = f"dropped by {asking.actor}"
             await turns.drop(tx, asking.attempt_id, reason, now_ms(), turn_id=turn_id)
 
-        return await self._database.write(_changed, asking, _record(asking), drop)
+        reply = await self._database.write(_changed, asking, _record(asking), drop)
+        return await self._all_hidden(reply)
 
 
 def _check_without_session(request: FollowUpRequest, executor: str) -> None:
@@ -175,6 +209,20 @@ def _key(asking: Asking) -> StartKey:
 
 def _record(asking: Asking) -> OperationRecord:
     return done_record(asking.operation.name, asking.key or "", asking.attempt_id, asking.actor)
+
+
+async def _own_secrets(tx: Transaction, attempt_id: str) -> list[bytes]:
+    """Return what the environment holds that an attempt was started with."""
+    try:
+        return secrets_in((await plans.get(tx, attempt_id)).request.environment)
+    except NotStored:
+        return []
+
+
+def _hidden(redactor: Redactor, text: str | None) -> str | None:
+    if text is None:
+        return None
+    return redactor.whole(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
 async def _listed(tx: Transaction, attempt_id: str) -> TurnsReply:

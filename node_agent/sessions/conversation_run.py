@@ -33,6 +33,7 @@ from node_agent.sessions.conversation_steps import (
     Interrupt,
     Steer,
     Tell,
+    Unsure,
     Wish,
     session_id_of,
 )
@@ -94,6 +95,8 @@ class ConversationRun:
         self._stop_grace_s: float | None = None
         self._stop_by_s: float | None = None
         self._stop_told = False
+        #: By when the agent is to have said whether it took in what was said into its turn.
+        self._sure_by_s: float | None = None
 
     # --- for others ---------------------------------------------------------------------------
 
@@ -229,6 +232,8 @@ class ConversationRun:
                 if output is None:
                     output = asyncio.ensure_future(own.wait_output(_IDLE_S))
                 await self._wait(output)
+                if self._sure_by_s is not None and self._now_s() >= self._sure_by_s:
+                    self.wake()
                 if not output.done():
                     await self._watch_silence()
                     continue
@@ -252,7 +257,8 @@ class ConversationRun:
             return
         woken = asyncio.ensure_future(self._woken.wait())
         now_s = self._now_s()
-        due_s = [by_s - now_s for by_s in (self._end_by_s, self._stop_by_s) if by_s is not None]
+        due = (self._end_by_s, self._stop_by_s, self._sure_by_s)
+        due_s = [by_s - now_s for by_s in due if by_s is not None]
         if self._say_again:
             due_s.append(_AGAIN_S)
         if (silent_s := self._silence.due_s(now_s)) is not None:
@@ -298,9 +304,16 @@ class ConversationRun:
             wish = await self._context.database.read(
                 steps.next_wish, self._talk, self._context.clock()
             )
+            if not isinstance(wish, Unsure):
+                self._sure_by_s = None
+            elif self._sure_by_s is None:
+                self._sure_by_s = self._now_s() + self._context.grace_s
             stopping = self._stop_grace_s is not None
             if wish is None or (stopping and isinstance(wish, Ask | Begin)):
                 return
+            if self._sure_by_s is not None and self._now_s() < self._sure_by_s:
+                return
+            self._sure_by_s = None
             await self._do(wish)
 
     async def _do(self, wish: Wish) -> None:
@@ -316,6 +329,9 @@ class ConversationRun:
                     self._machine.steer(turn.prompt or "", turn.id),
                     partial(steps.told_steering, turn_id=turn.id),
                 )
+            case Unsure():
+                turn_id = wish.steering.turn.id
+                await self._context.keep(steps.give_up_steering, self._talk, turn_id, at_ms)
             case Tell():
                 settled = wish.settled
                 try:

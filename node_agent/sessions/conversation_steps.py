@@ -82,13 +82,19 @@ class Steer(NamedTuple):
     steering: Steering
 
 
+class Unsure(NamedTuple):
+    """The turn is over, and the agent has not said whether it took in what was said into it."""
+
+    steering: Steering
+
+
 class Close(NamedTuple):
     """Nothing more is to be said to this process."""
 
     reason: str
 
 
-Wish = Interrupt | Tell | Ask | Begin | Steer | Close
+Wish = Interrupt | Tell | Ask | Begin | Steer | Unsure | Close
 
 
 # --- beginning ------------------------------------------------------------------------------------
@@ -147,6 +153,11 @@ async def open_conversation(
             agent_session_id=source.agent_session_id,
             agent_session_at_ms=source.agent_session_at_ms,
         )
+        # The turn that forks had opened it.
+        left = await sessions.get(tx, source.id)
+        if left.status is SessionStatus.OPEN:
+            rested = msgspec.structs.replace(left, status=SessionStatus.IDLE)
+            await sessions.save(tx, rested, at_ms)
     changes: dict[str, object] = {"status": SessionStatus.OPEN, "profile": attempt.profile}
     if beginning.rotated:
         changes |= {"agent_session_id": None, "agent_session_at_ms": None}
@@ -182,7 +193,7 @@ async def next_wish(tx: Transaction, talk: Talk, now_ms: int) -> Wish | None:
         return None if ours else Ask(turn)
     if steering is not None and steering.told:
         # Until the agent says whether it took it, nobody knows whether it is a turn still.
-        return None
+        return Unsure(steering)
     attempt = await attempts.get(tx, talk.attempt_id)
     if turn is not None and turn.stop_reason in LASTING_ERRORS:
         return Close(FAILED)
@@ -230,6 +241,17 @@ async def told_interrupt(tx: Transaction, turn_id: str) -> None:
 async def told_steering(tx: Transaction, turn_id: str) -> None:
     """Write down that the agent was told what is to be said into its turn."""
     await turns.set_steers(tx, turn_id, "told")
+
+
+async def give_up_steering(tx: Transaction, talk: Talk, turn_id: str, at_ms: int) -> None:
+    """Say that nobody knows whether the agent took this in; said again it might be done twice."""
+    steering = await turns.steering(tx, talk.attempt_id)
+    if steering is None or steering.turn.id != turn_id:
+        return
+    reason = "the agent did not say whether it took this in"
+    text = f"{reason.capitalize()}; it is not said again by itself:\n\n{steering.shown.text}"
+    await say_of_node(tx, talk, (text, steering.shown.truncated), at_ms)
+    await turns.drop(tx, talk.attempt_id, reason, at_ms, turn_id=turn_id)
 
 
 async def told_answer(tx: Transaction, talk: Talk, settled: Undelivered, at_ms: int) -> None:

@@ -195,6 +195,10 @@ def test_a_question_of_a_program_that_ended_is_withdrawn(installation: Installat
             await asyncio.to_thread(hive.json, "attempt", "stop", attempt)
             answer = await asyncio.wait_for(asking, 60)
             assert (answer["status"], answer["request_id"]) == ("cancelled", request["id"])
+            # Nor is one asked then: the tool says so at once, for no agent is coming back.
+            again = session.call_tool("ask_human", {"question": "And now?"})
+            refused = await asyncio.wait_for(again, 60)
+            assert json.loads(refused.content[0].text)["error"]["code"] == "conflict"
 
     asyncio.run(story())
 

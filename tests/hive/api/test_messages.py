@@ -164,6 +164,8 @@ async def test_sending_into_a_nodes_session_is_a_follow_up(running: RunningHive)
     assert reused.error["code"] == "key_reused"
     wrong = await send(running, session.id, {"id": "c", "role": "assistant", "content": "I"})
     assert (wrong.status, wrong.error["details"]["field"]) == (422, "messages[0].role")
+    nothing = await send(running, session.id, {"id": "c", "content": " "})
+    assert (nothing.status, nothing.error["details"]["field"]) == (422, "messages[0].content")
     await node.leave()
     away = await send(running, session.id, {"id": "d", "content": "three"})
     assert (away.status, away.error["code"]) == (503, "node_offline")

@@ -1,6 +1,11 @@
 """How commands look to people."""
 
+import asyncio
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -96,3 +101,38 @@ async def test_a_template_is_shown_as_it_was_written(running: RunningHive, hive:
     task = await running.task(description=text)
     said = await hive.run("tasks", "preview", task["id"])
     assert (said.code, text in said.out) == (0, True), said
+
+
+@pytest.mark.asyncio
+async def test_who_reads_no_further_is_no_failure(running: RunningHive, hive: Commands):
+    """`hive nodes | head -1` is a success, whether the first lines had been read or not."""
+    await running.node("one")
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = (sys.executable, "-m", "hive", "nodes")
+    process = await asyncio.create_subprocess_exec(
+        *words, env=hive.environment, stdout=writing, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(writing)
+    async with asyncio.timeout(60):
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(("no_color", "has_colours"), [("", True), ("1", False)])
+def test_who_wants_no_colours_gets_none(tmp_path: Path, no_color: str, *, has_colours: bool):
+    """On a terminal an error is coloured, unless `NO_COLOR` is set."""
+    screen, writing = os.openpty()
+    environment = {**os.environ, "HOME": str(tmp_path), "NO_COLOR": no_color}
+    for name in ("SKEP_HIVE_URL", "XDG_CONFIG_HOME", "TERM"):
+        environment.pop(name, None)
+    try:
+        words = [sys.executable, "-m", "hive", "status"]
+        done = subprocess.run(words, env=environment, stderr=writing, timeout=60, check=False)
+        said = os.read(screen, 4096).decode()
+    finally:
+        os.close(writing)
+        os.close(screen)
+    assert done.returncode == 1
+    assert "error" in said
+    assert ("\x1b" in said) is has_colours

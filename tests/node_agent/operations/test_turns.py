@@ -203,3 +203,33 @@ async def test_a_turn_is_not_edited_into_nothing(
     with pytest.raises(OperationError) as caught:
         await operations_of(stored, runner).set_turns(stored.asking("set_turns", request, key="k"))
     assert (caught.value.code, caught.value.details["field"]) == (code, field)
+
+
+@pytest.mark.asyncio
+async def test_secrets_in_turns_do_not_leave_the_node(stored: StoredNode) -> None:
+    """Who reads, edits or drops the queue is not shown what the agent alone is to be told."""
+    database, secret = stored.stores.database, "open-sesame-4711"
+    turn = Turn(
+        id="turn-one",
+        attempt_id=stored.attempt.id,
+        status=TurnStatus.QUEUED,
+        command=f"knock {secret}",
+        prompt=f"Say {secret}.",
+    )
+    await database.write(turns.add, turn, turns.Shown("Say ***."))
+
+    def secrets() -> list[bytes]:
+        return [secret.encode()]
+
+    operations = TurnOperations(
+        database, stored.worktrees_dir, RecordingRunner(stored.attempt), secrets
+    )
+    listed = await TurnReading(database, secrets).turns(stored.asking("turns"))
+    assert [(one.command, one.prompt) for one in listed.items] == [("knock ***", "Say ***.")]
+    items = [TurnEdit(id="turn-one", prompt=f"Whisper {secret}.")]
+    asking = stored.asking("set_turns", SetTurnsRequest(items=items), key="k1")
+    for _ in range(2):
+        [edited] = (await operations.set_turns(asking)).items
+        assert (edited.command, edited.prompt) == ("knock ***", "Whisper ***.")
+    [kept] = await database.read(turns.queued, stored.attempt.id)
+    assert kept.prompt == f"Whisper {secret}."

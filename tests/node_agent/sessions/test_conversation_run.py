@@ -23,7 +23,7 @@ from node_agent.sessions.step_facts import Talk as Talked
 from node_agent.sessions.step_facts import apply_facts
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
-from node_agent.store import conversations, requests, transcripts, turns
+from node_agent.store import conversations, requests, sessions, transcripts, turns
 from node_agent.store.turns import Shown
 from protocol.attempt_requests import StartRequest
 from protocol.conversation import RequestStatus, SessionStatus
@@ -412,6 +412,8 @@ async def test_a_fork(talk: Talk):
     assert ended.outcome == "succeeded"
     second = await talk.session(attempt)
     assert second.forked_from == first.id
+    left = await talk.shop.database.read(sessions.get, first.id)
+    assert left.status is SessionStatus.IDLE
     assert second.agent_session_id != first.agent_session_id
     role, said = (await talk.told(attempt))[-1]
     assert role == "assistant"

@@ -1,8 +1,10 @@
 """The steps of a conversation in the store: what one commit holds, a restart behind it finds."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from node_agent.acp.machine import AgentMachine
 from node_agent.acp.state import encode_state
@@ -16,8 +18,11 @@ from node_agent.store import turns
 from node_agent.store.conversations import Reach
 from node_agent.store.database import Database
 from node_agent.store.turns import Shown
+from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import Turn, TurnStatus
+from tests.node_agent.sessions.conversing import Talk as Talked
 from tests.node_agent.sessions.request_store import EXECUTION, at_work
+from tests.node_agent.workshop import make_repository, open_workshop
 
 TALK = Talk("a", "s", EXECUTION.id)
 
@@ -58,3 +63,42 @@ async def test_what_is_queued_is_not_given_to_a_process_that_failed(tmp_path: Pa
         assert (current.turn.id, current.turn.status) == ("first", TurnStatus.ENDED)
         assert await database.read(steps.next_wish, TALK, 4) is None
         assert [turn.id for turn in await database.read(turns.queued, "a")] == ["second"]
+
+
+@pytest_asyncio.fixture
+async def talk(tmp_path: Path) -> AsyncIterator[Talked]:
+    """A node with one checkout."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        yield Talked(shop, tmp_path)
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_does_not_say_whether_it_was_steered(talk: Talked):
+    """Nobody waits for its word for ever, and nothing is said twice: people are told instead."""
+    attempt = await talk.start("note first\nuntil gate")
+    await talk.noted("first")
+    turn = await talk.shop.follow_up(attempt, prompt="note left", steer=True)
+    await talk.noted("steered")
+    await talk.shop.follow_up(attempt, prompt="note second")
+    (talk.folder / "gate").touch()
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    assert "left" not in talk.notes
+    assert talk.notes[-1] == "second"
+    states = {one.id: one.status for one in await talk.turns()}
+    assert states[turn.id] == "dropped"
+    told = await talk.told(attempt)
+    assert [text for role, text in told if role == "system" and "note left" in text]
+
+
+@pytest.mark.asyncio
+async def test_an_agent_by_its_command_line_has_no_profile(talk: Talked):
+    """Another agent than the one that was asked for is not spoken to in its place."""
+    attempt = await talk.run("say hello")
+    with pytest.raises(OperationError) as refused:
+        await talk.shop.follow_up(attempt, prompt="say more", profile="two")
+    assert (refused.value.code, refused.value.details["field"]) == (
+        ErrorCode.NOT_AVAILABLE,
+        "profile",
+    )

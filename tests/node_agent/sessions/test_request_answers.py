@@ -10,6 +10,7 @@ from protocol.errors import OperationError
 
 FORM = {"type": "object", "properties": {"n": {"type": "integer"}}}
 SHARE = {"properties": {"n": {"type": "number"}}}
+RATIO = {"type": "object", "properties": {"ratio": {"type": "number"}}}
 SHORT = {"properties": {"n": {"type": "string", "maxLength": 5}}}
 OWN = {"properties": {"q": {"enum": ["a", "b"]}, "q_custom": {"type": "string"}}, "required": ["q"]}
 
@@ -39,6 +40,8 @@ def request(**fields: Any) -> AgentRequest:
         (request(form=SHARE, free_text=True), Answer(text="nan"), "text"),
         (request(form=SHARE, free_text=True), Answer(text="inf"), "text"),
         (request(form=SHORT, free_text=True), Answer(text="abcdef"), "form.n"),
+        (request(form=RATIO, free_text=True), Answer(text="nan"), "text"),
+        (request(form=FORM, free_text=True), Answer(text="9" * 40), "text"),
         (request(form={}), Answer(form={"a": "x" * 20_000}), "form"),
     ],
 )

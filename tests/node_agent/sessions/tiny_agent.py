@@ -1,7 +1,8 @@
 """A tiny agent of the Agent Client Protocol, whose prompts are its script. For tests of the node.
 
 `python tiny_agent.py FOLDER`: each line of a prompt is an order: `say TEXT`, `write FILE TEXT`,
-`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `limit`, `crash`, `hang`.
+`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `limit`, `crash`, `hang`. It says
+that it can be steered, and never answers who does.
 """
 
 import json
@@ -112,6 +113,8 @@ class Session:
             os._exit(0)
         if frame.get("method") == "session/cancel":
             raise Cancelled
+        if frame.get("method") == "_session/steering":
+            note("steered")
 
     def prompt(self, params: dict[str, Any]) -> dict[str, Any]:
         text = "\n".join(block.get("text", "") for block in params["prompt"])
@@ -133,6 +136,7 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
             "protocolVersion": 1,
             "agentCapabilities": capabilities,
             "agentInfo": {"name": "tiny", "version": "1"},
+            "_meta": {"steering": {"supported": True}},
         }
     if method == "session/new":
         session.id = uuid.uuid4().hex
@@ -150,7 +154,7 @@ def main() -> None:
     threading.Thread(target=listen, daemon=True).start()
     session = Session()
     while (frame := INBOX.get()) is not None:
-        if "id" not in frame or "method" not in frame:
+        if "id" not in frame or frame.get("method") in {None, "_session/steering"}:
             continue
         try:
             say(id=frame["id"], result=answer(session, frame))

@@ -1,0 +1,40 @@
+"""What is wrong with what was sent names the field."""
+
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from protocol.wrong_fields import WrongField, wrong_field
+
+
+class _Item(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    size: Annotated[int, msgspec.Meta(le=100)] = 0
+
+
+class _Asked(msgspec.Struct):
+    items: list[_Item] = []
+
+
+@pytest.mark.parametrize(
+    ("sent", "wrong"),
+    [
+        ({"items": 7}, WrongField("items", "items: expected `array`, got `int`")),
+        ({"items": [{}]}, WrongField("items[0].id", "items[0].id is needed")),
+        (
+            {"items": [{"id": "a", "size": 500}]},
+            WrongField("items[0].size", "items[0].size: expected `int` <= 100"),
+        ),
+        (
+            {"items": [{"id": "a", "sise": 1}]},
+            WrongField("items[0].sise", "there is no field items[0].sise"),
+        ),
+        (7, WrongField("", "Expected `object`, got `int`")),
+    ],
+)
+def test_the_field_is_named(sent: Any, wrong: WrongField):
+    """Where it is nested, with the way to it."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(sent, _Asked)
+    assert wrong_field(caught.value) == wrong
