@@ -44,6 +44,7 @@ def of_session(body: conversation.Session) -> Values:
         "created_at_ms": body.created_at_ms,
         "last_activity_at_ms": body.last_activity_at_ms,
         "closed_at_ms": body.closed_at_ms,
+        "parked_until_ms": body.parked_until_ms,
     }
 
 

@@ -207,6 +207,8 @@ def _of_attempt(body: entities.Attempt) -> Values:
         "ended_at_ms": body.ended_at_ms,
         "merges": text_of(msgspec.to_builtins(body.merges)),
         "pr": None if body.pr is None else text_of(msgspec.to_builtins(body.pr)),
+        "parked_until_ms": body.parked_until_ms,
+        "silent_since_ms": body.silent_since_ms,
     }
 
 
@@ -407,7 +409,7 @@ def attempt_events(before: Columns | None, after: Columns) -> list[EventDraft]:
     if before is None:
         kind, was = "attempt_created", None
     elif (before["phase"], before["outcome"]) == (after["phase"], after["outcome"]):
-        return []
+        return _parking_events(before, after, ids)
     else:
         kind, was = "attempt_changed", before["phase"]
     ended = after["phase"] == AttemptPhase.ENDED
@@ -423,6 +425,27 @@ def attempt_events(before: Columns | None, after: Columns) -> list[EventDraft]:
             to_state=after["outcome"] if ended and after["outcome"] else after["phase"],
             why=after["reason"] or "",
             level="warning" if failed else "info",
+            **ids,
+        )
+    ]
+
+
+def _parking_events(before: Columns, after: Columns, ids: dict[str, Any]) -> list[EventDraft]:
+    """Return that an attempt waits for a usage limit to end, or went on after it."""
+    was, now = before["parked_until_ms"], after["parked_until_ms"]
+    if (was is None) == (now is None):
+        return []
+    parked = now is not None
+    return [
+        EventDraft(
+            kind="attempt_parked" if parked else "attempt_went_on",
+            what="attempt",
+            what_id=after["id"],
+            from_state=before["phase"],
+            to_state=after["phase"],
+            why=(after["reason"] or "") if parked else "",
+            level="warning" if parked else "info",
+            details={"parked_until_ms": now} if parked else {},
             **ids,
         )
     ]

@@ -6,17 +6,19 @@ does.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from node_agent.acp.steps import Opening
 from node_agent.agent_mcp import tool_server
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
+from node_agent.attempt_standing import Standing, is_under_way, standing_of
 from node_agent.attempt_worktree import (
     branch_now,
     repository_of,
@@ -37,12 +39,11 @@ from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.sessions.conversation_run import ConversationRun
 from node_agent.sessions.conversation_steps import abandon_conversation, beginning_of, session_id_of
+from node_agent.sessions.parking import unpark
 from node_agent.sessions.rules import LASTING_ERRORS
 from node_agent.stamps import new_id, now_ms
-from node_agent.store import attempts, plans, turns
-from node_agent.store.plans import Plan
+from node_agent.store import attempts, turns
 from node_agent.store.transaction import Transaction
-from node_agent.store.turns import BegunTurn
 from node_agent.turn_steps import end_attempt, turn_over
 from protocol.entities import Attempt, Execution
 from protocol.errors import OperationError, SkepError
@@ -56,27 +57,8 @@ _STARTS_MAX: Final = 3
 #: How long a worktree that did not succeed is kept, unless someone says otherwise.
 HOLD_MS: Final = 24 * 3600 * 1000
 _REASON_CHARACTERS_MAX: Final = 1_000
-
-
-class Standing(NamedTuple):
-    """Where an attempt stands: all a round needs to know."""
-
-    attempt: Attempt
-    plan: Plan
-    executions: list[Execution]
-    turn: BegunTurn | None
-
-    @property
-    def converses(self) -> bool:
-        """Whether the attempt's agent is spoken to, turn after turn."""
-        return executor_named(self.attempt.executor).converses
-
-    @property
-    def of_turn(self) -> list[Execution]:
-        """The executions of the turn that runs, or ran last."""
-        before = 0 if self.turn is None else self.turn.executions_before
-        ours = set(self.attempt.executions[before:])
-        return [execution for execution in self.executions if execution.id in ours]
+#: A parked turn looks at the clock at least this often.
+_PARKED_LOOK_S: Final = 60.0
 
 
 class AttemptRun:
@@ -92,6 +74,7 @@ class AttemptRun:
         self._stop_asked = False
         self._stop_grace_s: float | None = None
         self._opened: Repository | None = None
+        self._woken = asyncio.Event()
         #: Set once it is known what became of a process that ran when this was taken up.
         self.settled = asyncio.Event()
 
@@ -104,6 +87,7 @@ class AttemptRun:
 
     async def _carry_on(self) -> Attempt:
         while True:
+            self._woken.clear()
             standing = await self._look()
             if standing.plan.stop_asked_at_ms is not None and not self._stop_asked:
                 self._stop_asked, self._stop_grace_s = True, standing.plan.stop_grace_s
@@ -116,7 +100,10 @@ class AttemptRun:
                     case AttemptPhase.PREPARING:
                         await self._prepare(standing)
                     case AttemptPhase.RUNNING | AttemptPhase.AWAITING_INPUT:
-                        await self._work(standing)
+                        if standing.waits:
+                            await self._wait_parked(standing)
+                        else:
+                            await self._work(standing)
                     case AttemptPhase.FINISHING:
                         await self._finish(standing)
             except Exception as error:
@@ -126,12 +113,14 @@ class AttemptRun:
     async def stop(self, grace_s: float | None = None) -> None:
         """Stop what runs and begin nothing but the end. What asked for it is recorded already."""
         self._stop_asked, self._stop_grace_s = True, grace_s
+        self._woken.set()
         if self._current is not None:
             await self._current.stop(grace_s)
 
     async def interrupt(self, turn_id: str) -> None:
         """Interrupt this turn, if it is the one that runs. It is recorded already."""
         self._interrupted = turn_id
+        self._woken.set()
         if self._current is None:
             return
         if self._current_turn == turn_id:
@@ -142,6 +131,7 @@ class AttemptRun:
 
     def wake(self) -> None:
         """Have the agent's conversation, if there is one, look again what is wanted."""
+        self._woken.set()
         if self._current is not None:
             self._current.wake()
 
@@ -192,6 +182,26 @@ class AttemptRun:
             standing = await self._look()
         await self._once(ExecutionKind.AGENT, standing, worktree)
         await self._turn_over()
+
+    async def _wait_parked(self, standing: Standing) -> None:
+        """Wait until the usage limit ends that the turn met, or until it is to end before."""
+        assert standing.turn is not None  # noqa: S101  it is what waits
+        self.settled.set()
+        if self._stop_asked:
+            await self._decide(Verdict(AttemptOutcome.STOPPED))
+            return
+        if self._is_interrupted(standing):
+            await self._decide(Verdict(AttemptOutcome.FAILED, "interrupted"), go_on=True)
+            return
+        left_s = ((standing.turn.turn.parked_until_ms or 0) - self._context.clock()) / 1000
+        if left_s <= 0:
+            await self._context.keep(unpark, self.attempt_id, self._context.clock())
+            failpoint("node.turn.unparked")
+            return
+        # A wall clock may be set: it is looked at again.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(left_s, _PARKED_LOOK_S)):
+                await self._woken.wait()
 
     async def _worktree_for_turn(self, standing: Standing) -> tuple[Worktree | None, Standing]:
         """Return the worktree, made again where it is gone and nothing of the turn began yet."""
@@ -300,7 +310,10 @@ class AttemptRun:
                     await run.resume(last)
             finally:
                 self._current = self._current_turn = None
-            executions = (await self._look()).of_turn
+            after = await self._look()
+            if after.waits:
+                return None
+            executions = after.of_turn
 
     def _conversation(
         self,
@@ -342,6 +355,7 @@ class AttemptRun:
             execution_id,
             opening,
             head=lambda: self._head(standing),
+            silence_stop_s=standing.plan.request.silence_stop_s,
         )
 
     def _is_interrupted(self, standing: Standing) -> bool:
@@ -409,7 +423,7 @@ class AttemptRun:
     # --- what is recorded ---------------------------------------------------------------------
 
     async def _look(self) -> Standing:
-        return await self._context.database.read(_standing, self.attempt_id)
+        return await self._context.database.read(standing_of, self.attempt_id)
 
     async def _save(self, **changes: object) -> None:
         await self._context.keep(_change, self.attempt_id, changes)
@@ -454,8 +468,7 @@ class AttemptRun:
             attempt_id=self.attempt_id,
         )
         for execution in standing.executions:
-            scripts = execution.kind is ExecutionKind.SCRIPT
-            if execution.status is ExecutionStatus.RUNNING and not scripts:
+            if is_under_way(execution):
                 run = ExecutionRun(
                     self._context,
                     standing.attempt,
@@ -521,16 +534,6 @@ class AttemptRun:
             setting=self._context.git_identity,
             node_name=self._context.node_name,
         )
-
-
-async def _standing(tx: Transaction, attempt_id: str) -> Standing:
-    attempt = await attempts.get(tx, attempt_id)
-    return Standing(
-        attempt,
-        await plans.get(tx, attempt_id),
-        await attempts.executions_of(tx, attempt_id),
-        await turns.current(tx, attempt_id),
-    )
 
 
 async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> None:

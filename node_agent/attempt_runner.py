@@ -27,6 +27,7 @@ from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.script_runs import ScriptRuns
 from node_agent.sessions.follow_ups import images_of
+from node_agent.sessions.parking import hurry
 from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, checkouts, operations, plans, tasks, turns
@@ -47,7 +48,7 @@ from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.entities import Attempt, Checkout, LocalTask, OperationRecord
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.states import AttemptPhase
-from protocol.turn_requests import FollowUpRequest, InterruptRequest, Turn, TurnStatus
+from protocol.turn_requests import FollowUpRequest, GoOnRequest, InterruptRequest, Turn, TurnStatus
 
 LOG: Final = logging.getLogger(__name__)
 #: What of a task's text travels with its attempt; the rest stands where the task does.
@@ -210,6 +211,17 @@ class AttemptRunner:
         run = self._runs.get(attempt_id)
         if run is not None:
             await run.interrupt(turn.id)
+        return turn
+
+    async def go_on(self, attempt_id: str, request: GoOnRequest, key: StartKey) -> Turn:
+        """Go on now with the turn that waits for a usage limit. Raises NO_TURN."""
+        record = done_record("go_on", key.key, attempt_id, key.actor)
+        turn = await self._context.database.write(
+            hurry, attempt_id, request.turn, record, key.body_hash, self._context.clock()
+        )
+        run = self._runs.get(attempt_id)
+        if run is not None:
+            run.wake()
         return turn
 
     def resume(self, attempt_id: str) -> AttemptRun:

@@ -85,7 +85,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             ge=0,
             description="An agent that says nothing for so long in a turn is told of; 0: never."
-            " It is not stopped.",
+            " It is stopped only where its project says so.",
         ),
     ] = 10.0
     spool_quota_bytes: Annotated[

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from node_agent.attempt_outcome import Verdict
+from node_agent.sessions import parking
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, operations, plans, removals, sessions, turns
 from node_agent.store.transaction import Transaction
@@ -138,10 +139,20 @@ async def turn_over(
     attempt = await attempts.get(tx, attempt_id)
     plan = await plans.get(tx, attempt_id)
     end = TurnEnd(verdict.reason or verdict.outcome.value, head=head)
+    if await parking.unpark(tx, attempt_id, at_ms):
+        # Of a turn that was parked no process is left to say how it ended.
+        end = end._replace(stop_reason="cancelled")
+        session = await sessions.newest_of(tx, attempt_id)
+        if session is not None:
+            one_more = msgspec.structs.replace(session, turn_count=session.turn_count + 1)
+            await sessions.save(tx, one_more, at_ms)
+        attempt = await attempts.get(tx, attempt_id)
     await turns.end(tx, attempt_id, end, at_ms)
     if not go_on and plan.stop_asked_at_ms is None:
         await turns.drop(tx, attempt_id, verdict.reason or verdict.outcome.value, at_ms)
-    changed = msgspec.structs.replace(attempt, head_commit=head or attempt.head_commit)
+    changed = msgspec.structs.replace(
+        attempt, head_commit=head or attempt.head_commit, silent_since_ms=None
+    )
     if plan.stop_asked_at_ms is None and attempt.phase is not AttemptPhase.FINISHING:
         turn = await turns.begin_next(
             tx,

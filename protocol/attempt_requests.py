@@ -1,10 +1,15 @@
 """Requests and replies of operations that begin, end or keep attempts."""
 
+from typing import Annotated
+
 import msgspec
 
 from protocol.entities import Attempt, Execution
+from protocol.limits import SILENCE_STOP_S_MAX, SILENCE_STOP_S_MIN
 from protocol.operation_values import Request
 from protocol.request_rules import RequestRules
+
+SilenceS = Annotated[float, msgspec.Meta(ge=SILENCE_STOP_S_MIN, le=SILENCE_STOP_S_MAX)]
 
 
 class StartRequest(Request, frozen=True):
@@ -34,6 +39,8 @@ class StartRequest(Request, frozen=True):
     commit_leftovers: bool = False
     #: What the project lets agents do without asking, and what it never does.
     request_rules: RequestRules = msgspec.field(default_factory=RequestRules)
+    #: An agent that says nothing in a turn for so long is stopped; None: never.
+    silence_stop_s: SilenceS | None = None
 
 
 class StopRequest(Request, frozen=True):

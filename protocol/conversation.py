@@ -17,7 +17,7 @@ TEXT_BYTES_MAX: Final = 40 * 1024
 
 
 class SessionStatus(enum.StrEnum):
-    """`OPEN`: a turn runs or a request waits. `IDLE`: neither. `CLOSED`: until it is resumed."""
+    """`OPEN`: a turn runs, is parked, or a request waits. `IDLE`: none. `CLOSED`: until resumed."""
 
     OPEN = "open"
     IDLE = "idle"
@@ -78,7 +78,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation with the agent of one attempt; one history, whatever it rested on before.
 
     `agent_session_id` is the agent's own session that it rests on now, since
-    `agent_session_at_ms`.
+    `agent_session_at_ms`. `parked_until_ms`: its turn waits for a usage limit to end, as `reason`
+    says, and goes on by itself then.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int = 0
     last_activity_at_ms: int = 0
     closed_at_ms: int | None = None
+    parked_until_ms: int | None = None
 
 
 class TurnState(msgspec.Struct, frozen=True, kw_only=True):

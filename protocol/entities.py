@@ -74,6 +74,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     It carries its project's identity and its task's text, so that a hive that lost both can
     rebuild them. `start_key` is the idempotency key of the command that asked for it.
+    `parked_until_ms`: its turn waits for a usage limit to end and goes on by itself then; `reason`
+    says which limit. `silent_since_ms`: its agent has said nothing since, for longer than is usual.
     """
 
     id: str
@@ -103,6 +105,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int = 0
     ended_at_ms: int | None = None
     pr: PullRequest | None = None
+    parked_until_ms: int | None = None
+    silent_since_ms: int | None = None
 
 
 class ProcessIdentity(msgspec.Struct, frozen=True, kw_only=True):

@@ -96,6 +96,11 @@ LINK_HEALTHY_S: Final = 60.0
 #: The whole handshake, so that a slow caller cannot hold a socket open.
 HANDSHAKE_S_MAX: Final = 15.0
 
+#: An agent may be silent for so long at least before a project has it stopped: less is no silence.
+SILENCE_STOP_S_MIN: Final = 1.0
+#: And so long at most: what is longer is never.
+SILENCE_STOP_S_MAX: Final = 30 * 86_400.0
+
 # --- credentials --------------------------------------------------------------------------------
 #: A capability lives this long; the node checks it against the hive's clock from `welcome`.
 CAPABILITY_TTL_S: Final = 60

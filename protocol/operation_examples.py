@@ -64,6 +64,7 @@ from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, Executi
 from protocol.turn_requests import (
     DropTurnsRequest,
     FollowUpRequest,
+    GoOnRequest,
     InterruptRequest,
     SetTurnsRequest,
     Turn,
@@ -345,6 +346,10 @@ EXAMPLES: Final[dict[str, Example]] = {
     "interrupt": Example(
         InterruptRequest(turn=TURN_ID),
         msgspec.structs.replace(_RUNNING_TURN, interrupt_asked_at_ms=ENDED_AT_MS + 40_000),
+    ),
+    "go_on": Example(
+        GoOnRequest(turn=TURN_ID),
+        msgspec.structs.replace(_RUNNING_TURN, parked_until_ms=ENDED_AT_MS + 40_000),
     ),
     "answer": Example(AnswerRequest(request_id=REQUEST_ID, option="server"), ANSWERED),
     "rename_session": Example(

@@ -40,6 +40,7 @@ from protocol.session_requests import RenameSessionRequest
 from protocol.turn_requests import (
     DropTurnsRequest,
     FollowUpRequest,
+    GoOnRequest,
     InterruptRequest,
     SetTurnsRequest,
     Turn,
@@ -151,6 +152,18 @@ _ROWS: Final = (
         path="interrupt",
         command="interrupt",
         summary="Interrupt the turn that runs; the next one follows, or the attempt ends",
+        errors=(_E.NO_TURN,),
+    ),
+    Operation(
+        name="go_on",
+        request=GoOnRequest,
+        reply=Turn,
+        changing=True,
+        role=Role.OPERATOR,
+        method="POST",
+        path="go-on",
+        command="go-on",
+        summary="Go on now with a turn that waits for a usage limit to end",
         errors=(_E.NO_TURN,),
     ),
     Operation(

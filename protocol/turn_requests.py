@@ -21,7 +21,10 @@ class TurnStatus(enum.StrEnum):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One go of the agent. `position` from 1 while it is queued, `no` from 1 once it has begun."""
+    """One go of the agent. `position` from 1 while it is queued, `no` from 1 once it has begun.
+
+    `parked_until_ms`: it has begun, and waits for a usage limit to end.
+    """
 
     id: str
     attempt_id: str
@@ -37,6 +40,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     begun_at_ms: int | None = None
     ended_at_ms: int | None = None
     interrupt_asked_at_ms: int | None = None
+    parked_until_ms: int | None = None
 
 
 class FollowUpRequest(Request, frozen=True):
@@ -90,5 +94,11 @@ class DropTurnsRequest(Request, frozen=True):
 
 class InterruptRequest(Request, frozen=True):
     """Interrupt the turn that runs. `turn`: only if it is still this one."""
+
+    turn: str | None = None
+
+
+class GoOnRequest(Request, frozen=True):
+    """Go on now with the turn that waits for a usage limit. `turn`: only if it is this one."""
 
     turn: str | None = None

@@ -45,6 +45,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_at_ms: int | None = None
     closes_at_ms: int | None = None
     closed_at_ms: int | None
+    parked_until_ms: int | None = None
     forgotten_at_ms: int | None = None
 
 

@@ -16,6 +16,7 @@ from hive.store.backend import Transaction
 from hive.store.catalog import CheckoutRow, ProjectRow, ProjectSettings
 from hive.store.nodes import get_node
 from protocol.request_rules import rules_of_settings
+from protocol.silence import silence_stop_s_of_settings
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Text = Annotated[str, msgspec.Meta(max_length=65536)]
@@ -178,12 +179,13 @@ async def nodes(request: web.Request) -> web.Response:
 
 
 def _check_policies(policies: dict[str, Any]) -> None:
-    unknown = sorted(set(policies) - {"requests"})
+    unknown = sorted(set(policies) - {"requests", "silence_stop_s"})
     if unknown:
         raise InvalidInput(
             f"policies: there is none called {unknown[0][:80]!r}", field=f"policies.{unknown[0]}"
         )
     rules_of_settings(policies)
+    silence_stop_s_of_settings(policies)
 
 
 def _check_name(name: str) -> None:

@@ -293,6 +293,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a task on one node, as that node last told it.
 
     `reachable`, `sync_state`, `superseded` and `forgotten_at_ms` are the hive's own, beside it.
+    `parked_until_ms`: its turn waits for a usage limit to end, as `reason` says, and goes on by
+    itself then. `silent_since_ms`: its agent has said nothing since, for longer than is usual.
     """
 
     id: str
@@ -327,6 +329,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     ended_at_ms: int | None
     merges: list[MergeFact]
     pr: PullRequest | None = None
+    parked_until_ms: int | None = None
+    silent_since_ms: int | None = None
 
 
 class LogPage(msgspec.Struct, frozen=True, kw_only=True):

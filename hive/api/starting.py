@@ -37,6 +37,7 @@ from protocol.attempt_requests import AttemptReply, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
 from protocol.request_rules import rules_of_settings
+from protocol.silence import silence_stop_s_of_settings
 
 ANY: Final = "any"
 WAIT_S_MAX: Final = 300.0
@@ -292,6 +293,7 @@ async def _start_on(
         dev_script=project.dev_script,
         copy_files=project.copy_files,
         request_rules=rules_of_settings(project.policies),
+        silence_stop_s=silence_stop_s_of_settings(project.policies),
     )
     target = Target(node_id=node_id, task_id=task.id, project_id=project.id)
     async with node_errors(context, node_id):

@@ -389,6 +389,7 @@ def _render_turn(turn: dict[str, Any]) -> Iterable[Any]:
             ("asked by", turn.get("author")),
             ("asked", when(turn.get("created_at_ms"))),
             ("interrupted", when(turn.get("interrupt_asked_at_ms"))),
+            ("parked until", when(turn.get("parked_until_ms"))),
         ]
     )
 
@@ -457,6 +458,7 @@ _RENDERED: Final[dict[str, Callable[[Any], Iterable[Any]]]] = {
     "cleanup": attempts.render_one,
     "follow_up": _render_turn,
     "interrupt": _render_turn,
+    "go_on": _render_turn,
     "turns": _render_turns,
     "set_turns": _render_turns,
     "drop_turns": _render_turns,

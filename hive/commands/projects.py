@@ -83,6 +83,11 @@ def show(hive: HiveClient, terminal: Terminal, project: str) -> None:
     help="What agents may do unasked: KIND[:TOOL[:TARGET]]. In place of all before; '' for none.",
 )
 @click.option("--deny", multiple=True, metavar="RULE", help="What they never may; goes first.")
+@click.option(
+    "--silence-stop-s",
+    metavar="SECONDS",
+    help="Stop an agent that says nothing in a turn for so long; '' for never, as by default.",
+)
 @client_command
 def edit(
     hive: HiveClient,
@@ -92,19 +97,25 @@ def edit(
     unset: tuple[str, ...],
     allow: tuple[str, ...],
     deny: tuple[str, ...],
+    silence_stop_s: str | None,
     **given: Any,
 ) -> None:
     """Change a project; '' takes away what there was."""
     path, body = f"projects/{path_of(project)}", _changes(**given)
-    if variables or unset or allow or deny:
+    if variables or unset or allow or deny or silence_stop_s is not None:
         before = hive.get(path)
         # Refused where another edited the project since it was read: each of these is one setting.
         body["version"] = before["version"]
         if variables or unset:
             kept = {name: one for name, one in before["variables"].items() if name not in unset}
             body["variables"] = kept | variables
+        policies = before["policies"]
         if allow or deny:
-            body["policies"] = _with_rules(before["policies"], allow, deny)
+            policies = _with_rules(policies, allow, deny)
+        if silence_stop_s is not None:
+            policies = _with_silence(policies, silence_stop_s)
+        if policies != before["policies"]:
+            body["policies"] = policies
     terminal.show(hive.request("PATCH", path, body=body), _render_one)
 
 
@@ -117,6 +128,19 @@ def _with_rules(
         if texts:
             rules[name] = [text for text in texts if text]
     return {**policies, "requests": rules}
+
+
+def _with_silence(policies: dict[str, Any], text: str) -> dict[str, Any]:
+    """Return a project's policies with this limit of silence in place of the one before."""
+    others = {name: one for name, one in policies.items() if name != "silence_stop_s"}
+    if not text.strip():
+        return others
+    try:
+        return {**others, "silence_stop_s": float(text)}
+    except ValueError:
+        raise click.BadParameter(
+            "give a number of seconds, or '' for never", param_hint="--silence-stop-s"
+        ) from None
 
 
 @projects.command()
@@ -189,6 +213,7 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
             ("worktrees", f"kept {_kept(project['keep_worktree'])}"),
             ("unasked", "\n".join((project["policies"].get("requests") or {}).get("allow", []))),
             ("never", "\n".join((project["policies"].get("requests") or {}).get("deny", []))),
+            ("stopped silent", _silence(project["policies"])),
             ("archived", "yes" if project["archived"] else ""),
             ("made", when(project["created_at_ms"])),
         ]
@@ -207,3 +232,8 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
 def _kept(rule: str) -> str:
     words = {"until_done": "until the task is done", "after_end": "until the attempt has ended"}
     return words.get(rule) or f"{rule} h after the attempt has ended"
+
+
+def _silence(policies: dict[str, Any]) -> str:
+    limit_s = policies.get("silence_stop_s")
+    return "" if limit_s is None else f"after {limit_s:g} s"

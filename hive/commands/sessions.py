@@ -15,7 +15,7 @@ from hive.commands.calling import (
     page_options,
     when_options,
 )
-from hive.commands.terminal import Terminal, facts, more, short, state, table, when
+from hive.commands.terminal import Terminal, facts, more, short, standing, state, table, when
 
 _PROMPT_CHARACTERS_MAX: Final = 60
 
@@ -196,7 +196,7 @@ def _render_list(page: dict[str, Any]) -> Iterable[Any]:
                 short(session["id"]),
                 session["topic"],
                 "external" if session["external"] else session["node_name"],
-                state(session["status"]),
+                standing(session["status"], session),
                 session["agent"],
                 session["message_count"],
                 session["turn_count"],
@@ -215,7 +215,7 @@ def render_one(session: dict[str, Any]) -> Iterable[Any]:
         [
             ("id", session["id"]),
             ("topic", session["topic"]),
-            ("status", state(session["status"])),
+            ("status", standing(session["status"], session)),
             ("reason", session["reason"]),
             ("attempt", session["attempt_id"]),
             ("task", session["task_title"] or session["task_id"]),

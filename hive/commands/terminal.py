@@ -6,7 +6,7 @@ Owns how times, ids and states look. Must not call the hive.
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
@@ -47,6 +47,7 @@ _LOOKS: Final[dict[str, tuple[str, str]]] = {
     "preparing": ("◌", "blue"),
     "running": ("●", "cyan"),
     "awaiting_input": ("?", "yellow"),
+    "parked": ("◔", "yellow"),
     "finishing": ("◐", "cyan"),
     "succeeded": ("✓", "green"),
     "succeeded_with_warning": ("✓", "yellow"),
@@ -183,6 +184,17 @@ def state(name: str | None) -> Any:
     return Text(f"{shape} {name.replace('_', ' ')}".strip(), style=colour)
 
 
+def standing(status: str, one: Mapping[str, Any]) -> Any:
+    """Return a state, or that it is parked and until when, or since when its agent is silent."""
+    from rich.text import Text
+
+    if until_ms := one.get("parked_until_ms"):
+        return Text.assemble(state("parked"), f" until {moment(until_ms)}")
+    if since_ms := one.get("silent_since_ms"):
+        return Text.assemble(state(status), (f" silent since {moment(since_ms)}", "yellow"))
+    return state(status)
+
+
 def short(identifier: str | None) -> Any:
     """Return the part of an id that people type: its last 8 digits."""
     from rich.text import Text
@@ -199,6 +211,11 @@ def when(at_ms: int | None) -> str:
         return f"{int(ago_s)} s ago"
     if 0 <= ago_s < 3600:
         return f"{int(ago_s // 60)} min ago"
+    return moment(at_ms)
+
+
+def moment(at_ms: int) -> str:
+    """Return a time as a clock on the wall shows it, with the day where that is not today."""
     shown = time.localtime(at_ms / 1000)
     today = time.localtime()[:3] == shown[:3]
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", shown)

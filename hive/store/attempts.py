@@ -81,6 +81,8 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     ended_at_ms: int | None
     merges: list[MergeFact]
     pr: PullRequest | None
+    parked_until_ms: int | None
+    silent_since_ms: int | None
     superseded: bool
     sync_state: str
     synced_through_ms: int

@@ -55,6 +55,8 @@ FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
         "ended_at_ms",
         "merges",
         "pr",
+        "parked_until_ms",
+        "silent_since_ms",
         "project_id",
     ),
     OpKind.SESSION: (
@@ -76,6 +78,7 @@ FACT_TABLES: Final[dict[OpKind, tuple[str, ...]]] = {
         "created_at_ms",
         "last_activity_at_ms",
         "closed_at_ms",
+        "parked_until_ms",
     ),
     OpKind.TURN: (
         "attempt_id",

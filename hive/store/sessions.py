@@ -79,6 +79,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     last_activity_at_ms: int
     closed_at_ms: int | None
+    parked_until_ms: int | None
     heartbeat_at_ms: int | None
     created_by: str
     forgotten_at_ms: int | None

@@ -73,6 +73,8 @@ from node_agent.acp.wire import (
 _MESSAGE_CHARACTERS_MAX: Final = 4000
 #: Agents' ids of sessions are of some dozen characters; it goes with each state of the session.
 _SESSION_ID_CHARACTERS_MAX: Final = 1024
+_NAME_CHARACTERS_MAX: Final = 200
+_AT_WORK: Final = frozenset({"pending", "in_progress"})
 _OPENING_METHODS: Final = {
     SentKind.NEW: "session/new",
     SentKind.RESUME: "session/resume",
@@ -188,7 +190,11 @@ class AgentMachine:
     def finish(self, reason: str = "the agent's process ended") -> Step:
         """Take note that nothing more will come of this process. A second time: nothing."""
         if self.state.phase is not Phase.OVER:
-            self._end("agent", reason)
+            names = [
+                one.call.name for one in self.state.calls.values() if one.call.status in _AT_WORK
+            ]
+            tool = f", while it used a tool: {names[-1][:_NAME_CHARACTERS_MAX]}" if names else ""
+            self._end("agent", f"{reason}{tool}")
         return self._step()
 
     # What the agent says.
@@ -322,6 +328,13 @@ class AgentMachine:
                 for way in named
                 if _ABILITY_FOR[way] in state.abilities.names and way not in state.tried
             ] + ways
+        if opening.must_resume and ways[0] is SentKind.NEW:
+            self._fail(
+                "session_lost",
+                "the agent no longer has the session in which its work was cut off",
+                hint="Send a follow-up that says what is to be done.",
+            )
+            return
         way = ways[0]
         named_id = None if way is SentKind.NEW else opening.agent_session_id
         state.phase = Phase.OPENING
@@ -444,6 +457,7 @@ class AgentMachine:
                         message=_words(error),
                         reset_at_ms=reset,
                         reset_after_ms=limit.reset_after_ms,
+                        reset_by_clock=limit.reset_by_clock,
                     )
                 )
             elif error.code == AUTH_REQUIRED:

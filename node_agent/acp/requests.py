@@ -3,7 +3,6 @@
 Invents no answer: what a person said goes to the agent as it was meant, or is refused as unfit.
 """
 
-import math
 from typing import Any, Final
 
 import msgspec

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from node_agent.acp.reset_times import WallTime
 from protocol.conversation import PlanEntry, RequestOption, ToolCall, Usage
 
 
@@ -101,7 +102,7 @@ class TurnOver(StepFact, frozen=True):
     stop_reason: end_turn, max_tokens, max_turn_requests, refusal, cancelled, or `error`, with
     `error_code` (auth_required, usage_limit, protocol, agent, session_lost) and `message`.
     `reset_at_ms`: when a usage limit ends, where the agent named it; `reset_after_ms`: how long
-    after this, where it named that.
+    after this, where it named that; `reset_by_clock`: by which clock on the wall.
     """
 
     turn_id: str
@@ -111,6 +112,7 @@ class TurnOver(StepFact, frozen=True):
     usage: Usage | None = None
     reset_at_ms: int | None = None
     reset_after_ms: int | None = None
+    reset_by_clock: WallTime | None = None
 
 
 class Steered(StepFact, frozen=True):
@@ -165,12 +167,14 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
     `agent_session_id`: take this one up again (by resume, else by load; where the agent can do
     neither, or no longer has it, the machine begins a new one and says so by `resumed=False`).
-    `fork`: begin a new one from it instead.
+    `fork`: begin a new one from it instead. `must_resume`: it goes on in the middle of its work,
+    and one that does not know of that is of no use: better it fails (session_lost).
     """
 
     cwd: str
     agent_session_id: str | None = None
     fork: bool = False
+    must_resume: bool = False
     mode: str | None = None
     model: str | None = None
     mcp_servers: list[McpServer] = []

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from node_agent.acp.reset_times import WallTime, wall_time_in
 from node_agent.acp.wire import RpcError, mapping_in, text_in
 
 #: Claude's `errorKind`, Codex's `codexErrorInfo`, what other agents put in their error's data.
@@ -24,7 +25,8 @@ _WORDS: Final = re.compile(
     r"(?:s)?(?: was| has been| is)? (?:reached|exceeded|hit)"
     r"|(?:hit|reached|exceeded) (?:your|the|its) (?:[\w-]+ )?limit"
     r"|limit reached\b|out of (?:extra )?(?:usage|credits)"
-    r"|(?:exceeded|exhausted) your (?:current |daily |monthly )?quota|quota (?:exceeded|exhausted)"
+    r"|(?:exceeded|exhausted) your (?:current |daily |monthly )?(?:quota|capacity)"
+    r"|quota (?:exceeded|exhausted)"
     r"|RESOURCE_EXHAUSTED|too many requests",
     re.IGNORECASE,
 )
@@ -38,7 +40,7 @@ _ISO_IN_TEXT: Final = re.compile(
 _DELAY_IN_TEXT: Final = re.compile(
     r"(?:again|reset(?:s|ting)?|retry|available)(?: \w+)? (?:in|after) "
     r"((?:\d+(?:\.\d+)?\s*(?:days?|d|hours?|hrs?|hr|h|minutes?|mins?|min|m|seconds?|secs?|sec|s)"
-    r"\b[\s,]*(?:and\s+)?)+)",
+    r"(?:\b|(?=\d))[\s,]*(?:and\s+)?)+)",
     re.IGNORECASE,
 )
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)
@@ -49,10 +51,11 @@ _SECONDS_MIN, _SECONDS_MAX = 1_000_000_000, 10_000_000_000
 
 
 class UsageLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit that was reached: when it ends, or how long after this was said."""
+    """A limit that was reached: when it ends, how long after this was said, or by which clock."""
 
     reset_at_ms: int | None = None
     reset_after_ms: int | None = None
+    reset_by_clock: WallTime | None = None
 
 
 def usage_limit_in(error: RpcError) -> UsageLimit | None:
@@ -65,10 +68,14 @@ def usage_limit_in(error: RpcError) -> UsageLimit | None:
         return None
     reset_at_ms = next(filter(None, (_moment(name, value) for name, value in fields)), None)
     reset_after_ms = next(filter(None, (_delay(name, value) for name, value in fields)), None)
+    by_clock = None
     for one in texts:
         reset_at_ms = reset_at_ms or _moment_in_text(one)
         reset_after_ms = reset_after_ms or _delay_in_text(one)
-    return UsageLimit(reset_at_ms=reset_at_ms, reset_after_ms=reset_after_ms)
+        by_clock = by_clock or wall_time_in(one)
+    return UsageLimit(
+        reset_at_ms=reset_at_ms, reset_after_ms=reset_after_ms, reset_by_clock=by_clock
+    )
 
 
 def reset_told(update: dict[str, Any]) -> int | None:

@@ -306,6 +306,7 @@ def _show_turn(invocation: Invocation, turn: dict[str, Any]) -> None:
             ("Prompt", plain((turn["prompt"] or "").strip().partition("\n")[0][:80])),
             ("Asked", f"{moment(turn['created_at_ms'])} by {plain(turn['author'])}"),
             ("Interrupted", moment(turn["interrupt_asked_at_ms"])),
+            ("Parked until", moment(turn["parked_until_ms"])),
         ]
     )
 
@@ -378,6 +379,7 @@ _UNARY: Final[dict[str, Callable[[Invocation, Any], None]]] = {
         "cleanup": show_attempt,
         "follow_up": _show_turn,
         "interrupt": _show_turn,
+        "go_on": _show_turn,
         "turns": _show_turns,
         "set_turns": _show_turns,
         "drop_turns": _show_turns,

@@ -12,6 +12,7 @@ from node_agent.commands.invocation import (
     moment,
     node_command,
     plain,
+    standing,
 )
 from protocol.errors import ErrorCode, OperationError
 
@@ -98,7 +99,7 @@ def wait(invocation: Invocation, attempt: str, timeout_s: float) -> None:
 
 def show_attempt(invocation: Invocation, one: dict[str, Any]) -> None:
     """Draw an attempt with its executions."""
-    status = coloured(one["outcome"] or one["phase"])
+    status = standing(one["outcome"] or one["phase"], one)
     invocation.facts(
         [
             ("Attempt", f"[bold]{one['id'][-8:]}[/] [dim]{plain(one['id'])}[/]"),
@@ -153,7 +154,7 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"[bold]{one['id'][-8:]}[/]",
         plain(one["task_title"]),
         plain(one.get("node_name") or one.get("project_name")),
-        coloured(one["outcome"] or one["phase"]),
+        standing(one["outcome"] or one["phase"], one),
         plain(one["branch"]),
         ago(one["created_at_ms"]),
     ]

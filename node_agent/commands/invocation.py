@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,7 @@ _COLOURS: Final = {
     "stopped": "yellow",
     "running": "cyan",
     "awaiting_input": "magenta",
+    "parked": "yellow",
 }
 
 
@@ -222,6 +223,15 @@ def coloured(word: str | None) -> str:
         return ""
     colour = _COLOURS.get(word)
     return f"[{colour}]{word}[/]" if colour else word
+
+
+def standing(status: str, one: Mapping[str, Any]) -> str:
+    """Return a state, or that it is parked and until when, or since when its agent is silent."""
+    if until_ms := one.get("parked_until_ms"):
+        return f"{coloured('parked')} until {moment(until_ms)}"
+    if since_ms := one.get("silent_since_ms"):
+        return f"{coloured(status)} [yellow]silent since {moment(since_ms)}[/]"
+    return coloured(status)
 
 
 def moment(at_ms: int | None) -> str:

@@ -14,6 +14,7 @@ from node_agent.commands.invocation import (
     new_key,
     node_command,
     plain,
+    standing,
 )
 
 _PROMPT_CHARACTERS_MAX: Final = 60
@@ -144,7 +145,7 @@ def _show(invocation: Invocation, one: dict[str, Any]) -> None:
         [
             ("Session", plain(one["id"])),
             ("Topic", plain(one["topic"])),
-            ("Status", coloured(one["status"])),
+            ("Status", standing(one["status"], one)),
             ("Why", plain(one["reason"])),
             ("Attempt", plain(one["attempt_id"])),
             ("Agent", " ".join(filter(None, (plain(one["agent"]), plain(one["agent_version"]))))),
@@ -164,7 +165,7 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"[bold]{one['id'][-8:]}[/]",
         plain(one["topic"]),
         (one["attempt_id"] or "")[-8:],
-        coloured(one["status"]),
+        standing(one["status"], one),
         plain(one["agent"]),
         str(one["message_count"]),
         ago(one["last_activity_at_ms"]),

@@ -92,6 +92,7 @@ def functions_of(
             "set_turns": OperationFunction(turns.set_turns, keeps_key=True),
             "drop_turns": OperationFunction(turns.drop_turns, keeps_key=True),
             "interrupt": OperationFunction(turns.interrupt, keeps_key=True),
+            "go_on": OperationFunction(turns.go_on, keeps_key=True),
             "run_script": OperationFunction(scripts.run_script, keeps_key=True),
             "review": OperationFunction(scripts.review, keeps_key=True),
         }

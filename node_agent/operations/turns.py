@@ -1,4 +1,4 @@
-"""`follow_up`, `interrupt` and the queue of turns, as operations.
+"""`follow_up`, `interrupt`, `go_on` and the queue of turns, as operations.
 
 The effect of each is rows of this node's own, so key, effect and answer are one transaction.
 """
@@ -31,6 +31,7 @@ from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import (
     DropTurnsRequest,
     FollowUpRequest,
+    GoOnRequest,
     InterruptRequest,
     SetTurnsRequest,
     Turn,
@@ -46,6 +47,8 @@ class TurnRunner(Protocol):
     async def interrupt(
         self, attempt_id: str, request: InterruptRequest, key: StartKey
     ) -> Turn: ...
+
+    async def go_on(self, attempt_id: str, request: GoOnRequest, key: StartKey) -> Turn: ...
 
     async def shown_prompts(
         self, attempt_id: str, prompts: Mapping[str, str | None]
@@ -121,6 +124,13 @@ class TurnOperations(TurnsShown):
         await attempt_of(self._database, asking)
         turn = await self._runner.interrupt(asking.attempt_id, request, _key(asking))
         return await self._hidden(turn)
+
+    async def go_on(self, asking: Asking) -> Turn:
+        """Go on now with the turn that waits for a usage limit."""
+        request = asking.request
+        assert isinstance(request, GoOnRequest)  # noqa: S101  the table's own pairing
+        await attempt_of(self._database, asking)
+        return await self._runner.go_on(asking.attempt_id, request, _key(asking))
 
     async def set_turns(self, asking: Asking) -> TurnsReply:
         """Put the queue into another order, and edit it."""

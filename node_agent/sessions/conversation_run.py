@@ -20,7 +20,7 @@ from node_agent.acp.machine import AgentMachine
 from node_agent.acp.requests import UnfitReply
 from node_agent.acp.state import decode_state, encode_state
 from node_agent.acp.steps import MessageMade, Opening, Reply, Step, TurnOver
-from node_agent.executions import Output, RunningExecution
+from node_agent.executions import ExitRecord, Output, RunningExecution, read_exit
 from node_agent.failpoints import failpoint
 from node_agent.run_context import RunContext
 from node_agent.sessions import conversation_steps as steps
@@ -37,8 +37,9 @@ from node_agent.sessions.conversation_steps import (
     Wish,
     session_id_of,
 )
+from node_agent.sessions.rules import SILENT
 from node_agent.sessions.shown_text import LiveText, ShownText
-from node_agent.sessions.silence import Silence
+from node_agent.sessions.silence_watch import SilenceWatch, spoke_again
 from node_agent.sessions.step_facts import Applied, Growth, Talk, say_of_node
 from node_agent.spool import SpoolPosition, SpoolReader
 from node_agent.store import conversations
@@ -73,6 +74,7 @@ class ConversationRun:
         opening: Opening,
         *,
         head: Callable[[], Awaitable[str | None]],
+        silence_stop_s: float | None = None,
     ) -> None:
         self._context = context
         self._talk = Talk(attempt.id, "", execution_id)
@@ -82,7 +84,7 @@ class ConversationRun:
         self._lines = AgentLines()
         self._shown = ShownText()
         self._live: dict[str, LiveText] = {}
-        self._silence = Silence(context.silence_s)
+        self._silence = SilenceWatch(context, silence_stop_s)
         self._woken = asyncio.Event()
         #: Input that the supervisor may not have, and where it begins.
         self._unsaid = b""
@@ -174,6 +176,7 @@ class ConversationRun:
             self._opening,
             agent_session_id=None if source is None else source.agent_session_id,
             fork=beginning.fork_of is not None,
+            must_resume=beginning.must_resume,
         )
         committed = self._committed(self._machine.begin(opening))
         await self._context.keep(
@@ -197,7 +200,9 @@ class ConversationRun:
         self._closing = stored.closing
         unsaid = await self._context.database.read(conversations.unsaid, self._talk.execution_id)
         self._unsaid_at, self._unsaid = unsaid or (stored.input_bytes, b"")
-        self._silence.begin(self._now_s())
+        await self._silence.take_up(self._talk, stored.silent_ms)
+        if self._closing == SILENT:
+            self.stop(None)
         self.wake()
         return True
 
@@ -226,6 +231,7 @@ class ConversationRun:
             while True:
                 if self._woken.is_set():
                     self._woken.clear()
+                    await self._watch_silence()
                     await self._do_what_is_wanted()
                 await self._say(running)
                 await self._close_or_stop(running)
@@ -243,7 +249,7 @@ class ConversationRun:
                 if seen is Output.GREW:
                     before = self._lines.reach.segment
                     if await self._take_in(own.reader):
-                        self._silence.heard(self._now_s())
+                        self._silence.heard()
                     await self._tell_consumed(running, before)
         finally:
             if output is not None:
@@ -261,7 +267,7 @@ class ConversationRun:
         due_s = [by_s - now_s for by_s in due if by_s is not None]
         if self._say_again:
             due_s.append(_AGAIN_S)
-        if (silent_s := self._silence.due_s(now_s)) is not None:
+        if (silent_s := self._silence.due_s()) is not None:
             due_s.append(silent_s)
         timeout_s = max(0.0, min(due_s)) if due_s else None
         try:
@@ -291,7 +297,9 @@ class ConversationRun:
         if steps_of_lines:
             facts = [fact for step in steps_of_lines for fact in step.facts]
             lines = [line for step in steps_of_lines for line in step.lines]
-            await self._commit(Step(facts=facts, lines=lines))
+            spoke = partial(spoke_again, talk=self._talk, at_ms=self._context.clock())
+            again = spoke if self._silence.was_told else None
+            await self._commit(Step(facts=facts, lines=lines), again)
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -346,10 +354,10 @@ class ConversationRun:
                     step,
                     partial(steps.told_answer, talk=self._talk, settled=settled, at_ms=at_ms),
                 )
-                self._silence.begin(self._now_s())
+                self._silence.begin()
                 failpoint("node.conversation.answered")
             case Ask():
-                self._silence.begin(self._now_s())
+                self._silence.begin()
                 await self._commit(
                     self._machine.prompt(steps.prompt_of(wish.turn)),
                     partial(steps.asked_turn, talk=self._talk, turn=wish.turn, at_ms=at_ms),
@@ -469,32 +477,31 @@ class ConversationRun:
     # --- silence ------------------------------------------------------------------------------
 
     async def _watch_silence(self) -> None:
-        """Say once of a turn that its agent is silent, unless it waits for a person."""
-        now_s = self._now_s()
-        if not self._silence.is_due(now_s) or self._machine.state.requests:
+        """Tell of an agent that is silent; end it where its project says so."""
+        asked = bool(self._machine.state.requests)
+        if not await self._silence.look(self._talk, asked=asked):
             return
-        self._silence.told()
-        minutes = round(self._context.silence_s / 60, 1)
-        text = f"The agent has said nothing for {minutes:g} minutes. It was not stopped."
-        await self._context.keep(_say, self._talk, text, self._context.clock())
-        await self._context.notices.tell(
-            "warning",
-            "agent_silent",
-            f"an agent has said nothing for {minutes:g} minutes",
-            hint="Look at its log; interrupt the turn or stop the attempt if it hangs.",
-            attempt_id=self._talk.attempt_id,
-        )
+        self._silence.end()
+        if self._closing is not None or self._stop_grace_s is not None:
+            # It is ending already.
+            return
+        await self._commit(self._machine.interrupt(), self._silence.stopping(self._talk))
+        self._closing = SILENT
+        self.stop(None)
 
     # --- end ----------------------------------------------------------------------------------
 
     async def _end(self, *, lost: bool) -> None:
         """Take down that the process has ended."""
         await self._hear(self._lines.rest())
-        await self._commit(self._machine.finish())
+        record = read_exit(self._context.run_folder(self._talk.execution_id))
+        how = "" if record is None else _how(record)
+        await self._commit(self._machine.finish(f"the agent's process ended{how}"))
         await self._context.keep(
             steps.end_conversation,
             self._talk,
             reason="lost" if lost else "agent_ended",
+            how=how,
             head=await self._head(),
             at_ms=self._context.clock(),
         )
@@ -534,3 +541,9 @@ def _missing_text(missing: Missing) -> str:
 
 async def _say(tx: Transaction, talk: Talk, text: str, at_ms: int) -> None:
     await say_of_node(tx, talk, (text, False), at_ms)
+
+
+def _how(record: ExitRecord) -> str:
+    if record.signal is not None:
+        return f" by signal {record.signal}"
+    return "" if record.exit_code is None else f" with exit code {record.exit_code}"

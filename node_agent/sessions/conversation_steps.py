@@ -10,7 +10,15 @@ import msgspec
 
 from node_agent.acp.steps import Prompt, Step
 from node_agent.run_context import OpenRequest
-from node_agent.sessions.rules import LASTING_ERRORS, ROTATED_TEXT, is_too_old
+from node_agent.sessions.rules import (
+    CONTINUE_TEXT,
+    LASTING_ERRORS,
+    OWN_NAME,
+    ROTATED_TEXT,
+    SAID_AGAIN_TEXT,
+    SILENT,
+    is_too_old,
+)
 from node_agent.sessions.shown_text import ShownText
 from node_agent.sessions.step_facts import (
     Applied,
@@ -19,9 +27,18 @@ from node_agent.sessions.step_facts import (
     end_turn,
     say_of_node,
     settle_phase,
+    silent_reason,
 )
 from node_agent.stamps import id_from, new_id, now_ms
-from node_agent.store import attempts, conversations, messages, requests, sessions, turns
+from node_agent.store import (
+    attempts,
+    conversations,
+    messages,
+    parked_turns,
+    requests,
+    sessions,
+    turns,
+)
 from node_agent.store.conversations import Reach
 from node_agent.store.requests import Undelivered
 from node_agent.store.transaction import Transaction
@@ -40,6 +57,8 @@ from protocol.turn_requests import TurnStatus
 #: Why nothing more is said to a process: its turns are done; its session is too old, or is
 #: forked; the next turn is for another profile; it failed.
 DONE, AGED, FORKED, OTHER_PROFILE, FAILED = "done", "aged", "forked", "other_profile", "failed"
+#: Its turn waits for a usage limit to end, in no process.
+PARKED = "parked"
 
 
 UNFIT_TEXT = "The answer was none that the agent takes; it was told that there is none."
@@ -103,18 +122,23 @@ Wish = Interrupt | Tell | Ask | Begin | Steer | Unsure | Close
 class Beginning(NamedTuple):
     """The session a process begins with. `rotated`: without the agent's own, which is too old.
 
-    `fork_of`: it is a new one, from where this one stands.
+    `fork_of`: it is a new one, from where this one stands. `must_resume`: in the middle of a turn,
+    which one that knows nothing of it could not go on with.
     """
 
     session: Session | None
     rotated: bool
     fork_of: Session | None
+    must_resume: bool = False
 
 
 async def beginning_of(tx: Transaction, attempt_id: str, now_ms: int) -> Beginning:
     """Return with which session the next process of an attempt's agent begins."""
     session = await sessions.newest_of(tx, attempt_id)
     turn = await turns.current(tx, attempt_id)
+    if turn is not None and turn.parks and turn.turn.status is TurnStatus.RUNNING:
+        # It goes on within a turn, however old the agent's session has become meanwhile.
+        return Beginning(session, rotated=False, fork_of=None, must_resume=turn.continues)
     if session is not None and turn is not None and turn.forks and turn.execution_id is None:
         return Beginning(None, rotated=False, fork_of=session)
     return Beginning(session, session is not None and is_too_old(session, now_ms), None)
@@ -163,7 +187,7 @@ async def open_conversation(
         changes |= {"agent_session_id": None, "agent_session_at_ms": None}
     await sessions.save(tx, msgspec.structs.replace(session, **changes), at_ms)
     await conversations.begin(tx, talk.execution_id, talk.session_id, committed.machine)
-    await _write(tx, talk, committed)
+    await _write(tx, talk, committed, at_ms)
     if beginning.rotated:
         await say_of_node(tx, talk, (ROTATED_TEXT, False), at_ms)
 
@@ -177,6 +201,8 @@ async def next_wish(tx: Transaction, talk: Talk, now_ms: int) -> Wish | None:
     if stored is None or stored.closing is not None:
         return None
     turn = await turns.current(tx, talk.attempt_id)
+    if turn is not None and turn.is_parked and turn.execution_id == talk.execution_id:
+        return Close(PARKED)
     runs = turn is not None and turn.turn.status is TurnStatus.RUNNING
     ours = turn is not None and turn.execution_id == talk.execution_id
     asked = turn is not None and turn.turn.interrupt_asked_at_ms is not None
@@ -217,7 +243,7 @@ async def commit_step(
     at_ms: int,
 ) -> Applied:
     """Commit a step: its facts, the machine's state, what is read, what is to be said."""
-    await _write(tx, talk, committed)
+    await _write(tx, talk, committed, at_ms)
     applied = await apply_facts(
         tx,
         talk,
@@ -265,6 +291,12 @@ async def asked_turn(tx: Transaction, talk: Talk, turn: BegunTurn, at_ms: int) -
     await turns.prompted(tx, turn.turn.id, talk.session_id, talk.execution_id, at_ms)
     session = await sessions.get(tx, talk.session_id)
     topic = session.topic or topic_of(turn.shown.text)
+    opened = msgspec.structs.replace(session, status=SessionStatus.OPEN, topic=topic)
+    if turn.parks and not turn.continues:
+        # What a person said once stands in the transcript once.
+        await say_of_node(tx, talk, (SAID_AGAIN_TEXT, False), at_ms)
+        await sessions.save(tx, opened, at_ms)
+        return
     message = Message(
         id=new_id(),
         session_id=talk.session_id,
@@ -278,8 +310,16 @@ async def asked_turn(tx: Transaction, talk: Talk, turn: BegunTurn, at_ms: int) -
         content=turn.shown.text,
         truncated=turn.shown.truncated,
     )
+    if turn.continues:
+        # Not a person's word: it says so.
+        message = msgspec.structs.replace(
+            message,
+            author_kind=AuthorKind.NODE,
+            author=OWN_NAME,
+            content=CONTINUE_TEXT,
+            truncated=False,
+        )
     await messages.save(tx, message, at_ms)
-    opened = msgspec.structs.replace(session, status=SessionStatus.OPEN, topic=topic)
     await sessions.save(tx, opened, at_ms)
 
 
@@ -306,13 +346,17 @@ async def close_conversation(tx: Transaction, talk: Talk, reason: str) -> bool:
     return True
 
 
-async def _write(tx: Transaction, talk: Talk, committed: Committed) -> None:
+async def _write(tx: Transaction, talk: Talk, committed: Committed, at_ms: int) -> None:
     lines = [line + b"\n" for line in committed.step.lines]
-    await conversations.step(tx, talk.execution_id, committed.machine, committed.reach, lines)
+    await conversations.step(
+        tx, talk.execution_id, committed.machine, committed.reach, lines, at_ms=at_ms
+    )
 
 
 def prompt_of(turn: BegunTurn) -> Prompt:
-    """Return a turn as its agent is given it."""
+    """Return a turn as its agent is given it: whole, or to go on with where it was cut off."""
+    if turn.continues:
+        return Prompt(turn_id=turn.turn.id, text=CONTINUE_TEXT)
     return Prompt(turn_id=turn.turn.id, text=turn.turn.prompt or "", images=_images(turn.images))
 
 
@@ -324,11 +368,12 @@ def _images(images: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 async def end_conversation(
-    tx: Transaction, talk: Talk, *, reason: str, head: str | None, at_ms: int
+    tx: Transaction, talk: Talk, *, reason: str, how: str = "", head: str | None, at_ms: int
 ) -> None:
     """Write down that the agent's process has ended: what it had begun is over, what it asked too.
 
-    A turn that was never given to it, though it took others, waits for the next process.
+    A turn that was never given to it, though it took others, waits for the next process, and so
+    does one that is parked. `how`: by which exit code or signal.
     """
     await requests.withdraw_all(tx, talk.execution_id, "the agent's process ended", at_ms)
     await settle_phase(tx, talk, at_ms)
@@ -336,10 +381,15 @@ async def end_conversation(
     turn = await turns.current(tx, talk.attempt_id)
     if stored is not None and turn is not None and turn.turn.status is TurnStatus.RUNNING:
         attempt = await attempts.get(tx, talk.attempt_id)
-        if turn.execution_id == talk.execution_id:
-            text = "The agent's process ended before the turn was over."
-            await say_of_node(tx, talk, (text, False), at_ms)
-            await end_turn(tx, talk, TurnEnd(_told(reason), reason, head=head), at_ms)
+        if turn.is_parked and turn.execution_id == talk.execution_id:
+            await parked_turns.release(tx, turn.turn, len(attempt.executions))
+        elif turn.execution_id == talk.execution_id:
+            ended = f"The agent's process ended{how} before the turn was over."
+            await say_of_node(tx, talk, (ended, False), at_ms)
+            end = TurnEnd(_told(reason, how), reason, head=head)
+            if stored.closing == SILENT:
+                end = TurnEnd(await silent_reason(tx, talk), SILENT, head=head)
+            await end_turn(tx, talk, end, at_ms)
         elif stored.ready and talk.execution_id in attempt.executions:
             await turns.move(tx, turn.turn, len(attempt.executions))
     await conversations.forget(tx, talk.execution_id)
@@ -353,8 +403,8 @@ async def abandon_conversation(tx: Transaction, attempt_id: str, execution_id: s
         await end_conversation(tx, talk, reason="agent_ended", head=None, at_ms=now_ms())
 
 
-def _told(reason: str) -> str:
+def _told(reason: str, how: str) -> str:
     return {
-        "agent_ended": "agent_ended: the agent's process ended before the turn was over",
+        "agent_ended": f"agent_ended: the agent's process ended{how} before the turn was over",
         "lost": "lost: nobody knows how the agent's process ended",
     }.get(reason, reason)

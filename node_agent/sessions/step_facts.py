@@ -24,10 +24,11 @@ from node_agent.acp.steps import (
 )
 from node_agent.acp.tool_calls import TARGET_BYTES_MAX
 from node_agent.run_context import OpenRequest
-from node_agent.sessions.rules import NOT_RESUMED_TEXT, moment
+from node_agent.sessions import parking
+from node_agent.sessions.rules import NOT_RESUMED_TEXT, SILENT, moment, silent_text
 from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id
-from node_agent.store import attempts, conversations, messages, requests, sessions, turns
+from node_agent.store import attempts, conversations, messages, plans, requests, sessions, turns
 from node_agent.store.messages import Place
 from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
@@ -293,19 +294,30 @@ class _Step:
         )
 
     async def _turn_over(self, fact: TurnOver) -> None:
+        self._applied.turn_over = fact
         failed = fact.stop_reason == "error"
         word = (fact.error_code or "error") if failed else self._shown.text(fact.stop_reason)[0]
         told, cut = self._shown.text(fact.message)
-        if failed:
-            reset_at_ms = fact.reset_at_ms
-            if reset_at_ms is None and fact.reset_after_ms is not None:
-                reset_at_ms = self._at_ms + fact.reset_after_ms
-            limit = "" if reset_at_ms is None else f" The limit ends at {moment(reset_at_ms)}."
-            text = f"The turn ended: {word.replace('_', ' ')}. {told}{limit}"
-            await say_of_node(self._tx, self._talk, (text, cut), self._at_ms)
-        self._applied.turn_over = fact
         running = await turns.running(self._tx, self._talk.attempt_id)
-        if running is None or running.id != fact.turn_id:
+        ours = running is not None and running.id == fact.turn_id
+        if ours and word != "end_turn" and await was_silent(self._tx, self._talk):
+            # However it took the interrupt: it is over because its agent was silent.
+            end = TurnEnd(await silent_reason(self._tx, self._talk), SILENT, fact.usage, self._head)
+            await end_turn(self._tx, self._talk, end, self._at_ms)
+            return
+        reset_at_ms = parking.reset_at_ms(fact, self._at_ms)
+        parked = parking.Parked()
+        if ours and word == "usage_limit" and reset_at_ms is not None:
+            parked = await self._park(parking.Limit(reset_at_ms, told, fact.message))
+        if parked.until_ms is not None:
+            text = parking.parked_text(told, parked.until_ms)
+            await say_of_node(self._tx, self._talk, (text, cut), self._at_ms)
+            return
+        if failed:
+            ends = "" if reset_at_ms is None else f" The limit ends at {moment(reset_at_ms)}."
+            text = f"The turn ended: {word.replace('_', ' ')}. {told}{ends}{parked.why_not}"
+            await say_of_node(self._tx, self._talk, (text, cut), self._at_ms)
+        if not ours:
             return
         reason = "succeeded" if word == "end_turn" else word
         if failed and told:
@@ -315,7 +327,7 @@ class _Step:
             await requests.withdraw_of_turn(
                 self._tx,
                 self._talk.execution_id,
-                running.id,
+                fact.turn_id,
                 "the turn was interrupted",
                 self._at_ms,
             )
@@ -323,20 +335,43 @@ class _Step:
         end = TurnEnd(reason, word, fact.usage, self._head)
         await end_turn(self._tx, self._talk, end, self._at_ms)
 
+    async def _park(self, limit: parking.Limit) -> parking.Parked:
+        return await parking.park(
+            self._tx,
+            self._talk.attempt_id,
+            self._talk.session_id,
+            limit,
+            head=self._head,
+            at_ms=self._at_ms,
+        )
+
 
 async def end_turn(tx: Transaction, talk: Talk, end: TurnEnd, at_ms: int) -> None:
     """End the turn that runs, with its attempt's work where it is, and let the session rest."""
     await turns.end(tx, talk.attempt_id, end, at_ms)
-    if end.head is not None:
-        attempt = await attempts.get(tx, talk.attempt_id)
-        if attempt.head_commit != end.head:
-            moved = msgspec.structs.replace(attempt, head_commit=end.head)
-            await attempts.save(tx, moved, at_ms)
+    attempt = await attempts.get(tx, talk.attempt_id)
+    moved = msgspec.structs.replace(
+        attempt, head_commit=end.head or attempt.head_commit, silent_since_ms=None
+    )
+    if moved != attempt:
+        await attempts.save(tx, moved, at_ms)
     session = await sessions.get(tx, talk.session_id)
     rested = msgspec.structs.replace(
         session, status=SessionStatus.IDLE, turn_count=session.turn_count + 1
     )
     await sessions.save(tx, rested, at_ms)
+
+
+async def was_silent(tx: Transaction, talk: Talk) -> bool:
+    """Whether the agent's process is being stopped for its silence."""
+    stored = await conversations.find(tx, talk.execution_id)
+    return stored is not None and stored.closing == SILENT
+
+
+async def silent_reason(tx: Transaction, talk: Talk) -> str:
+    """Return the reason of a turn whose agent was stopped for its silence."""
+    limit_s = (await plans.get(tx, talk.attempt_id)).request.silence_stop_s or 0.0
+    return f"{SILENT}: {silent_text(limit_s)}"
 
 
 async def settle_phase(tx: Transaction, talk: Talk, at_ms: int) -> None:

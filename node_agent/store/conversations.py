@@ -24,7 +24,10 @@ class Reach(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """A conversation with one process. `closing`: nothing more is said to it, for this reason."""
+    """A conversation with one process. `closing`: nothing more is said to it, for this reason.
+
+    `silent_ms`: how long nothing was heard since `heard_at_ms`, as far as that was counted.
+    """
 
     execution_id: str
     session_id: str
@@ -33,6 +36,8 @@ class Conversation(NamedTuple):
     input_bytes: int
     ready: bool
     closing: str | None
+    heard_at_ms: int
+    silent_ms: int
 
 
 _INSERT = """
@@ -64,12 +69,14 @@ async def find(tx: Transaction, execution_id: str) -> Conversation | None:
         row["input_bytes"],
         bool(row["ready"]),
         row["closing"],
+        row["heard_at_ms"],
+        row["silent_ms"],
     )
 
 
 _STEP = """
 UPDATE conversation SET machine = :machine, spool_segment = :segment, spool_offset = :offset,
-    stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes
+    stdout_bytes = :stdout_bytes, stderr_bytes = :stderr_bytes, heard_at_ms = :at_ms, silent_ms = 0
 WHERE execution_id = :execution_id
 """
 _SAY = "INSERT INTO agent_input (execution_id, at, line) VALUES (:execution_id, :at, :line)"
@@ -78,10 +85,17 @@ _INPUT_BYTES = "SELECT input_bytes FROM conversation WHERE execution_id = :execu
 
 
 async def step(
-    tx: Transaction, execution_id: str, machine: bytes, reach: Reach, lines: Sequence[bytes]
+    tx: Transaction,
+    execution_id: str,
+    machine: bytes,
+    reach: Reach,
+    lines: Sequence[bytes],
+    *,
+    at_ms: int,
 ) -> int:
     """Write down a step; return how many bytes were ever to be said to the process."""
-    await tx.execute(_STEP, {"execution_id": execution_id, "machine": machine, **reach._asdict()})
+    values = {"execution_id": execution_id, "machine": machine, "at_ms": at_ms}
+    await tx.execute(_STEP, {**values, **reach._asdict()})
     row = await tx.fetch_one(_INPUT_BYTES, {"execution_id": execution_id})
     at = 0 if row is None else int(row["input_bytes"])
     for line in lines:
@@ -90,6 +104,14 @@ async def step(
     if lines:
         await tx.execute(_SAID, {"execution_id": execution_id, "to": at})
     return at
+
+
+_SILENT = "UPDATE conversation SET silent_ms = :silent_ms WHERE execution_id = :execution_id"
+
+
+async def count_silence(tx: Transaction, execution_id: str, silent_ms: int) -> None:
+    """Write down for how long nothing was heard since the last step."""
+    await tx.execute(_SILENT, {"execution_id": execution_id, "silent_ms": silent_ms})
 
 
 _READY = "UPDATE conversation SET ready = 1 WHERE execution_id = :execution_id"

@@ -44,6 +44,15 @@ class BegunTurn(NamedTuple):
     stop_reason: str | None
     #: It begins a session of its own, from where the former one stands.
     forks: bool
+    #: How often it waited for a usage limit; and whether it goes on in the middle of its work.
+    parks: int = 0
+    continues: bool = False
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it has begun and waits for a usage limit to end."""
+        running = self.turn.status is TurnStatus.RUNNING
+        return running and self.turn.parked_until_ms is not None
 
 
 _COLUMNS = "SELECT * FROM turn"
@@ -237,6 +246,8 @@ async def current(tx: Transaction, attempt_id: str) -> BegunTurn | None:
         bool(row["interrupt_told"]),
         row["stop_reason"],
         bool(row["forks"]),
+        row["parks"],
+        bool(row["continues"]),
     )
 
 
@@ -464,4 +475,5 @@ def _turn(row: Row, *, position: int | None = None) -> Turn:
         begun_at_ms=row["begun_at_ms"],
         ended_at_ms=row["ended_at_ms"],
         interrupt_asked_at_ms=row["interrupt_asked_at_ms"],
+        parked_until_ms=row["parked_until_ms"],
     )

@@ -42,7 +42,7 @@ lines of a prompt:
   @silence                does nothing, until interrupted
   @race                   waits for the interrupt, then ends as if there had been none
   @late                   waits for the interrupt, then asks for permission all the same
-  @limit [EPOCH_S]        ends the turn at a usage limit
+  @limit [EPOCH_S]        ends the turn at a usage limit, which ends then
   @error CODE MESSAGE     ends the turn with an error
   @stop REASON            ends the turn for this reason
 """
@@ -372,6 +372,8 @@ class Turn:
     def do_limit(self, epoch_s: str) -> None:
         data: Fields = {"errorKind": "rate_limit"}
         message = "You've hit your limit"
+        if epoch_s and time.time() >= float(epoch_s):
+            return
         if epoch_s:
             message = f"Claude AI usage limit reached|{epoch_s}"
         raise TurnEndedError(error={"code": -32603, "message": message, "data": data})

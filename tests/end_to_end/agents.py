@@ -30,6 +30,12 @@ class AgentJournal:
         words = [sys.executable, AGENT, "--journal", self._file, "--sessions", sessions]
         return shlex.join(map(str, words))
 
+    def command_of(self, *lines: str) -> str:
+        """The command line of one for which every prompt stands for these lines."""
+        script = self._file.with_suffix(".script")
+        script.write_text("\n".join(lines))
+        return f"{self.command} --script {shlex.quote(str(script))}"
+
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """What it says of this kind."""
         lines = self._file.read_text().splitlines() if self._file.exists() else []

@@ -1,4 +1,4 @@
-"""Stories for the failpoint sweep about conversations: a turn, a request, a turn behind it.
+"""Stories for the failpoint sweep about conversations: turns, a request, a usage limit.
 
 As in `crash_stories`, what a story does is done again in `check`, under the same idempotency key.
 """
@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from pathlib import Path
 
+from node_agent.sessions.rules import CONTINUE_TEXT
 from protocol.errors import SkepError
 from tests.end_to_end.agents import AgentJournal, NodeConversation
 from tests.end_to_end.life_stories import AskedUnderAKey
@@ -19,8 +20,11 @@ _NEXT = "@say two"
 class TalkToAnAgent(AskedUnderAKey):
     """A turn asks for permission and gets it, and a second follows it; the agent hears all once."""
 
+    prompt = _PROMPT
+
     def prepare(self) -> None:
         self.journal = AgentJournal(self.sweep.new_folder().with_suffix(".journal"))
+        self.command = self.journal.command
         self.task = self.sweep.task("full")
         self.keys = [uuid.uuid4().hex for _ in range(3)]
 
@@ -60,8 +64,8 @@ class TalkToAnAgent(AskedUnderAKey):
         body = {
             "node_id": "node1",
             "executor": "acp",
-            "command": self.journal.command,
-            "prompt": _PROMPT,
+            "command": self.command,
+            "prompt": self.prompt,
         }
         asked = self.sweep.hive.client.post(f"tasks/{self.task}/attempts", body, key=self.keys[0])
         self.attempt = asked["id"]
@@ -89,3 +93,39 @@ class TalkToAnAgent(AskedUnderAKey):
 
     def _conversation(self) -> NodeConversation:
         return NodeConversation(self.sweep.node, self.attempt)
+
+
+class WaitForALimit(TalkToAnAgent):
+    """A turn waits for a usage limit in the middle of its work, and goes on once, as asked."""
+
+    prompt = "Make it."
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.command = self.journal.command_of("@write made.txt hello", "@limit 4000000000")
+
+    def act(self) -> None:
+        self._begin()
+        self._go_on()
+        self.sweep.hive.wait_ended(self.attempt)
+
+    def check(self) -> None:
+        until(self._begun, "the attempt is there")
+        self._go_on()
+        shown = self.sweep.hive.wait_ended(self.attempt)
+        assert (shown["outcome"], shown["parked_until_ms"]) == ("succeeded", None), shown
+        assert self.journal.prompts == [self.prompt, CONTINUE_TEXT]
+        assert len(self.journal.pids) == 2
+        conversation = self._conversation()
+        assert [turn.stop_reason for turn in conversation.turns()] == ["end_turn"]
+        said = [text for role, text in conversation.told() if role == "user"]
+        assert said == [self.prompt, CONTINUE_TEXT]
+
+    def _go_on(self) -> None:
+        until(
+            lambda: self.sweep.hive.attempt(self.attempt),
+            "the hive knows that it waits, or waited",
+            holds=lambda shown: shown["parked_until_ms"] or shown["phase"] == "ended",
+        )
+        self.journal.command_of("@say done")
+        self.ask_surely("go-on", {}, self.keys[1])

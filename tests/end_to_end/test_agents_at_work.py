@@ -74,7 +74,8 @@ def test_the_agent_crashes(installation: Installation, repository: Path, tmp_pat
     journal = AgentJournal(tmp_path / "journal")
     attempt = begin(installation, node, journal, "@say before\n@crash")
     shown = hive.wait_ended(attempt)
-    assert (shown["outcome"], shown["reason"]) == ("failed", "agent: the agent's process ended")
+    why = "the agent's process ended with exit code 3, while it used a tool: Crash"
+    assert (shown["outcome"], shown["reason"]) == ("failed", f"agent: {why}")
     conversation = NodeConversation(node, attempt)
     (turn,) = conversation.turns()
     assert (turn.status, turn.stop_reason) == ("ended", "agent")

@@ -14,7 +14,7 @@ import pytest
 
 from protocol.errors import SkepError
 from tests.end_to_end.branch_stories import ChangeBranches
-from tests.end_to_end.conversation_stories import TalkToAnAgent
+from tests.end_to_end.conversation_stories import TalkToAnAgent, WaitForALimit
 from tests.end_to_end.crash_stories import (
     AddACheckout,
     AskForState,
@@ -84,6 +84,7 @@ REACHED_BY: dict[type[Story], str] = {
         node.conversation.turn_begun node.conversation.closing node.conversation.input_closed
         node.conversation.ended
     """,
+    WaitForALimit: "node.turn.unparked",
     AddACheckout: "node.checkout.saved node.api.before_reply",
     OpenALazyLog: """
         node.link.before_send_answer hive.needs.before_store hive.needs.stored

@@ -27,7 +27,7 @@ from protocol.attempt_requests import StartRequest
 from protocol.entities import Attempt, Checkout, Execution, LogEnd
 from protocol.log_chunks import GapChunk, LogChunk, open_chunk
 from protocol.states import ExecutionKind
-from protocol.turn_requests import FollowUpRequest, InterruptRequest, Turn
+from protocol.turn_requests import FollowUpRequest, GoOnRequest, InterruptRequest, Turn
 
 
 def git(folder: Path, *args: str) -> str:
@@ -95,6 +95,13 @@ class Workshop:
         """Interrupt the turn that runs."""
         request = InterruptRequest(**fields)
         return await self.runner.interrupt(
+            attempt.id, request, StartKey(key or new_id(), f"{fields}", "tester")
+        )
+
+    async def go_on(self, attempt: Attempt, *, key: str | None = None, **fields: Any) -> Turn:
+        """Go on now with the turn that waits for a usage limit."""
+        request = GoOnRequest(**fields)
+        return await self.runner.go_on(
             attempt.id, request, StartKey(key or new_id(), f"{fields}", "tester")
         )
 

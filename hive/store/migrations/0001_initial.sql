@@ -234,6 +234,9 @@ CREATE TABLE attempt (
     -- JSON, as the node told them.
     merges TEXT NOT NULL,
     pr TEXT,
+    -- Until when its turn waits for a usage limit; since when its agent is silent, and told of.
+    parked_until_ms INTEGER,
+    silent_since_ms INTEGER,
     superseded INTEGER NOT NULL,
     sync_state TEXT NOT NULL,
     gone_reason TEXT,
@@ -303,6 +306,7 @@ CREATE TABLE session (
     created_at_ms INTEGER NOT NULL,
     last_activity_at_ms INTEGER NOT NULL,
     closed_at_ms INTEGER,
+    parked_until_ms INTEGER,
     heartbeat_at_ms INTEGER,
     created_by TEXT NOT NULL,
     rank INTEGER NOT NULL,

@@ -74,6 +74,18 @@ def interrupt(cell: Cell) -> None:
     cell.wait_idle()
 
 
+@case("go_on")
+def go_on(cell: Cell) -> None:
+    """A turn that waits for nothing is told so, and runs on."""
+    cell.take()
+    cell.running_turn()
+    with pytest.raises(SkepError) as caught:
+        cell.ask()
+    assert caught.value.code is ErrorCode.NO_TURN
+    cell.let_go()
+    cell.wait_idle()
+
+
 @case("follow_up")
 def follow_up(cell: Cell) -> None:
     """Another turn runs in the same worktree, once."""

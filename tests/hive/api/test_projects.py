@@ -48,6 +48,30 @@ async def test_a_projects_nodes_are_those_with_a_checkout(running: RunningHive):
 
 
 @pytest.mark.asyncio
+async def test_a_limit_of_silence_is_the_projects_own(running: RunningHive):
+    """It is kept, checked, and goes to the node with the next start; without one nothing does."""
+    node = await running.node("one")
+    for _ in range(2):
+        node.starts()
+    task = await running.task()
+    begin = {"node_id": "one", "command": "true"}
+    assert (await running.post(f"tasks/{task['id']}/attempts", begin)).status == 201
+    policies = {"silence_stop_s": 900}
+    changed = await running.ask("PATCH", "projects/shop", body={"policies": policies})
+    assert changed.json["policies"] == policies
+    for wrong in (0, "900", True):
+        refused = await running.ask(
+            "PATCH", "projects/shop", body={"policies": {"silence_stop_s": wrong}}
+        )
+        field = refused.error["details"]["field"]
+        assert (refused.status, field) == (422, "policies.silence_stop_s")
+    another = await running.task()
+    assert (await running.post(f"tasks/{another['id']}/attempts", begin)).status == 201
+    limits = [msgspec.msgpack.decode(call.body).get("silence_stop_s") for call in node.calls]
+    assert limits == [None, 900.0]
+
+
+@pytest.mark.asyncio
 async def test_rules_for_requests_are_the_projects_own(running: RunningHive):
     """They are kept, checked word by word, and go to the node with the next start."""
     node = await running.node("one")

@@ -23,3 +23,19 @@ async def test_scripts_are_set_and_taken_away(running: RunningHive, hive: Comman
     changed = await hive.json(*words, "--setup-script", "", "--copy-file", "")
     assert (changed["setup_script"], changed["copy_files"]) == (None, [])
     assert changed["dev_script"] == "npm run dev"
+
+
+@pytest.mark.asyncio
+async def test_a_limit_of_silence_is_set_and_taken_away(running: RunningHive, hive: Commands):
+    """Beside the other policies, which stay; what is no number is refused at once."""
+    await running.node("one")
+    task = await running.task()
+    words = ["projects", "edit", task["project_id"]]
+    await hive.json(*words, "--allow", "read")
+    changed = await hive.json(*words, "--silence-stop-s", "900")
+    rules = {"requests": {"allow": ["read"]}}
+    assert changed["policies"] == {**rules, "silence_stop_s": 900.0}
+    assert "after 900 s" in (await hive.run("projects", "show", task["project_id"])).out
+    assert (await hive.run(*words, "--silence-stop-s", "soon")).code == 2
+    gone = await hive.json(*words, "--silence-stop-s", "")
+    assert gone["policies"] == rules

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_narrow_screen_gets_fewer_columns(
     assert all(len(line) <= width for line in drawn.splitlines())
     assert ("branch" in drawn) is has_branch
     assert "complete" in drawn
+
+
+def test_a_state_and_what_is_beside_it():
+    """A parked attempt says until when it waits, one whose agent is silent since when."""
+    parked = {"parked_until_ms": 1_900_000_000_000, "silent_since_ms": None}
+    shown = time.strftime("%Y-%m-%d %H:%M", time.localtime(1_900_000_000))
+    assert str(terminal.standing("running", parked)) == f"◔ parked until {shown}"
+    silent = {"parked_until_ms": None, "silent_since_ms": 1_900_000_000_000}
+    assert str(terminal.standing("running", silent)) == f"● running silent since {shown}"
+    assert terminal.standing("running", {}) == terminal.state("running")
 
 
 @pytest.mark.asyncio

@@ -283,6 +283,38 @@ async def test_events_tell_what_happened_once(hive: OpenHive):
 
 
 @pytest.mark.asyncio
+async def test_a_parked_attempt_is_told_of(hive: OpenHive):
+    """That it waits and until when, and that it went on; its phase is the same all the time."""
+    alpha = await hive.reporting()
+    why, until_ms = "usage_limit: come back later", NOW_MS + 60_000
+    await alpha.tells(
+        reported.checkout(1),
+        reported.attempt(),
+        reported.attempt(parked_until_ms=until_ms, reason=why),
+        reported.session(parked_until_ms=until_ms, reason=why),
+    )
+    for kind, number in (("attempt", 10), ("session", 30)):
+        row = await hive.row(kind, uid(number))
+        assert (row["parked_until_ms"], row["reason"]) == (until_ms, why)
+    await alpha.tells(
+        reported.attempt(parked_until_ms=until_ms - 1, reason=why),
+        reported.attempt(silent_since_ms=NOW_MS),
+    )
+    row = await hive.row("attempt", uid(10))
+    assert (row["parked_until_ms"], row["silent_since_ms"]) == (None, NOW_MS)
+    rows = await hive.rows(
+        "SELECT kind, from_state, to_state, why, level FROM event WHERE attempt_id = :id"
+        " AND kind LIKE 'attempt%' ORDER BY no",
+        id=uid(10),
+    )
+    assert [tuple(row) for row in rows] == [
+        ("attempt_created", None, "running", "", "info"),
+        ("attempt_parked", "running", "running", why, "warning"),
+        ("attempt_went_on", "running", "running", "", "info"),
+    ]
+
+
+@pytest.mark.asyncio
 async def test_a_snapshot_of_what_is_known_tells_no_events(hive: OpenHive):
     """A record of a state is not news: it makes no event of its own."""
     alpha = await hive.reporting()

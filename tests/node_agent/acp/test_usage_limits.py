@@ -2,6 +2,7 @@
 
 import pytest
 
+from node_agent.acp.reset_times import WallTime
 from node_agent.acp.usage_limits import UsageLimit, reset_told, usage_limit_in
 from node_agent.acp.wire import RpcError
 
@@ -11,7 +12,7 @@ LIMITS = {
     "claude's stamp": (RpcError(-32603, f"Claude AI usage limit reached|{AT}"), AT * 1000, None),
     "claude's kind": (RpcError(-32603, "Internal error", {"errorKind": "rate_limit"}), None, None),
     "claude's words": (
-        RpcError(-32603, "You've hit your limit · resets 3pm (Europe/Berlin)"), None, None
+        RpcError(-32603, "You've hit your limit · resets 3pm"), None, None
     ),
     "claude's session": (RpcError(-32603, "You've hit your session limit"), None, None),
     "claude's week": (RpcError(-32603, "Weekly limit reached"), None, None),
@@ -35,6 +36,21 @@ LIMITS = {
     "gemini's words": (
         RpcError(429, "You have exhausted your daily quota on this model."), None, None
     ),
+    "gemini's delay": (
+        RpcError(429, "You have exhausted your capacity on this model. Your quota will reset after"
+                      " 21h53m56s."),
+        None, 78_836_000,
+    ),
+    "codex's three parts": (
+        RpcError(-32603, "You've hit your usage limit. Upgrade to Pro"
+                         " (https://openai.com/chatgpt/pricing) or try again in 5 days 22 hours 11"
+                         " minutes."),
+        None, 511_860_000,
+    ),
+    "codex's local time": (
+        RpcError(-32603, "You've hit your usage limit. Try again at Jul 5th, 2026 8:19 PM."),
+        None, None,
+    ),
     "gemini's status": (
         RpcError(-32603, "e", {"status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "34s"}]}),
         None, 34_000,
@@ -54,6 +70,12 @@ LIMITS = {
 def test_a_limit_is_seen(error: RpcError, at_ms: int | None, after_ms: int | None):
     """With its end where it is named so that it can mean one moment only."""
     assert usage_limit_in(error) == UsageLimit(reset_at_ms=at_ms, reset_after_ms=after_ms)
+
+
+def test_a_clock_on_the_wall():
+    """The end by a clock whose zone is named is handed on: when that is, is not known here."""
+    limit = usage_limit_in(RpcError(-32603, "You've hit your limit · resets 3pm (Europe/Berlin)"))
+    assert limit == UsageLimit(reset_by_clock=WallTime(hour=15, minute=0, zone="Europe/Berlin"))
 
 
 @pytest.mark.parametrize(

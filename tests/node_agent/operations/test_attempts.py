@@ -13,7 +13,7 @@ from protocol.attempt_requests import AttemptReply, ExecutionReply, StartRequest
 from protocol.entities import Attempt, Execution, OperationRecord
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import ExecutionKind, ExecutionStatus
-from protocol.turn_requests import FollowUpRequest, InterruptRequest, Turn, TurnStatus
+from protocol.turn_requests import FollowUpRequest, GoOnRequest, InterruptRequest, Turn, TurnStatus
 from tests.node_agent.operations.conftest import StoredNode
 
 
@@ -40,6 +40,10 @@ class RecordingRunner:
 
     async def interrupt(self, attempt_id: str, request: InterruptRequest, key: StartKey) -> Turn:
         self.asked.append(("interrupt", attempt_id, request.turn, key))
+        return Turn(id="turn", attempt_id=attempt_id, status=TurnStatus.RUNNING, no=1)
+
+    async def go_on(self, attempt_id: str, request: GoOnRequest, key: StartKey) -> Turn:
+        self.asked.append(("go_on", attempt_id, request.turn, key))
         return Turn(id="turn", attempt_id=attempt_id, status=TurnStatus.RUNNING, no=1)
 
     async def shown_prompts(

@@ -12,6 +12,7 @@ from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import (
     DropTurnsRequest,
     FollowUpRequest,
+    GoOnRequest,
     InterruptRequest,
     SetTurnsRequest,
     Turn,
@@ -47,6 +48,10 @@ async def test_a_follow_up_carries_its_key(stored: StoredNode) -> None:
     await operations_of(stored, runner).interrupt(asking)
     key = StartKey("k2", asking.body_hash, "ada")
     assert runner.asked[1:] == [("interrupt", stored.attempt.id, "t", key)]
+    asking = stored.asking("go_on", GoOnRequest(turn="t"), key="k3", actor="ada")
+    await operations_of(stored, runner).go_on(asking)
+    key = StartKey("k3", asking.body_hash, "ada")
+    assert runner.asked[2:] == [("go_on", stored.attempt.id, "t", key)]
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from tests.node_agent.workshop import Workshop
 AGENT = Path(__file__).with_name("tiny_agent.py")
 
 
-def command_of(folder: Path) -> str:
-    """The command line of an agent that keeps its notes in this folder."""
-    return shlex.join([sys.executable, str(AGENT), str(folder)])
+def command_of(folder: Path, kind: str = "") -> str:
+    """The command line of an agent that keeps its notes in this folder; `kind`: see there."""
+    return shlex.join([sys.executable, str(AGENT), str(folder), *filter(None, [kind])])
 
 
 @dataclass
@@ -38,10 +38,10 @@ class Talk:
     shop: Workshop
     folder: Path
 
-    async def start(self, prompt: str, **fields: Any) -> Attempt:
+    async def start(self, prompt: str, *, kind: str = "", **fields: Any) -> Attempt:
         """Begin an attempt of the agent with this prompt."""
         return await self.shop.start(
-            command_of(self.folder), executor="acp", prompt=prompt, **fields
+            command_of(self.folder, kind), executor="acp", prompt=prompt, **fields
         )
 
     async def run(self, prompt: str, **fields: Any) -> Attempt:

@@ -192,7 +192,9 @@ async def test_an_agent_that_crashes(talk: Talk):
     told = await talk.told(attempt)
     assert ("assistant", "half") in told
     crashed = await talk.run("crash")
-    assert (crashed.outcome, crashed.reason) == ("failed", "agent: the agent's process ended")
+    why = "the agent's process ended with exit code 3"
+    assert (crashed.outcome, crashed.reason) == ("failed", f"agent: {why}")
+    assert (await talk.told(crashed))[-1] == ("system", f"The turn ended: agent. {why}")
     assert (await talk.session(crashed)).status is SessionStatus.IDLE
     gone = await talk.shop.run("/no/such/agent", executor="acp", prompt="say x")
     assert gone.outcome == "failed"

@@ -1,13 +1,17 @@
 """A tiny agent of the Agent Client Protocol, whose prompts are its script. For tests of the node.
 
 `python tiny_agent.py FOLDER`: each line of a prompt is an order: `say TEXT`, `write FILE TEXT`,
-`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `limit`, `crash`, `hang`. It says
-that it can be steered, and never answers who does.
+`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `crash`, `hang`, `deaf`,
+`limit [WORDS]`,
+`once FILE WORDS` (a limit too, unless the file is there, which it is from then on). After FOLDER:
+`forgetful`, which cannot take a session up again, or `losing`, which says it can. It says that it
+can be steered, and never answers who does.
 """
 
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(sys.argv[1])
+KIND = sys.argv[2] if len(sys.argv) > 2 else ""
 INBOX: "queue.Queue[dict[str, Any] | None]" = queue.Queue()
 
 
@@ -75,6 +80,10 @@ class Session:
             note(rest)
         elif word == "crash":
             os._exit(3)
+        elif word == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                time.sleep(1)
         elif word == "hang":
             while True:
                 self.look()
@@ -120,8 +129,12 @@ class Session:
         text = "\n".join(block.get("text", "") for block in params["prompt"])
         note(f"prompt {text.splitlines()[0]}")
         for order in text.splitlines():
-            if order.strip() == "limit":
-                raise RuntimeError("usage limit reached")
+            word, _, rest = order.strip().partition(" ")
+            if word == "limit":
+                raise RuntimeError(f"usage limit reached{rest and ', '}{rest}")
+            if word == "once" and not (FOLDER / rest.partition(" ")[0]).exists():
+                (FOLDER / rest.partition(" ")[0]).touch()
+                raise RuntimeError(f"usage limit reached, {rest.partition(' ')[2]}")
             self.obey(order)
         return {"stopReason": "end_turn"}
 
@@ -131,7 +144,8 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
     method = frame["method"]
     params = frame.get("params", {})
     if method == "initialize":
-        capabilities = {"sessionCapabilities": {"resume": {}}}
+        can: dict[str, Any] = {} if KIND == "forgetful" else {"resume": {}}
+        capabilities = {"sessionCapabilities": can}
         return {
             "protocolVersion": 1,
             "agentCapabilities": capabilities,
@@ -142,6 +156,8 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
         session.id = uuid.uuid4().hex
         note("new")
         return {"sessionId": session.id}
+    if method == "session/resume" and KIND == "losing":
+        raise RuntimeError("there is no such session")
     if method == "session/resume":
         session.id = params["sessionId"]
         note("resumed")

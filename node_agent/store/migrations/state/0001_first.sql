@@ -114,7 +114,12 @@ CREATE TABLE turn (
     stop_reason TEXT,
     head_before TEXT,
     head_after TEXT,
-    usage BLOB
+    usage BLOB,
+    -- Until when it waits for a usage limit to end, and how often it did. Where some of its work was
+    -- done before, the agent is told to go on; else it is given the prompt again.
+    parked_until_ms BIGINT,
+    parks INTEGER NOT NULL DEFAULT 0,
+    continues INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX turn_by_attempt ON turn (attempt_id, status, place);
 CREATE UNIQUE INDEX turn_by_no ON turn (attempt_id, no) WHERE no IS NOT NULL;
@@ -194,7 +199,11 @@ CREATE TABLE conversation (
     -- The agent has a session for us and takes prompts.
     ready INTEGER NOT NULL DEFAULT 0,
     -- Nothing more is said to this process: why.
-    closing TEXT
+    closing TEXT,
+    -- When it was last heard or spoken to, and how long it has been silent since, as counted by a
+    -- node agent that was awake.
+    heard_at_ms BIGINT NOT NULL DEFAULT 0,
+    silent_ms BIGINT NOT NULL DEFAULT 0
 );
 
 -- What is to be said to an agent's process, by where in its input it begins, until its supervisor

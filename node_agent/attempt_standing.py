@@ -1,0 +1,59 @@
+"""Where an attempt stands: all that the next step of its way is chosen by, read at one moment.
+
+Must not choose the step: `attempt_run` does.
+"""
+
+from typing import NamedTuple
+
+from node_agent.executors import executor_named
+from node_agent.store import attempts, plans, turns
+from node_agent.store.plans import Plan
+from node_agent.store.transaction import Transaction
+from node_agent.store.turns import BegunTurn
+from protocol.entities import Attempt, Execution
+from protocol.states import ExecutionKind, ExecutionStatus
+
+
+class Standing(NamedTuple):
+    """Where an attempt stands: all a round needs to know."""
+
+    attempt: Attempt
+    plan: Plan
+    executions: list[Execution]
+    turn: BegunTurn | None
+
+    @property
+    def converses(self) -> bool:
+        """Whether the attempt's agent is spoken to, turn after turn."""
+        return executor_named(self.attempt.executor).converses
+
+    @property
+    def waits(self) -> bool:
+        """Whether the turn waits for a usage limit to end, in no process."""
+        if self.turn is None or not self.turn.is_parked or self.turn.execution_id is not None:
+            return False
+        return not any(is_under_way(one) for one in self.executions)
+
+    @property
+    def of_turn(self) -> list[Execution]:
+        """The executions of the turn that runs, or ran last, and what has not ended before it."""
+        before = 0 if self.turn is None else self.turn.executions_before
+        ours = set(self.attempt.executions[before:])
+        return [one for one in self.executions if one.id in ours or is_under_way(one)]
+
+
+def is_under_way(execution: Execution) -> bool:
+    """Whether a step of the attempt's own has not ended; scripts that were asked for are none."""
+    scripts = execution.kind is ExecutionKind.SCRIPT
+    return execution.status is ExecutionStatus.RUNNING and not scripts
+
+
+async def standing_of(tx: Transaction, attempt_id: str) -> Standing:
+    """Return where an attempt stands now."""
+    attempt = await attempts.get(tx, attempt_id)
+    return Standing(
+        attempt,
+        await plans.get(tx, attempt_id),
+        await attempts.executions_of(tx, attempt_id),
+        await turns.current(tx, attempt_id),
+    )
