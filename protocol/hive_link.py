@@ -277,7 +277,10 @@ class HiveLink:
         if LIVE_TEXT not in self.hello.features:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "live text of a node that named no such")
         nbytes = len(said.text.encode("utf-8", "replace"))
-        if nbytes > limits.LIVE_TEXT_BYTES_MAX or said.at < 0:
+        # Viewers' queues count pieces, so each part of one is bounded.
+        named = len(f"{said.role}{said.session_id}{said.message_id}".encode("utf-8", "replace"))
+        too_large = nbytes > limits.LIVE_TEXT_BYTES_MAX or named > limits.LIVE_TEXT_NAMES_BYTES_MAX
+        if too_large or said.at < 0:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a piece of live text is out of bounds")
         return Said(said)
 

@@ -42,6 +42,8 @@ NEEDS_OPEN_MAX: Final = 64
 #: Live text of agents: one piece, pieces of a link in a second, and what waits at the node when the
 #: link is busy. Beyond these it is dropped: it is for eyes alone, and comes whole as a message.
 LIVE_TEXT_BYTES_MAX: Final = 8 * KIB
+#: What stands beside the text of a piece: whose it is, and what will hold it.
+LIVE_TEXT_NAMES_BYTES_MAX: Final = 512
 LIVE_TEXT_PER_S_MAX: Final = 20
 LIVE_TEXT_WAITING_BYTES_MAX: Final = 32 * KIB
 #: Calls open on one link at a time.

@@ -71,9 +71,7 @@ async def drop_of_execution(
 async def _drop_said(tx: Transaction, session_id: str, node_id: str) -> set[str]:
     place = {"id": session_id, "node_id": node_id}
     return {
-        row["node_id"]
-        for statement in _OF_SESSION
-        for row in await tx.fetch_all(statement, place)
+        row["node_id"] for statement in _OF_SESSION for row in await tx.fetch_all(statement, place)
     }
 
 

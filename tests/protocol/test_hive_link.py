@@ -103,7 +103,14 @@ def test_features_are_those_of_both() -> None:
     assert first.features == ["live_text"]
     said = m.LiveText(session_id="s", message_id="m", role="assistant", at=0, text="a")
     assert link.receive(said) == [Said(said)]
-    for wrong in ({"text": "a" * (limits.LIVE_TEXT_BYTES_MAX + 1)}, {"at": -1}):
+    names = "a" * (limits.LIVE_TEXT_NAMES_BYTES_MAX + 1)
+    for wrong in (
+        {"text": "a" * (limits.LIVE_TEXT_BYTES_MAX + 1)},
+        {"at": -1},
+        {"role": names},
+        {"session_id": names},
+        {"message_id": names},
+    ):
         with pytest.raises(RemoteProtocolError):
             link.receive(msgspec.structs.replace(said, **wrong))
 
