@@ -83,7 +83,19 @@ def test_names_that_no_branch_may_have(
     plot = installed.plot(KINDS[0])
     cell = Cell(plot=plot, way=WAYS[0], operation=operation, refused=frozenset({code}))
     cell.take()
-    names = ["-f", "--force", "a b", "it's", "new\nline", "ü", "main^", "a..b", "HEAD@{1}"]
+    turned, joined = "a\u202eb", "ü\u200d"
+    names = [
+        "-f",
+        "--force",
+        "a b",
+        "it's",
+        "new\nline",
+        turned,
+        joined,
+        "main^",
+        "a..b",
+        "HEAD@{1}",
+    ]
     for number, name in enumerate(names):
         cell.way = WAYS[number % len(WAYS)]
         with pytest.raises(RefusedAsMeant):
