@@ -231,8 +231,8 @@ class ConversationRun:
             while True:
                 if self._woken.is_set():
                     self._woken.clear()
-                    await self._watch_silence()
                     await self._do_what_is_wanted()
+                    await self._watch_silence()
                 await self._say(running)
                 await self._close_or_stop(running)
                 if output is None:

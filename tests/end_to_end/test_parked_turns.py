@@ -18,9 +18,9 @@ def test_a_limit_is_waited_for(
     """It waits while its node agent is dead, and goes on by itself, once; the hive tells it all."""
     hive, node = installation.hive, installation.add_node(repository=repository)
     journal = AgentJournal(tmp_path / "journal")
+    task = installation.task("project")
     reset_s = int(time.time()) + _WAIT_S
     command = journal.command_of("@write made.txt hello", f"@limit {reset_s}", "@say done")
-    task = installation.task("project")
     attempt = hive.json(
         *("tasks", "run", task, "--node", node.node_name),
         *("--executor", "acp", "--command", command, "--prompt", "Make it."),

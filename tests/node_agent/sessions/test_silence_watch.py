@@ -1,12 +1,14 @@
 """A silent agent is told of, and stopped where its project says so; never while one is asked."""
 
-import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from node_agent.sessions.silence_watch import SilenceWatch
+from node_agent.sessions.step_facts import Talk as Talked
 from node_agent.stamps import now_ms
-from node_agent.store import conversations
+from node_agent.store import conversations, sessions
 from protocol.entities import Attempt
 from protocol.states import ExecutionStatus
 from tests.node_agent.sessions.conversing import Talk
@@ -23,24 +25,36 @@ async def is_told_silent(talk: Talk, attempt: Attempt) -> None:
     await until(there, "the silence is told of")
 
 
+async def has_used_a_tool(talk: Talk, attempt: Attempt) -> None:
+    """Wait until the agent has used a tool, and the transcript shows it."""
+
+    async def there() -> bool:
+        session = await talk.shop.database.read(sessions.newest_of, attempt.id)
+        return session is not None and "tool" in [role for role, _ in await talk.told(attempt)]
+
+    await until(there, "the agent has used a tool")
+
+
+async def count_systems(talk: Talk, attempt: Attempt) -> int:
+    """How many messages are the node's own."""
+    return [role for role, _ in await talk.told(attempt)].count("system")
+
+
 @pytest.mark.asyncio
 async def test_it_is_stopped(tmp_path: Path):
     """The turn ends with the reason, the process too, and what was queued is not run into it."""
-    async with open_workshop(tmp_path / "data", 11, silence_s=0.2) as shop:
+    async with open_workshop(tmp_path / "data", 11, silence_s=0) as shop:
         await shop.add_checkout(make_repository(tmp_path / "project"))
         talk = Talk(shop, tmp_path)
-        attempt = await talk.start("say half\nhang", silence_stop_s=1.0)
-        await talk.noted("prompt say half")
+        attempt = await talk.start("hang", silence_stop_s=1.0)
         await shop.follow_up(attempt, prompt="say never")
         ended = await shop.runner.wait_ended(attempt.id)
-        assert ended.outcome == "failed"
-        assert str(ended.reason).startswith("silent: it said nothing for 1 seconds")
+        why = "it said nothing for 1 seconds, and its project has such agents stopped"
+        assert (ended.outcome, ended.reason) == ("failed", f"silent: {why}")
         assert ended.silent_since_ms is None
         first, second = await talk.turns()
         assert (first.status, first.stop_reason, second.status) == ("ended", "silent", "dropped")
-        assert [role for role, _ in await talk.told(attempt)] == [
-            *("user", "system", "system", "assistant"),
-        ]
+        assert ("system", f"The agent is stopped: {why}.") in await talk.told(attempt)
         (agent,) = await shop.agents(attempt)
         assert agent.status is not ExecutionStatus.RUNNING
 
@@ -60,18 +74,34 @@ async def test_it_stays_deaf(tmp_path: Path):
 @pytest.mark.asyncio
 async def test_while_a_person_is_asked(tmp_path: Path):
     """It waits for as long as the person takes; its silence begins with the answer."""
-    async with open_workshop(tmp_path / "data", 11, silence_s=0.3) as shop:
+    now = [1_900_000_000.0]
+    async with open_workshop(tmp_path / "data", 11) as shop:
         await shop.add_checkout(make_repository(tmp_path / "project"))
         talk = Talk(shop, tmp_path)
-        attempt = await talk.start("ask May I?\nhang", silence_stop_s=1.0)
+        attempt = await talk.start("ask May I?\nuntil gate")
         request = await talk.request(attempt)
-        await asyncio.sleep(2.5)
-        assert (await shop.attempt(attempt)).phase == "awaiting_input"
-        assert [role for role, _ in await talk.told(attempt)] == ["user", "tool"]
+        (agent,) = await shop.agents(attempt)
+        talked = Talked(attempt.id, (await talk.session(attempt)).id, agent.id)
+        # One with a clock of its own, that asks the store as the conversation's does.
+        context = replace(shop.context, silence_s=80.0, clock=lambda: int(now[0] * 1000))
+        watch = SilenceWatch(context, 120.0)
+        await watch.take_up(talked, 0)
+
+        async def is_to_stop(*, asked: bool = False) -> bool:
+            now[0] += 40
+            return await watch.look(talked, asked=asked)
+
+        assert [await is_to_stop() for _ in range(20)] == [False] * 20
         await talk.answer(request, "yes")
-        ended = await shop.runner.wait_ended(attempt.id)
-        assert str(ended.reason).startswith("silent: ")
-        assert "answered yes" in talk.notes
+        await talk.noted("answered yes")
+        assert [await is_to_stop() for _ in range(3)] == [False] * 3
+        assert await is_to_stop()
+        # What the agent asks by its own protocol counts as well.
+        watch.begin()
+        assert [await is_to_stop(asked=True) for _ in range(20)] == [False] * 20
+        assert sum("said nothing" in text for _, text in await talk.told(attempt)) == 1
+        (talk.folder / "gate").touch()
+        assert (await shop.runner.wait_ended(attempt.id)).outcome == "succeeded"
 
 
 @pytest.mark.asyncio
@@ -103,9 +133,12 @@ async def test_it_speaks_again(tmp_path: Path):
         await shop.add_checkout(make_repository(tmp_path / "project"))
         talk = Talk(shop, tmp_path)
         attempt = await talk.start(
-            "say one\nuntil gate\nsay two\nuntil door", silence_stop_s=3600.0
+            "write one.txt one\nuntil gate\nsay two\nuntil door", silence_stop_s=3600.0
         )
+        # Before that, its process may have taken long to begin.
+        await has_used_a_tool(talk, attempt)
         await is_told_silent(talk, attempt)
+        systems = await count_systems(talk, attempt)
         (agent,) = await shop.agents(attempt)
         stored = await shop.database.read(conversations.find, agent.id)
         assert stored is not None
@@ -126,4 +159,4 @@ async def test_it_speaks_again(tmp_path: Path):
         (talk.folder / "door").touch()
         ended = await shop.runner.wait_ended(attempt.id)
         assert ended.outcome == "succeeded"
-        assert [role for role, _ in await talk.told(attempt)].count("system") == 1
+        assert await count_systems(talk, attempt) == systems
