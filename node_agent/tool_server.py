@@ -34,9 +34,7 @@ _INSTRUCTIONS: Final = (
     " those of your project."
 )
 #: What says that the node agent was not reached, or went away before it answered.
-_AWAY: Final = frozenset(
-    {ErrorCode.NODE_OFFLINE, ErrorCode.UNKNOWN_OUTCOME, ErrorCode.NODE_FAILED}
-)
+_AWAY: Final = frozenset({ErrorCode.NODE_OFFLINE, ErrorCode.UNKNOWN_OUTCOME, ErrorCode.NODE_FAILED})
 
 
 class ToolServer:

@@ -31,6 +31,7 @@ _WORDS: Final[dict[str, str]] = {
     "follow_up.images": "An image to see, as a data URL; more than once for more.",
     "follow_up.profile": "Have another agent or profile of the node do it.",
     "follow_up.prompt": "What the agent is told, or a command gets as its input.",
+    "follow_up.session": "Only if the attempt still goes on in this session.",
     "follow_up.steer": "Say it into the turn that runs, where the agent takes that.",
     "hold.until_ms": "Until this time, in milliseconds since 1970. Default: until released.",
     "interrupt.turn": "Only if this turn, by its id, is still the one that runs.",
