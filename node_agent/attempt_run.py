@@ -34,6 +34,7 @@ from node_agent.sessions.conversation_steps import abandon_conversation, beginni
 from node_agent.sessions.rules import LASTING_ERRORS
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, plans, turns
+from node_agent.store.errors import StoreBroken, StoreClosed
 from node_agent.store.plans import Plan
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import BegunTurn
@@ -113,6 +114,10 @@ class AttemptRun:
                         await self._work(standing)
                     case AttemptPhase.FINISHING:
                         await self._finish(standing)
+            except (StoreBroken, StoreClosed):
+                # This process is about to end, and that is no reason for the program to: the next
+                # one takes it up.
+                raise
             except Exception as error:
                 LOG.exception("attempt %s cannot go on", self.attempt_id)
                 await self._give_up(error)
