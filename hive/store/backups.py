@@ -117,7 +117,7 @@ def backup(database: Path, file: Path, listing: Path, now_ms: int) -> BackupReco
             hint="Give a file in a folder you may write to, with room.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
     failpoint("hive.backup.written")
     record = BackupRecord(
         path=str(file), at_ms=now_ms, hive_id=verified.hive_id, bytes=file.stat().st_size
@@ -130,7 +130,8 @@ _NO_ROOM: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
 
 
 def _copy(database: Path, temporary: Path) -> None:
-    temporary.unlink(missing_ok=True)
+    # With its journal: SQLite would take it for the new file's, and play it back.
+    _remove(temporary)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
         with _opened(database) as source, closing(sqlite3.connect(temporary)) as target:
@@ -139,7 +140,11 @@ def _copy(database: Path, temporary: Path) -> None:
             target.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
         code = ErrorCode.STORE_FULL if "full" in str(error) else ErrorCode.INTERNAL
-        raise SkepError(code, f"the copy failed: {error}") from error
+        raise SkepError(
+            code,
+            f"the copy in {temporary.parent} failed: {error}",
+            hint="Check that the disk there has room, and that the hive's folder can be written to.",
+        ) from error
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -356,5 +361,5 @@ def _put_in_place(fresh: Path, database: Path, now_ms: int) -> str | None:
 
 
 def _remove(fresh: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
