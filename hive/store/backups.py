@@ -143,7 +143,7 @@ def _copy(database: Path, temporary: Path) -> None:
         raise SkepError(
             code,
             f"the copy in {temporary.parent} failed: {error}",
-            hint="Check that the disk there has room, and that the hive's folder can be written to.",
+            hint="Check that the disk there has room, and that the hive's folder is yours.",
         ) from error
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
