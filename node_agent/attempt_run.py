@@ -43,6 +43,7 @@ from node_agent.sessions.parking import unpark
 from node_agent.sessions.rules import LASTING_ERRORS
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, turns
+from node_agent.store.errors import StoreBroken, StoreClosed
 from node_agent.store.transaction import Transaction
 from node_agent.turn_steps import end_attempt, turn_over
 from protocol.entities import Attempt, Execution
@@ -106,6 +107,10 @@ class AttemptRun:
                             await self._work(standing)
                     case AttemptPhase.FINISHING:
                         await self._finish(standing)
+            except (StoreBroken, StoreClosed):
+                # This process is about to end, and that is no reason for the program to: the next
+                # one takes it up.
+                raise
             except Exception as error:
                 LOG.exception("attempt %s cannot go on", self.attempt_id)
                 await self._give_up(error)

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from websockets.asyncio.client import ClientConnection
 
 from node_agent.failpoints import failpoint
+from node_agent.hive_clock import CLOCK, HiveClock
 from node_agent.identity import HiveIdentity
 from node_agent.link_calls import Dispatcher, LinkCalls
 from node_agent.live_text import LiveTextQueue
@@ -47,7 +48,6 @@ _CHUNKS_PER_READ_MAX: Final = 16
 #: A wall of time this much longer than the wait asked for means that the machine slept.
 _SLEPT_S: Final = 5.0
 _HANDSHAKE_TICK_S: Final = 0.2
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Journal(Protocol):
@@ -157,6 +157,7 @@ class LinkSession:
         sources: Sources,
         hooks: Hooks,
         detached: set[asyncio.Task[None]],
+        clock: HiveClock,
         *,
         singly: bool = False,
     ) -> None:
@@ -177,7 +178,7 @@ class LinkSession:
         )
         self._answers: dict[str, AsyncIterator[Frame]] = {}
         self._live = LiveTextQueue()
-        self._clock_ahead_ms = 0
+        self._clock = clock
         self._machine: node_link.NodeLink | None = None
         # What was committed between reading the stores and the machine's birth.
         self._grew: dict[int, int] = {}
@@ -263,7 +264,7 @@ class LinkSession:
             case node_effects.Send(message):
                 self._control.append(message)
             case node_effects.Accepted(welcome):
-                self._clock_ahead_ms = welcome.hive_time_ms - _now_ms()
+                self._clock.heard(welcome.hive_time_ms)
                 self._keys.update(welcome.keys)
                 # Also of epochs that end before this link: nothing of them is acknowledged again.
                 self._sources.agent.marks_moved({mark.epoch: mark.mark for mark in welcome.marks})
@@ -342,7 +343,7 @@ class LinkSession:
                 caller = self._caller
                 self._calls.start(
                     message,
-                    now_s=(_now_ms() + self._clock_ahead_ms) / 1000,
+                    now_s=self._clock.now_s(),
                     hive=HiveIdentity(caller.hive_id, machine.generation, self._keys),
                 )
             case Cancel():
@@ -356,7 +357,7 @@ class LinkSession:
             case Draining():
                 self._hooks.draining(message)
             case HeartbeatReply():
-                self._clock_ahead_ms = message.hive_time_ms - _now_ms()
+                self._clock.heard(message.hive_time_ms)
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -459,15 +460,11 @@ class LinkSession:
                 self._control.append(await self._sources.agent.heartbeat(n))
                 self._wake.set()
             wait_s = limits.PING_INTERVAL_S if live else _HANDSHAKE_TICK_S
-            before = time.clock_gettime(_CLOCK)
+            before = time.clock_gettime(CLOCK)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._status_changed.wait()
             self._status_changed.clear()
-            if time.clock_gettime(_CLOCK) - before > wait_s + _SLEPT_S:
+            if time.clock_gettime(CLOCK) - before > wait_s + _SLEPT_S:
                 log.info("the machine slept; calling the hive anew")
                 return
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -20,6 +20,7 @@ from node_agent.git.worktrees import Worktree, find_worktree
 from node_agent.run_context import RunContext
 from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, operations, plans, removals
+from node_agent.store.errors import StoreBroken, StoreClosed
 from node_agent.store.transaction import Transaction
 from node_agent.turn_steps import DEV, NodeFull, Running, check_not_worn
 from protocol.attempt_requests import ExecutionReply
@@ -145,6 +146,9 @@ class ScriptRuns:
                 run.resume(execution) if wanted is None else run.launch(execution, wanted)
             )
             LOG.info("script %s of %s: %s", execution.script, execution.attempt_id, done.status)
+        except (StoreBroken, StoreClosed):
+            # This process is about to end; the next one takes the script up.
+            LOG.exception("script %s is left where it stands", execution.id)
         except Exception:
             # Recorded as running: nothing of it may be left that nobody follows.
             LOG.exception("script %s cannot be carried on", execution.id)

@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
+from node_agent.hive_clock import HiveClock
 from node_agent.identity import HiveIdentity, NodeIdentity
 from node_agent.link_session import Hooks, LinkSession, Sources
 from node_agent.reconnect import Backoff
@@ -113,7 +114,7 @@ class Uplink:
         self._forks: list[Fork] = []
         self._detached: set[asyncio.Task[None]] = set()
         self._keys = dict(dial.keys)
-        self._clock_ahead_ms = 0
+        self._clock = HiveClock()
 
     # --- asked by the rest of the agent -------------------------------------------------------
 
@@ -123,8 +124,8 @@ class Uplink:
         return HiveIdentity(self._dial.hive_id, self.state.generation, self._keys)
 
     def hive_now_s(self) -> float:
-        """Return the hive's clock, as it was when the last link began."""
-        return (_now_ms() + self._clock_ahead_ms) / 1000
+        """Return the hive's time, as far as it was heard of."""
+        return self._clock.now_s()
 
     # --- told by the rest of the agent --------------------------------------------------------
 
@@ -234,6 +235,7 @@ class Uplink:
                         draining=self._draining,
                     ),
                     self._detached,
+                    self._clock,
                     singly=self._refused_ops.singly,
                 )
                 self._session = session
@@ -269,7 +271,6 @@ class Uplink:
 
     def _accepted(self, welcome: Welcome) -> None:
         self._keys.update(welcome.keys)
-        self._clock_ahead_ms = welcome.hive_time_ms - _now_ms()
         self.state = UplinkState(
             connected=True,
             since_ms=_now_ms(),

@@ -130,6 +130,7 @@ def logs(
         execution=execution,
         grep=grep,
         ways=Ways(hive, shown["id"], lambda way: terminal.note(f"[{way}]")) if follow else None,
+        node_id=shown["node_id"],
     )
     reader.run(follow=follow)
 

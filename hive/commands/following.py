@@ -108,11 +108,13 @@ class LogReader:
         execution: str | None = None,
         grep: str | None = None,
         ways: Ways | None = None,
+        node_id: str | None = None,
     ) -> None:
         self._hive = hive
+        # A log that is not held here raises no events of its own: its node's coming back is one.
+        self._topics = f"attempt:{attempt_id}" + (f",node:{node_id}" if node_id else "")
         #: Where pages are followed: straight from the node where that can be reached.
         self._ways = ways
-        self._attempt_id = attempt_id
         self._path = f"attempts/{path_of(attempt_id)}"
         self._printer = printer
         self._after = after
@@ -165,7 +167,7 @@ class LogReader:
                 # Nothing is printed just now: the node says when the attempt is another.
                 shown = self._ways.get_direct(self._path, version=version, wait_ms=_NODE_WAIT_MS)
                 version = shown and shown["version"]
-        for event in self._hive.events(f"attempt:{self._attempt_id}"):
+        for event in self._hive.events(self._topics):
             # The first sign of life: the stream is open, so nothing from here on is missed.
             if event is not None or time.monotonic() - looked > _LOOK_AGAIN_S:
                 yield

@@ -22,7 +22,7 @@ from hive.projections import EventDraft
 from hive.store import credentials, deferred, events, identity, operations, schema
 from hive.store.credentials import Revocations
 from hive.store.folder_lock import FolderLock
-from hive.store.line_files import append_line
+from hive.store.line_files import NO_ROOM, append_line
 from hive.store.replacing import put_in_place, remove_store
 from hive.store.signing_key import sync_folder
 from hive.store.sqlite import SqliteDatabase
@@ -113,12 +113,12 @@ def backup(database: Path, file: Path, listing: Path, now_ms: int) -> BackupReco
         sync_folder(file.parent)
     except OSError as error:
         raise SkepError(
-            ErrorCode.STORE_FULL if error.errno in _NO_ROOM else ErrorCode.INVALID,
+            ErrorCode.STORE_FULL if error.errno in NO_ROOM else ErrorCode.INVALID,
             f"cannot write {file}: {error.strerror}",
             hint="Give a file in a folder you may write to, with room.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_store(temporary)
     failpoint("hive.backup.written")
     record = BackupRecord(
         path=str(file), at_ms=now_ms, hive_id=verified.hive_id, bytes=file.stat().st_size
@@ -127,11 +127,9 @@ def backup(database: Path, file: Path, listing: Path, now_ms: int) -> BackupReco
     return record
 
 
-_NO_ROOM: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
-
-
 def _copy(database: Path, temporary: Path) -> None:
-    temporary.unlink(missing_ok=True)
+    # With its journal: SQLite would take it for the new file's, and play it back.
+    remove_store(temporary)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
         with _opened(database) as source, closing(sqlite3.connect(temporary)) as target:
@@ -140,7 +138,11 @@ def _copy(database: Path, temporary: Path) -> None:
             target.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
         code = ErrorCode.STORE_FULL if "full" in str(error) else ErrorCode.INTERNAL
-        raise SkepError(code, f"the copy failed: {error}") from error
+        raise SkepError(
+            code,
+            f"the copy in {temporary.parent} failed: {error}",
+            hint="Check that the disk there has room, and that the hive's folder is yours.",
+        ) from error
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(descriptor)

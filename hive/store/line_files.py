@@ -10,7 +10,8 @@ from typing import Final
 
 from hive.store.backend import StoreFull
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: What the system says where nothing more can be written.
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -25,7 +26,7 @@ def append_line(path: Path, line: bytes) -> None:
             raise StoreFull(f"{path} takes no more")
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise StoreFull(f"{path} takes no more") from error
     finally:

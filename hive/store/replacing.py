@@ -40,6 +40,7 @@ def put_in_place(fresh: Path, database: Path, now_ms: int) -> Path | None:
 def remove_store(file: Path) -> None:
     """Delete a store with what SQLite keeps beside it."""
     file.unlink(missing_ok=True)
+    _beside(file, "-journal").unlink(missing_ok=True)
     _remove_sides(file)
 
 

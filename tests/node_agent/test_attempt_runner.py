@@ -15,7 +15,7 @@ from node_agent.executors import ExecutorUnavailable
 from node_agent.git.errors import BranchMissing, NoCommits
 from node_agent.store import attempts, operations, tasks
 from node_agent.store.checkouts import NoCheckout
-from node_agent.store.errors import StoreFull
+from node_agent.store.errors import StoreBroken, StoreFull
 from protocol.errors import ErrorCode, SkepError
 from protocol.log_chunks import EVENT, STDERR, STDOUT, GapChunk, open_chunk
 from protocol.ops import OpKind, decode_body
@@ -464,6 +464,43 @@ async def test_a_fault_of_ours_ends_the_attempt_and_its_processes(
     (notice,) = [decode_body(op.kind, op.body) for op in ops if op.kind == OpKind.NOTICE]
     assert (notice.code, notice.attempt_id) == ("attempt_broke", attempt.id)
     assert await shop.runner.busy_slots() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_broke_ends_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The node agent ends over it; what runs goes on, and the next one misses nothing of it."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+
+        async def broken(cuts: object) -> None:
+            raise StoreBroken("logs.db", "disk I/O error")
+
+        monkeypatch.setattr(shop.chunks, "commit", broken)
+        attempt = await shop.start(
+            "sh -c 'echo one; until [ -e ../go ]; do sleep 0.05; done; echo two'"
+        )
+
+        async def left(what: str) -> None:
+            async with asyncio.timeout(60):
+                while f"{what} is left where it stands" not in caplog.text:
+                    await asyncio.sleep(0.05)
+
+        await left(f"attempt {attempt.id}")
+        waiting = "echo three; until [ -e ../go ]; do sleep 0.05; done"
+        script = await shop.script(attempt, waiting, name="dev")
+        await left(f"script {script.id}")
+    async with open_workshop(tmp_path / "data", 12) as shop:
+        await shop.recover()
+        (shop.context.worktrees_dir / "go").touch()
+        async with asyncio.timeout(60):
+            ended = await shop.runner.wait_ended(attempt.id)
+            await shop.runner.scripts.wait_ended(script.id)
+        assert (ended.outcome, ended.reason) == ("succeeded", None)
+        (execution,) = await shop.agents(ended)
+        assert await shop.output(execution, STDOUT) == b"one\ntwo\n"
+        assert await shop.output(script, STDOUT) == b"three\n"
 
 
 @pytest.mark.asyncio

@@ -2,11 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from hive.client import Event, HiveClient
+from hive.commands.following import LogReader, Printer
+from protocol.errors import ErrorCode, SkepError
 from protocol.states import ExecutionKind
 from tests.hive.api.running import RunningHive, running_hive, serving_again
 from tests.hive.commands.programs import Commands
@@ -134,6 +138,20 @@ async def test_a_restart_of_the_hive_loses_and_doubles_nothing(tmp_path: Path):
         await node.ends(attempt, [execution])
         await follower.ended()
     assert follower.texts == ["1", "2", "3"]
+
+
+def test_a_follower_is_woken_by_the_node_too():
+    """A log that is left at its node raises no events here; the node's coming back is one."""
+    asked: list[str] = []
+
+    class Hive(HiveClient):
+        def events(self, topics: str, **given: object) -> Iterator[Event | None]:
+            asked.append(topics)
+            raise SkepError(ErrorCode.FORBIDDEN, "that is all of it")
+
+    with Hive("http://127.0.0.1:1", "token") as hive, pytest.raises(SkepError, match="all of it"):
+        LogReader(hive, "a-1", Printer(as_json=True), node_id="n-1").run(follow=True)
+    assert asked == ["attempt:a-1,node:n-1"]
 
 
 @pytest.mark.asyncio

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -101,6 +102,35 @@ async def test_a_backup_that_cannot_be_written_leaves_nothing(
     assert backups.list_backups(folder.listing) == []
     missing = Folder(tmp_path / "empty")
     await refused(ErrorCode.NOT_FOUND, missing.backup(tmp_path / "b.db"))
+
+
+_WITH_LITTLE_ROOM = """
+import pathlib, resource, sys
+from hive.store import backups
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+database, file, listing = map(pathlib.Path, sys.argv[1:])
+backups.backup(database, file, listing, 1)
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_backup_that_finds_no_room_leaves_nothing(
+    hive: OpenHive, folder: Folder, tmp_path: Path
+):
+    """Not even a journal, which the next one under that name would be mixed with."""
+    await founded(hive)
+    file = tmp_path / "copies" / "a.db"
+    file.parent.mkdir()
+    words = [str(path) for path in (folder.database, file, folder.listing)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WITH_LITTLE_ROOM, *words, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"the copy in" in said
+    assert list(file.parent.iterdir()) == []
+    await folder.backup(file)
+    assert [path.name for path in file.parent.iterdir()] == ["a.db"]
 
 
 @pytest.mark.asyncio
