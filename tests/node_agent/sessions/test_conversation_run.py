@@ -548,6 +548,8 @@ STEERED = "mind the gap"
 async def test_what_was_said_into_a_turn_stays_as_it_was_said(talk: Talk):
     """Once the agent was told it cannot be edited; taken out of the queue it is a message still."""
     attempt = await talk.start("until gate")
+    # Whether it was steered the agent never says, and here nobody gives that up.
+    talk.shop.context.grace_s = 600.0
     await talk.noted("prompt until gate")
     session = await talk.session(attempt)
     (agent,) = await talk.shop.agents(attempt)
@@ -579,7 +581,7 @@ async def test_what_was_said_into_a_turn_stays_as_it_was_said(talk: Talk):
         at_ms=8,
     )
     assert ("user", STEERED) in await talk.told(attempt)
-    await talk.shop.runner.stop(attempt.id)
+    await talk.shop.runner.stop(attempt.id, 2.0)
     await talk.shop.runner.wait_ended(attempt.id)
 
 
