@@ -545,44 +545,47 @@ STEERED = "mind the gap"
 
 
 @pytest.mark.asyncio
-async def test_what_was_said_into_a_turn_stays_as_it_was_said(talk: Talk):
+async def test_what_was_said_into_a_turn_stays_as_it_was_said(tmp_path: Path):
     """Once the agent was told it cannot be edited; taken out of the queue it is a message still."""
-    attempt = await talk.start("until gate")
     # Whether it was steered the agent never says, and here nobody gives that up.
-    talk.shop.context.grace_s = 600.0
-    await talk.noted("prompt until gate")
-    session = await talk.session(attempt)
-    (agent,) = await talk.shop.agents(attempt)
-    told = Talked(attempt.id, session.id, agent.id)
-    named = [
-        await talk.shop.follow_up(attempt, prompt=text, steer=True) for text in (STEERED, "later")
-    ]
-    database = talk.shop.database
-    # The second one comes first in the queue meanwhile: it is the first that was told.
-    await database.write(turns.set_steers, named[0].id, "told")
-    order = [TurnEdit(id=turn.id) for turn in reversed(named)]
-    await database.write(turns.set_queue, attempt.id, order, {}, 5)
-    steering = await database.read(turns.steering, attempt.id)
-    assert steering is not None
-    assert (steering.turn.id, steering.told) == (named[0].id, True)
-    edited = [TurnEdit(id=named[0].id, prompt="another"), TurnEdit(id=named[1].id)]
-    shown = {named[0].id: Shown("another")}
-    with pytest.raises(OperationError) as refused:
-        await database.write(turns.set_queue, attempt.id, edited, shown, 6)
-    assert refused.value.code is ErrorCode.CONFLICT
-    await database.write(turns.drop, attempt.id, "dropped by ada", 7, turn_id=named[0].id)
-    await database.write(
-        apply_facts,
-        told,
-        ShownText(),
-        [Steered(key=named[0].id, taken=True)],
-        open_request=talk.shop.context.open_request,
-        head=None,
-        at_ms=8,
-    )
-    assert ("user", STEERED) in await talk.told(attempt)
-    await talk.shop.runner.stop(attempt.id, 2.0)
-    await talk.shop.runner.wait_ended(attempt.id)
+    async with open_workshop(tmp_path / "data", 11, grace_s=600.0) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        attempt = await talk.start("until gate")
+        await talk.noted("prompt until gate")
+        session = await talk.session(attempt)
+        (agent,) = await talk.shop.agents(attempt)
+        told = Talked(attempt.id, session.id, agent.id)
+        named = [
+            await talk.shop.follow_up(attempt, prompt=text, steer=True)
+            for text in (STEERED, "later")
+        ]
+        database = talk.shop.database
+        # The second one comes first in the queue meanwhile: it is the first that was told.
+        await database.write(turns.set_steers, named[0].id, "told")
+        order = [TurnEdit(id=turn.id) for turn in reversed(named)]
+        await database.write(turns.set_queue, attempt.id, order, {}, 5)
+        steering = await database.read(turns.steering, attempt.id)
+        assert steering is not None
+        assert (steering.turn.id, steering.told) == (named[0].id, True)
+        edited = [TurnEdit(id=named[0].id, prompt="another"), TurnEdit(id=named[1].id)]
+        shown = {named[0].id: Shown("another")}
+        with pytest.raises(OperationError) as refused:
+            await database.write(turns.set_queue, attempt.id, edited, shown, 6)
+        assert refused.value.code is ErrorCode.CONFLICT
+        await database.write(turns.drop, attempt.id, "dropped by ada", 7, turn_id=named[0].id)
+        await database.write(
+            apply_facts,
+            told,
+            ShownText(),
+            [Steered(key=named[0].id, taken=True)],
+            open_request=talk.shop.context.open_request,
+            head=None,
+            at_ms=8,
+        )
+        assert ("user", STEERED) in await talk.told(attempt)
+        await talk.shop.runner.stop(attempt.id, 2.0)
+        await talk.shop.runner.wait_ended(attempt.id)
 
 
 @pytest.mark.asyncio
