@@ -33,6 +33,7 @@ _WORDS: Final[dict[str, str]] = {
     "follow_up.prompt": "What the agent is told, or a command gets as its input.",
     "follow_up.session": "Only if the attempt still goes on in this session.",
     "follow_up.steer": "Say it into the turn that runs, where the agent takes that.",
+    "go_on.turn": "Only if this turn, by its id, is the one that waits.",
     "hold.until_ms": "Until this time, in milliseconds since 1970. Default: until released.",
     "interrupt.turn": "Only if this turn, by its id, is still the one that runs.",
     "log.after": "Only entries behind this number.",
