@@ -23,7 +23,7 @@ def test_names_commands_and_routes_are_used_once() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=_name)
 def test_what_changes_is_posted_by_an_operator(row: Operation) -> None:
     """A GET changes nothing, and only an operator changes anything."""
-    assert row.changing == (row.method in {"POST", "PUT", "DELETE"})
+    assert row.changing == (row.method in {"POST", "PUT", "PATCH", "DELETE"})
     assert row.role >= (Role.OPERATOR if row.changing else Role.VIEWER)
     assert row.deadline_s > 0
     assert row.summary
