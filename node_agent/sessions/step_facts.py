@@ -154,8 +154,12 @@ class _Step:
                 await self._steered(fact)
             case AgentFailed():
                 self._applied.failed = fact
-                text = f"{fact.message} {fact.hint}".strip()
-                await say_of_node(self._tx, self._talk, self._shown.text(text), self._at_ms)
+                over = self._applied.turn_over
+                # What the turn's end has said already is not said again.
+                told = None if over is not None and over.message == fact.message else fact.message
+                text = "\n".join(filter(None, (told, fact.hint)))
+                if text:
+                    await say_of_node(self._tx, self._talk, self._shown.text(text), self._at_ms)
 
     # --- messages -----------------------------------------------------------------------------
 

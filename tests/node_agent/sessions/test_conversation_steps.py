@@ -1,5 +1,7 @@
 """The steps of a conversation in the store: what one commit holds, a restart behind it finds."""
 
+import shlex
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.node_agent.sessions.conversing import Talk as Talked
 from tests.node_agent.sessions.request_store import EXECUTION, at_work
 from tests.node_agent.workshop import make_repository, open_workshop
 
+SCRIPTED = Path(__file__).resolve().parents[3] / "scripts" / "demonstration" / "agent.py"
 TALK = Talk("a", "s", EXECUTION.id)
 
 
@@ -102,3 +105,15 @@ async def test_an_agent_by_its_command_line_has_no_profile(talk: Talked):
         ErrorCode.NOT_AVAILABLE,
         "profile",
     )
+
+
+@pytest.mark.asyncio
+async def test_why_an_agent_failed_is_said_once(talk: Talked):
+    """The turn's end says it; what can be done about it stands alone behind that."""
+    command = shlex.join([sys.executable, str(SCRIPTED), "--login"])
+    attempt = await talk.shop.start(command, executor="acp", prompt="hello")
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "failed"
+    told = [text for role, text in await talk.told(attempt) if role == "system"]
+    assert [text.count("Authentication required") for text in told] == [1, 0]
+    assert told[-1] == "The word: run it without --login"
