@@ -419,7 +419,9 @@ def settled_reply(
         return recorded.reply
     if recorded.status in {"failed", "expired", "cancelled"} and recorded.error is not None:
         error = operation_error(recorded.error)
-        if error.code not in NOTHING_DONE:
+        # What one node lacks to start an attempt another may have, and this one later.
+        lacks = intent.operation == "start" and error.code is ErrorCode.EXECUTOR_UNAVAILABLE
+        if error.code not in NOTHING_DONE and not lacks:
             raise error
     if recorded.status in {"waiting", "delivered"} and not kept_is_fine:
         raise OperationError(

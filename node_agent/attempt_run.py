@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from node_agent.acp.steps import Opening
-from node_agent.agent_mcp import tool_server
+from node_agent.agent_mcp import tool_server, words_of
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
 from node_agent.attempt_standing import Standing, is_under_way, standing_of
 from node_agent.attempt_worktree import (
@@ -35,6 +34,7 @@ from node_agent.git.copied_files import copy_files
 from node_agent.git.leftovers import commit_all
 from node_agent.git.repository import Repository
 from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
+from node_agent.launch_check import agents_path, executor_of
 from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.sessions.conversation_run import ConversationRun
@@ -330,10 +330,11 @@ class AttemptRun:
         begun: bool,
     ) -> ConversationRun | None:
         """Return what speaks to the agent; None where it is not spoken to."""
-        executor = executor_named(standing.attempt.executor, self._context.profiles)
+        executor = executor_of(standing.plan.request, self._context)
         if kind is not ExecutionKind.AGENT or not executor.converses:
             return None
         conversing = Conversing()
+        servers = [tool_server(self._context.data_dir, standing.attempt.id, execution_id)]
         environment = dict(self._context.environment)
         if worktree is not None:
             try:
@@ -344,6 +345,7 @@ class AttemptRun:
                     raise
             else:
                 conversing = launch.conversing or conversing
+                servers = servers if launch.tools_word is None else []
                 environment |= launch.chosen_environment
         environment |= standing.plan.request.environment
         logged_in = any(environment.get(name, "").strip() for name in conversing.login_variables)
@@ -352,7 +354,7 @@ class AttemptRun:
             mode=conversing.mode,
             model=conversing.model,
             auth_method=conversing.auth_method if logged_in else None,
-            mcp_servers=[tool_server(self._context.data_dir, standing.attempt.id, execution_id)],
+            mcp_servers=servers,
         )
         return ConversationRun(
             self._context,
@@ -378,13 +380,12 @@ class AttemptRun:
         stdin, script = b"", None
         more: dict[str, str] = {}
         if kind is ExecutionKind.AGENT:
-            executor = executor_named(request.executor, self._context.profiles)
-            launch = executor.launch(_wish(standing))
-            argv, stdin = launch.argv, launch.stdin
-            if launch.conversing is not None and self._context.agents_bin is not None:
-                # Agents that were installed for this node alone come first.
-                path = self._context.environment.get("PATH", "")
-                more["PATH"] = f"{self._context.agents_bin}{os.pathsep}{path}"
+            launch = executor_of(request, self._context).launch(_wish(standing))
+            server = tool_server(self._context.data_dir, standing.attempt.id, execution_id)
+            argv = [*launch.argv, *words_of(launch.tools_word, server)]
+            stdin = launch.stdin
+            if launch.conversing is not None:
+                more["PATH"] = agents_path(self._context)
             more |= with_secrets(launch.chosen_environment, self._context.secrets_by_name())
             set_already = {**self._context.environment, **more, **request.environment}
             more |= {
@@ -550,11 +551,16 @@ async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> 
 def _wish(standing: Standing) -> Wish:
     """Return what the turn asks of the executor: without a command of its own, the attempt's."""
     request = standing.plan.request
-    profile = standing.attempt.profile
-    if standing.turn is None:
-        return Wish(command=request.command, prompt=request.prompt, profile=profile)
-    turn = standing.turn.turn
-    return Wish(command=turn.command or request.command, prompt=turn.prompt, profile=profile)
+    turn = None if standing.turn is None else standing.turn.turn
+    # What was asked for at the start was for the agent of the start.
+    as_started = standing.attempt.profile == request.profile
+    return Wish(
+        command=(turn and turn.command) or request.command,
+        prompt=request.prompt if turn is None else turn.prompt,
+        profile=standing.attempt.profile,
+        model=request.model if as_started else None,
+        mode=request.mode if as_started else None,
+    )
 
 
 def _words(error: Exception) -> str:

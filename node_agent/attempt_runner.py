@@ -16,14 +16,13 @@ import msgspec
 from node_agent.attempt_run import AttemptRun
 from node_agent.attempt_worktree import check_can_go_on, repository_of
 from node_agent.execution_environment import check_environment, secrets_in
-from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
 from node_agent.failpoints import failpoint
 from node_agent.git.refs import attempt_branch, check_ref_name
 from node_agent.git.repository import default_branch, open_repository, resolve_base
 from node_agent.git.worktrees import check_root
+from node_agent.launch_check import check_launch, executor_of
 from node_agent.log_ends import say_log_end_again
-from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
 from node_agent.script_runs import ScriptRuns
 from node_agent.sessions.follow_ups import images_of
@@ -97,11 +96,17 @@ class AttemptRunner:
         Raises NoCheckout, ExecutorUnavailable, NodeFull, DiskFull, NoCommits, BranchMissing and
         INVALID before anything of the attempt exists.
         """
-        executor = executor_named(request.executor, self._context.profiles)
-        launch = executor.launch(
-            Wish(command=request.command, prompt=request.prompt, profile=request.profile)
+        executor = check_launch(
+            request,
+            Wish(
+                command=request.command,
+                prompt=request.prompt,
+                profile=request.profile,
+                model=request.model,
+                mode=request.mode,
+            ),
+            self._context,
         )
-        with_secrets(launch.chosen_environment, self._context.secrets_by_name())
         if executor.converses and request.prompt is None:
             request = msgspec.structs.replace(request, prompt=_task_text(request))
         _check_sizes(request)
@@ -138,22 +143,20 @@ class AttemptRunner:
         Raises ExecutorUnavailable, INVALID, NoCheckout, SessionLost, NodeFull and Running.
         """
         attempt, plan = await self._context.database.read(_with_plan, attempt_id)
-        executor = executor_named(attempt.executor, self._context.profiles)
-        if executor.converses and request.profile and plan.request.command is not None:
+        converses = executor_of(plan.request, self._context).converses
+        if converses and request.profile and plan.request.command is not None:
             raise OperationError(
                 ErrorCode.NOT_AVAILABLE,
                 "the agent of this attempt is run by its command line, not by a profile",
                 hint="Leave the profile out; for another agent start another attempt.",
                 field="profile",
             )
-        launch = executor.launch(
-            Wish(
-                command=request.command or plan.request.command,
-                prompt=request.prompt,
-                profile=request.profile or attempt.profile,
-            )
+        wish = Wish(
+            command=request.command or plan.request.command,
+            prompt=request.prompt,
+            profile=request.profile or attempt.profile,
         )
-        with_secrets(launch.chosen_environment, self._context.secrets_by_name())
+        check_launch(plan.request, wish, self._context)
         await self._check_room()
         if attempt.phase is AttemptPhase.ENDED:
             repository = await repository_of(self._context.database, attempt)

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from node_agent.profiles import Profile, check_profile
+from node_agent.profiles import check_launchable
 from protocol.errors import ErrorCode, OperationError, SkepError
+from protocol.profiles import StrictProfile
 from protocol.request_rules import parse_rule
 
 #: Settings come from the environment as this and the setting's name in capitals.
@@ -73,7 +74,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(
             description="Operations this node refuses from the hive, by name, such as start, which"
             " takes follow-ups and reviews along; executor:command refuses only what runs a command"
-            " line."
+            " line, a project's profile with arguments or environment included."
         ),
     ] = []
     grace_s: Annotated[
@@ -109,7 +110,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
     ] = 5.0
     profiles: Annotated[
-        dict[str, Profile],
+        dict[str, StrictProfile],
         Meta(description="Agents as this node runs them, each a section `[profiles.NAME]`."),
     ] = {}
     direct_listen: Annotated[
@@ -332,7 +333,7 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         _check_rules(name, getattr(config, name), where)
     for name, profile in config.profiles.items():
         try:
-            check_profile(name, profile)
+            check_launchable(name, profile)
         except OperationError as error:
             raise ConfigError(f"{error.message} ({where})", where=where, hint=error.hint) from error
     for name in ("github_url", "github_api_url"):

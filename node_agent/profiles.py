@@ -1,72 +1,49 @@
-"""The node operator's profiles: an agent with its model, mode, arguments and environment, by name.
+"""Profiles at this node: whether an agent takes what one says, and its secrets at the very launch.
 
-Pure. A secret is named (`secret:NAME`) until the very launch; no value of one stands in a profile.
+Pure. A secret stays a name until then; no value of one stands in a profile.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Final
 
-import msgspec
-from msgspec import Meta
-
-from node_agent.acp.presets import CUSTOM, PRESETS
-from node_agent.execution_environment import check_environment
+from node_agent.acp.presets import PRESETS
 from protocol.errors import ErrorCode, OperationError
-
-_SECRET: Final = "secret:"  # noqa: S105  what references to secrets begin with
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+from protocol.profiles import Profile, check_profile, named_secret
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[profiles.NAME]` of the settings file."""
+def check_launchable(name: str, profile: Profile) -> None:
+    """Raise OperationError (INVALID) where a profile cannot be one, or says what is Skep's to say.
 
-    agent: Annotated[str, Meta(description="An agent's name, or custom.")]
-    model: Annotated[str | None, Meta(description="The model, as the agent calls it.")] = None
-    mode: Annotated[str | None, Meta(description="The mode, as the agent calls it.")] = None
-    arguments: Annotated[
-        list[str],
-        Meta(description="Words after the agent's own; of custom, the whole command line."),
-    ] = []
-    environment: Annotated[
-        dict[str, str],
-        Meta(description="Variables; a value `secret:NAME` is that secret's value."),
-    ] = {}
-
-
-def check_profile(name: str, profile: Profile) -> None:
-    """Raise OperationError (INVALID) where a profile cannot be one."""
-    if not _NAME.fullmatch(name):
-        raise _invalid(f"profiles: {name[:100]!r} cannot name a profile")
-    if profile.agent != CUSTOM and profile.agent not in PRESETS:
-        known = ", ".join([*PRESETS, CUSTOM])
-        raise _invalid(f"profiles.{name}: no agent is called {profile.agent[:100]!r}", known)
-    if any("\0" in word for word in profile.arguments):
-        raise _invalid(f"profiles.{name}: an argument cannot have a NUL in it")
-    if profile.agent == CUSTOM and not (profile.arguments and profile.arguments[0]):
-        raise _invalid(f"profiles.{name}: of {CUSTOM}, `arguments` is the command line")
-    check_environment(profile.environment)
+    Which words an agent reserves is known here alone: a hive may be older than its nodes.
+    """
+    check_profile(name, profile)
+    preset = PRESETS.get(profile.agent)
+    if preset is None:
+        return
+    for word in profile.arguments:
+        flag, _, _ = word.partition("=")
+        # Of a short one the value may follow at once.
+        flag = flag if flag in preset.reserved or word.startswith("--") else word[:2]
+        if flag in preset.reserved:
+            raise OperationError(
+                ErrorCode.INVALID,
+                f"profiles.{name}: {flag[:100]} is not a profile's to say to {preset.title}",
+                hint="How it speaks, where it works and in which session is Skep's to say.",
+                field="profiles",
+            )
 
 
 def with_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment with the secrets it names; raises OperationError (INVALID)."""
+    """Return an environment with the secrets it names; raises OperationError naming one."""
     found = {}
     for name, value in environment.items():
-        if value.startswith(_SECRET):
-            secret = value.removeprefix(_SECRET)
-            if secret not in secrets:
-                raise OperationError(
-                    ErrorCode.INVALID,
-                    f"the profile's {name} wants a secret {secret[:100]!r} that is not set",
-                    hint=f"At the node: `node-agent secrets set {secret[:100]}`.",
-                    field="profile",
-                )
-            found[name] = secrets[secret]
-        else:
-            found[name] = value
+        secret = named_secret(value)
+        if secret is not None and secret not in secrets:
+            raise OperationError(
+                ErrorCode.EXECUTOR_UNAVAILABLE,
+                f"the profile's {name} wants a secret {secret[:100]!r}, which this node has not",
+                hint=f"At the node: `node-agent secrets set {secret[:100]}`.",
+                field="profile",
+                secret=secret[:100],
+            )
+        found[name] = value if secret is None else secrets[secret]
     return found
-
-
-def _invalid(message: str, known: str = "") -> OperationError:
-    hint = f"There are: {known}." if known else "See Profiles in docs/coding-agents.md."
-    return OperationError(ErrorCode.INVALID, message, hint=hint, field="profiles")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from node_agent.notices import Notices
-from node_agent.profiles import Profile
 from node_agent.stamps import now_ms
 from node_agent.store import requests
 from node_agent.store.contract import ChunkStore
@@ -21,6 +20,7 @@ from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
 from protocol.conversation import AgentRequest
 from protocol.limits import EXECUTION_LOG_BYTES_MAX
+from protocol.profiles import Profile
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,6 +7,7 @@ import msgspec
 from protocol.entities import Attempt, Execution
 from protocol.limits import SILENCE_STOP_S_MAX, SILENCE_STOP_S_MIN
 from protocol.operation_values import Request
+from protocol.profiles import Profile
 from protocol.request_rules import RequestRules
 
 SilenceS = Annotated[float, msgspec.Meta(ge=SILENCE_STOP_S_MIN, le=SILENCE_STOP_S_MAX)]
@@ -27,6 +28,9 @@ class StartRequest(Request, frozen=True):
     task_description: str = ""
     executor: str = "command"
     profile: str | None = None
+    #: Asked for by whoever starts it, and so before what a profile says.
+    model: str | None = None
+    mode: str | None = None
     command: str | None = None
     prompt: str | None = None
     base_branch: str | None = None
@@ -37,6 +41,8 @@ class StartRequest(Request, frozen=True):
     copy_files: list[str] = msgspec.field(default_factory=list)
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     commit_leftovers: bool = False
+    #: The project's, by name; its node looks there before its own. Follow-ups may name them too.
+    profiles: dict[str, Profile] = msgspec.field(default_factory=dict)
     #: What the project lets agents do without asking, and what it never does.
     request_rules: RequestRules = msgspec.field(default_factory=RequestRules)
     #: An agent that says nothing in a turn for so long is stopped; None: never.

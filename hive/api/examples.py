@@ -17,6 +17,7 @@ from hive.api import (
     executions,
     nodes,
     outcomes,
+    profiles,
     projects,
     replies,
     starting,
@@ -43,6 +44,7 @@ from protocol.operation_examples import (
     PULL_REQUEST,
     TASK_ID,
 )
+from protocol.profiles import Profile
 from protocol.states import TaskStatus
 
 _HIVE_ID: Final = "0199d2b0-17f3-7ac4-9e01-3b5d7f9c2e48"
@@ -127,6 +129,9 @@ _NODE: Final = replies.Node(
     round_trip_ms=12.4,
     outbox=replies.Outbox(ops=1, chunks=2, bytes=18_211, oldest_ms=120),
 )
+_PROFILE: Final = Profile(
+    agent="claude", model="opus", mode="plan", environment={"ANTHROPIC_API_KEY": "secret:MODEL_KEY"}
+)
 _PROJECT: Final = replies.Project(
     id=PROJECT_ID,
     name="shop",
@@ -140,6 +145,7 @@ _PROJECT: Final = replies.Project(
     dev_script="make serve",
     copy_files=[".env"],
     variables={"TEST_COMMAND": "make test"},
+    profiles={"careful": _PROFILE},
     policies={"requests": {"allow": ["read"], "deny": ["execute:*:rm *"]}},
     keep_worktree="until_done",
     archived=False,
@@ -258,6 +264,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
         name="shop", repo_url="https://forge.example/acme/shop.git", default_branch="main"
     ),
     projects.EditProject(setup_script="make deps", keep_worktree="48", version=2),
+    profiles.SetProfile(**msgspec.structs.asdict(_PROFILE)),
     starting.StartAttempt(node_id="atlas", command="sh -c 'make test'", base_branch="main"),
     streams.StreamQuery(topics=[f"attempt:{ATTEMPT_ID}", "nodes"]),
     tasks.TasksQuery(project="shop", status=TaskStatus.IN_REVIEW),
@@ -279,6 +286,7 @@ _INSTANCES: Final[tuple[msgspec.Struct, ...]] = (
     tokens.NewJoinToken(label="atlas", ttl_s=3_600),
     # What is answered.
     replies.Deleted(id=TASK_ID),
+    replies.ProjectProfile(name="careful", **msgspec.structs.asdict(_PROFILE)),
     replies.Status(
         hive_id=_HIVE_ID,
         generation=1_767_500_000,

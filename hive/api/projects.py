@@ -83,7 +83,8 @@ def _reply(whole: _Whole) -> replies.Project:
     return replies.Project(**values, checkouts=checkouts)
 
 
-async def _project_id(request: web.Request) -> str:
+async def project_id_of(request: web.Request) -> str:
+    """Return the id of the project that the path names."""
     context = request.app[CONTEXT]
     return await context.database.read(catalog.resolve, "project", request.match_info["project"])
 
@@ -127,13 +128,13 @@ async def create(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """Show one project."""
-    return await _show(request.app[CONTEXT], await _project_id(request))
+    return await _show(request.app[CONTEXT], await project_id_of(request))
 
 
 async def edit(request: web.Request) -> web.Response:
     """Change a project."""
     context = request.app[CONTEXT]
-    project_id = await _project_id(request)
+    project_id = await project_id_of(request)
     asked = await body_of(request, EditProject)
     changes = {
         name: value
@@ -160,7 +161,7 @@ async def edit(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Delete a project of which nothing runs; what ran stays to be read."""
     context = request.app[CONTEXT]
-    project_id = await _project_id(request)
+    project_id = await project_id_of(request)
     await context.database.write(
         catalog.delete_project, project_id, actor=principal_of(request).name, now_ms=now_ms()
     )
@@ -170,7 +171,7 @@ async def delete(request: web.Request) -> web.Response:
 async def nodes(request: web.Request) -> web.Response:
     """List the nodes that have a checkout of a project."""
     context = request.app[CONTEXT]
-    whole = await context.database.read(_read_whole, await _project_id(request))
+    whole = await context.database.read(_read_whole, await project_id_of(request))
     items = [
         node_reply(context, await context.database.read(get_node, node_id))
         for node_id in dict.fromkeys(checkout.node_id for checkout in whole.checkouts)

@@ -10,6 +10,7 @@ import msgspec
 from protocol.entities import MergeFact, PullRequest
 from protocol.errors import ErrorBody
 from protocol.log_entries import Entry, EntryGap
+from protocol.profiles import Profile
 
 T = TypeVar("T")
 
@@ -173,6 +174,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     dev_script: str | None
     copy_files: list[str]
     policies: dict[str, Any]
+    profiles: dict[str, Profile]
     variables: dict[str, str]
     keep_worktree: str
     archived: bool
@@ -181,6 +183,17 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_at_ms: int
     checkouts: list[Checkout]
+
+
+class ProjectProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as a project wants it run. A value `secret:NAME` is a secret of the node."""
+
+    name: str
+    agent: str
+    model: str | None
+    mode: str | None
+    arguments: list[str]
+    environment: dict[str, str]
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,6 @@ from hive.api import (
     nodes,
     operations,
     outcomes,
-    projects,
     replies,
     request_replies,
     requests,
@@ -39,6 +38,7 @@ from hive.api.middleware import Handler, finishing
 from hive.api.openapi import Route, RouteExample, describe, docs_handlers
 from hive.api.operation_routes import operation_route
 from hive.api.paging import PageQuery
+from hive.api.project_routes import project_routes
 from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS
 
@@ -351,42 +351,9 @@ def _node_routes() -> list[Route]:
 
 def _catalog_routes() -> list[Route]:
     r = replies
-    project, task = f"{_V1}/projects/{{project}}", f"{_V1}/tasks/{{task}}"
+    task = f"{_V1}/tasks/{{task}}"
     return [
-        Route(
-            "GET",
-            f"{_V1}/projects",
-            projects.list_,
-            "The projects, by name",
-            projects.ProjectsQuery,
-            reply=r.Page[r.Project],
-        ),
-        Route(
-            "POST",
-            f"{_V1}/projects",
-            projects.create,
-            "Make a project",
-            body=projects.NewProject,
-            reply=r.Project,
-            status=201,
-        ),
-        Route("GET", project, projects.show, "One project", reply=r.Project),
-        Route(
-            "PATCH",
-            project,
-            projects.edit,
-            "Change a project",
-            body=projects.EditProject,
-            reply=r.Project,
-        ),
-        Route("DELETE", project, projects.delete, "Delete a project", reply=r.Deleted),
-        Route(
-            "GET",
-            f"{project}/nodes",
-            projects.nodes,
-            "The nodes that have a checkout of it",
-            reply=r.Page[r.Node],
-        ),
+        *project_routes(_V1),
         Route(
             "GET",
             f"{_V1}/tasks",

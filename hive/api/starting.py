@@ -39,6 +39,8 @@ from protocol.operations import OPERATIONS
 from protocol.request_rules import rules_of_settings
 from protocol.silence import silence_stop_s_of_settings
 
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
 ANY: Final = "any"
 WAIT_S_MAX: Final = 300.0
 #: While waiting for a node, looked at anew this often even where no event came.
@@ -46,19 +48,24 @@ _LOOK_AGAIN_S: Final = 5.0
 _NODES_MAX: Final = 10_000
 _START: Final = OPERATIONS["start"]
 #: What another node may not answer: there the next candidate is tried.
-_ELSEWHERE: Final = frozenset({ErrorCode.NODE_FULL, ErrorCode.NODE_OFFLINE})
+_ELSEWHERE: Final = frozenset(
+    {ErrorCode.NODE_FULL, ErrorCode.NODE_OFFLINE, ErrorCode.EXECUTOR_UNAVAILABLE}
+)
 
 
 class StartAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how to run a task. `node_id` is an id, a name, or `any`.
 
-    `command` is one string, split as a shell would and run without one. `wait_s` is how long to
-    wait for a node that can run it, where any may.
+    `command` is one string, split as a shell would and run without one. `profile`: the project's of
+    that name, else the node's, else an agent's name; `model` and `mode` go before its own. `wait_s`
+    is how long to wait for a node that can run it, where any may.
     """
 
     node_id: str = ANY
     executor: str = "command"
     profile: str | None = None
+    model: Word | None = None
+    mode: Word | None = None
     command: Annotated[str, msgspec.Meta(min_length=1, max_length=65536)] | None = None
     prompt: Annotated[str, msgspec.Meta(max_length=262_144)] | None = None
     base_branch: Branch | None = None
@@ -284,6 +291,8 @@ async def _start_on(
         task_description=text.description,
         executor=asked.executor,
         profile=asked.profile,
+        model=asked.model,
+        mode=asked.mode,
         command=asked.command,
         prompt=text.prompt,
         base_branch=asked.base_branch or task.base_branch,
@@ -292,6 +301,8 @@ async def _start_on(
         cleanup_script=project.cleanup_script,
         dev_script=project.dev_script,
         copy_files=project.copy_files,
+        # A command is run by no profile.
+        profiles={} if asked.executor == "command" else project.profiles,
         request_rules=rules_of_settings(project.policies),
         silence_stop_s=silence_stop_s_of_settings(project.policies),
     )

@@ -100,20 +100,21 @@ def variable_option(function: Command) -> Command:
         "variables",
         multiple=True,
         metavar="NAME=VALUE",
-        callback=_pairs,
+        callback=pairs,
         help="Put in where texts say $NAME.",
     )(function)
 
 
-def _pairs(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+def pairs(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Return what was given as NAME=VALUE, each once or more, as a dict."""
     del ctx
-    pairs = {}
+    found = {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{one!r} is not NAME=VALUE", param=option)
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found
 
 
 def new_key() -> str:

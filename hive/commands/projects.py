@@ -13,6 +13,7 @@ from hive.commands.calling import (
     page_options,
     variable_option,
 )
+from hive.commands.profiles import profiles
 from hive.commands.terminal import Terminal, facts, more, short, table, when
 
 POLICIES = click.Choice(["full", "lazy", "metadata"])
@@ -21,6 +22,9 @@ POLICIES = click.Choice(["full", "lazy", "metadata"])
 @click.group(cls=NounGroup)
 def projects() -> None:
     """Show the repositories the team works on."""
+
+
+projects.add_command(profiles)
 
 
 @projects.command(name="list")
@@ -214,6 +218,7 @@ def _render_one(project: dict[str, Any]) -> Iterable[Any]:
             ("unasked", "\n".join((project["policies"].get("requests") or {}).get("allow", []))),
             ("never", "\n".join((project["policies"].get("requests") or {}).get("deny", []))),
             ("stopped silent", _silence(project["policies"])),
+            ("profiles", ", ".join(sorted(project["profiles"]))),
             ("archived", "yes" if project["archived"] else ""),
             ("made", when(project["created_at_ms"])),
         ]

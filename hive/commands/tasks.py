@@ -175,9 +175,9 @@ def task_nodes(hive: HiveClient, terminal: Terminal, task: str, executor: str) -
     help="`command`, any program; or `acp`, a coding agent.",
 )
 @click.option("--command", metavar="LINE", help="Split as a shell would, run without one.")
-@click.option(
-    "--profile", metavar="NAME", help="Which agent; `node-agent agents` on the node lists them."
-)
+@click.option("--profile", metavar="NAME", help="The project's, else the node's, else an agent.")
+@click.option("--model", help="In place of the profile's, as the agent calls it.")
+@click.option("--mode", help="In place of the profile's, as the agent calls it.")
 @click.option("--prompt", help="What an agent is told. Default: the task's title and description.")
 @click.option("--base-branch", metavar="B", help="Where its branch begins.")
 @click.option("--target-branch", metavar="B", help="Where its work is to go.")

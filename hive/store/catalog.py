@@ -17,6 +17,7 @@ from hive.store.backend import Change, Row, Transaction
 from hive.store.ids import new_id
 from hive.store.linking import PROJECT_DELETED
 from protocol.errors import ErrorCode, OperationError
+from protocol.profiles import Profile, check_project_profiles
 from protocol.states import SyncPolicy
 
 REVIEWS: Final = frozenset({"on", "off"})
@@ -33,18 +34,18 @@ ORDER BY name, id LIMIT :limit
 _SELECT_NAME = "SELECT 1 FROM project WHERE name = :name AND id <> :id AND deleted_at_ms IS NULL"
 _INSERT = """
 INSERT INTO project (id, name, repo_url, identity, default_branch, size, sync_policy, setup_script,
-    cleanup_script, dev_script, copy_files, keep_worktree, review, policies, variables, recovered,
-    archived, version, created_at_ms, updated_at_ms, deleted_at_ms)
+    cleanup_script, dev_script, copy_files, keep_worktree, review, policies, profiles, variables,
+    recovered, archived, version, created_at_ms, updated_at_ms, deleted_at_ms)
 VALUES (:id, :name, :repo_url, '', :default_branch, :size, :sync_policy, :setup_script,
-    :cleanup_script, :dev_script, :copy_files, :keep_worktree, :review, :policies, :variables, 0,
-    0, 1, :now_ms, :now_ms, NULL)
+    :cleanup_script, :dev_script, :copy_files, :keep_worktree, :review, :policies, :profiles,
+    :variables, 0, 0, 1, :now_ms, :now_ms, NULL)
 """
 _UPDATE = """
 UPDATE project SET name = :name, repo_url = :repo_url, default_branch = :default_branch,
     size = :size, sync_policy = :sync_policy, setup_script = :setup_script,
     cleanup_script = :cleanup_script, dev_script = :dev_script, copy_files = :copy_files,
     keep_worktree = :keep_worktree, review = :review, policies = :policies,
-    variables = :variables,
+    profiles = :profiles, variables = :variables,
     archived = :archived, recovered = 0, version = version + 1, updated_at_ms = :now_ms
 WHERE id = :id AND version = :version
 """
@@ -85,6 +86,7 @@ class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
     keep_worktree: str
     review: str
     policies: dict[str, Any]
+    profiles: dict[str, Profile]
     variables: dict[str, str]
     recovered: bool
     archived: bool
@@ -108,6 +110,7 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
     keep_worktree: str = "until_done"
     review: str = "on"
     policies: dict[str, Any] = {}
+    profiles: dict[str, Profile] = {}
     variables: dict[str, str] = {}
     archived: bool = False
 
@@ -130,6 +133,7 @@ def _project(row: Row) -> ProjectRow:
     values = {name: row[name] for name in ProjectRow.__struct_fields__}
     for name in ("copy_files", "policies", "variables"):
         values[name] = json.loads(values[name])
+    values["profiles"] = msgspec.json.decode(values["profiles"], type=dict[str, Profile])
     for name in ("recovered", "archived"):
         values[name] = bool(values[name])
     return ProjectRow(**values)
@@ -200,6 +204,7 @@ def check_settings(settings: ProjectSettings) -> None:
     if KEEP_WORKTREE.fullmatch(settings.keep_worktree) is None:
         raise _invalid("keep_worktree", "until_done, after_end, or a number of hours")
     variables.check(settings.variables)
+    check_project_profiles(settings.profiles)
 
 
 def _invalid(field: str, rule: str) -> OperationError:
@@ -210,6 +215,7 @@ def _values(settings: ProjectSettings) -> dict[str, Any]:
     values = msgspec.structs.asdict(settings)
     values["copy_files"] = json.dumps(settings.copy_files)
     values["policies"] = json.dumps(settings.policies)
+    values["profiles"] = msgspec.json.encode(settings.profiles).decode()
     values["variables"] = json.dumps(settings.variables)
     values["archived"] = int(settings.archived)
     return values

@@ -25,10 +25,10 @@ _SELECT_ID_TAKEN = "SELECT 1 FROM project WHERE id = :id"
 _ADOPT_IDENTITY = "UPDATE project SET identity = :identity WHERE id = :id AND identity = ''"
 _INSERT = """
 INSERT INTO project (id, name, repo_url, identity, default_branch, size, sync_policy, setup_script,
-    cleanup_script, dev_script, copy_files, keep_worktree, review, policies, variables, recovered,
-    archived, version, created_at_ms, updated_at_ms, deleted_at_ms)
+    cleanup_script, dev_script, copy_files, keep_worktree, review, policies, profiles, variables,
+    recovered, archived, version, created_at_ms, updated_at_ms, deleted_at_ms)
 VALUES (:id, :name, :repo_url, :identity, :default_branch, NULL, 'full', NULL, NULL, NULL, '[]',
-    'until_done', 'on', '{}', '{}', :recovered, 0, 1, :now_ms, :now_ms, NULL)
+    'until_done', 'on', '{}', '{}', '{}', :recovered, 0, 1, :now_ms, :now_ms, NULL)
 """
 _OTHERS_OF_IDENTITY = """
 SELECT 1 FROM checkout

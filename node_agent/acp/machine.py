@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from node_agent.acp.elicitations import ask_elicitation, completed
 from node_agent.acp.opening import (
     PING_METHOD,
     PROTOCOL_VERSION,
@@ -25,7 +26,6 @@ from node_agent.acp.requests import (
     Asked,
     answer_for,
     ask_permission,
-    ask_question,
     cancelled_answer,
 )
 from node_agent.acp.state import (
@@ -235,6 +235,8 @@ class AgentMachine:
                 return
             update = mapping_in(notice.params, "update")
             self._facts += apply_update(state, update)
+        elif notice.method == "elicitation/complete":
+            self._facts += completed(state, notice.params)
         elif notice.method == "$/cancel_request":
             self._cancel_request(notice)
 
@@ -251,7 +253,7 @@ class AgentMachine:
         state = self.state
         asks: dict[str, Callable[..., Asked]] = {
             "session/request_permission": ask_permission,
-            "elicitation/create": ask_question,
+            "elicitation/create": ask_elicitation,
         }
         ask = asks.get(call.method)
         if ask is None:
@@ -272,6 +274,7 @@ class AgentMachine:
         asked = ask(state, call.rpc_id, call.params)
         self._facts += asked.facts
         if asked.refusal is not None:
+            self._facts += told(state, f"The agent asked, and was refused: {asked.refusal}.")
             self._lines.append(error_line(call.rpc_id, INVALID_PARAMS, asked.refusal))
 
     def _response(self, response: Response) -> None:
@@ -433,7 +436,7 @@ class AgentMachine:
         if prompt.images and "images" not in state.abilities.names:
             text = f"This agent takes no images: it was not given the {len(prompt.images)} here."
             self._facts += told(state, text)
-        state.turn = OpenTurn(id=prompt.turn_id)
+        state.turn, state.replaying = OpenTurn(id=prompt.turn_id), False
         blocks = prompt_blocks(prompt, state.abilities)
         params = {"sessionId": state.agent_session_id, "prompt": blocks}
         self._ask(SentKind.PROMPT, "session/prompt", params, about=prompt.turn_id)

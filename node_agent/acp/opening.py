@@ -26,7 +26,7 @@ def initialize_params(opening: Opening) -> dict[str, Any]:
         "clientCapabilities": {
             "fs": {"readTextFile": False, "writeTextFile": False},
             "terminal": False,
-            "elicitation": {"form": {}},
+            "elicitation": {"form": {}, "url": {}},
         },
         "clientInfo": {"name": "skep", "title": "Skep", "version": opening.client_version or "0"},
     }

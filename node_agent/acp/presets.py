@@ -10,9 +10,24 @@ from typing import Final
 import msgspec
 
 from protocol.errors import ErrorCode, OperationError
+from protocol.profiles import CUSTOM
 
-#: The name that stands for any other agent, by its command line.
-CUSTOM: Final = "custom"
+_ENDS_AT_ONCE: Final = frozenset({"--version", "-v", "--help", "-h"})
+#: By these an agent of the command line would serve one prompt, or an older session.
+_ONE_SHOT: Final = _ENDS_AT_ONCE | {
+    *("--acp", "--no-acp", "--experimental-acp", "--prompt", "-p", "--prompt-interactive", "-i"),
+    *("--resume", "-r", "--continue", "-c", "--session-id", "--output-format", "-o"),
+    *("--list-extensions", "-l"),
+}
+#: It may look around, and report to people; all else is asked.
+_OPENCODE_ASKS: Final = msgspec.json.encode(
+    {
+        "*": "ask",
+        "read": {"*": "allow", "*.env": "ask", "*.env.*": "ask", "*.env.example": "allow"},
+        **dict.fromkeys(("glob", "grep", "list", "todowrite"), "allow"),
+        **dict.fromkeys(("skep_ask_human", "skep_report_progress", "skep_get_task"), "allow"),
+    }
+).decode()
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +53,15 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     sets: Mapping[str, str] = {}
     #: The mode it begins in where nobody wishes another: one in which it asks before it acts.
     mode: str | None = None
+    #: The modes in which it asks people, or only reads. In all others it may run what it likes.
+    asking_modes: frozenset[str] = frozenset()
     #: The agent's own way to log in from its environment, for `Opening.auth_method`.
     auth_method: str | None = None
+    #: Words by which it would speak, work or go on otherwise than here: no profile may say them.
+    reserved: frozenset[str] = frozenset()
+    #: What comes before a configuration of MCP servers on its command line, where it takes none
+    #: that is a program by the protocol.
+    tools_word: str | None = None
     #: How it takes a session up again, best first; what it says itself is what counts.
     resumes_by: tuple[str, ...] = ("resume", "load")
 
@@ -74,6 +96,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
             sets={"DISABLE_AUTOUPDATER": "1"},
             # Left alone it begins in a mode where a model of its own says what is allowed.
             mode="default",
+            asking_modes=frozenset({"default", "plan"}),
+            reserved=frozenset({"--cli", *_ENDS_AT_ONCE}),
         ),
         Preset(
             name="codex",
@@ -89,6 +113,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
             auth_method="api-key",
             # As above: what goes beyond the worktree is asked of people, not of a model.
             mode="workspace-write",
+            asking_modes=frozenset({"read-only", "workspace-write"}),
+            reserved=frozenset({"login", "cli", *_ENDS_AT_ONCE}),
         ),
         Preset(
             name="opencode",
@@ -100,6 +126,11 @@ PRESETS: Final[Mapping[str, Preset]] = {
             login_hint="Run `opencode auth login`; models that need none work without.",
             login_files=(".local/share/opencode/auth.json",),
             needs_login=False,
+            # Left alone it asks for next to nothing.
+            sets={"OPENCODE_PERMISSION": _OPENCODE_ASKS, "OPENCODE_DISABLE_AUTOUPDATE": "1"},
+            asking_modes=frozenset({"build", "plan"}),
+            reserved=frozenset({"--cwd", "--port", "--hostname", "--mdns", "--cors"})
+            | _ENDS_AT_ONCE,
         ),
         Preset(
             name="gemini",
@@ -112,6 +143,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
             login_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             login_files=(".gemini/oauth_creds.json",),
             resumes_by=("load",),
+            mode="default",
+            asking_modes=frozenset({"default", "plan"}),
+            reserved=_ONE_SHOT
+            | {"--worktree", "-w", "--session-file", "--list-sessions", "--delete-session"},
         ),
         Preset(
             name="copilot",
@@ -120,10 +155,20 @@ PRESETS: Final[Mapping[str, Preset]] = {
             words=("--acp",),
             package="@github/copilot",
             version_words=("--version",),
-            login_hint="Run `copilot` and log in with /login, or set COPILOT_GITHUB_TOKEN.",
-            login_variables=("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN"),
+            login_hint="Run `copilot` and log in with /login, or set COPILOT_GITHUB_TOKEN;"
+            " COPILOT_PROVIDER_BASE_URL is a model of your own.",
+            login_variables=(
+                "COPILOT_GITHUB_TOKEN",
+                "GH_TOKEN",
+                "GITHUB_TOKEN",
+                "COPILOT_PROVIDER_BASE_URL",
+            ),
             login_elsewhere=True,
             resumes_by=("load",),
+            mode="agent",
+            asking_modes=frozenset({"agent", "plan"}),
+            reserved=_ONE_SHOT | {"--interactive", "--connect", "--name", "-n", "-C"},
+            tools_word="--additional-mcp-config",
         ),
         Preset(
             name="qwen",
@@ -135,6 +180,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
             login_hint="Run `qwen` and log in, or set OPENAI_API_KEY and OPENAI_BASE_URL.",
             login_variables=("OPENAI_API_KEY", "DASHSCOPE_API_KEY"),
             login_files=(".qwen/oauth_creds.json",),
+            mode="default",
+            asking_modes=frozenset({"default", "plan"}),
+            reserved=_ONE_SHOT
+            | {"--input-format", "--json-fd", "--json-file", "--json-schema", "--input-file"},
         ),
     )
 }
@@ -159,6 +208,15 @@ def preset_named(name: str) -> Preset:
         return PRESETS[name]
     except KeyError:
         raise AgentUnknown(name) from None
+
+
+def asks_in(agent: str | None, mode: str) -> bool:
+    """Whether an agent, by its name, asks people in this mode; where that is not known it does not.
+
+    A mode in which it does not ask is as good as a command line: rules for requests see nothing.
+    """
+    preset = PRESETS.get(agent or "")
+    return preset is not None and mode.casefold() in preset.asking_modes
 
 
 def environment_for(preset: Preset, environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from protocol.conversation import RequestKind, RequestOption, cut_text
 
 #: The option of every form: the question is not answered, and the agent goes on without.
 DECLINE: Final = "decline"
+#: The option of an address: a person has opened it.
+OPENED: Final = "opened"
 TITLE_BYTES_MAX: Final = 512
 TEXT_BYTES_MAX: Final = 8 * 1024
 _OPTIONS_BYTES_MAX: Final = 12 * 1024
@@ -81,9 +83,7 @@ def ask_permission(state: MachineState, rpc_id: str, params: dict[str, Any]) -> 
 
 
 def ask_question(state: MachineState, rpc_id: str, params: dict[str, Any]) -> Asked:
-    """Take in an `elicitation/create`: a form, as the JSON Schema of an object."""
-    if (text_in(params, "mode") or "form") != "form":
-        return Asked(refusal="only forms are answered here")
+    """Take in a form to fill, as the JSON Schema of an object."""
     form = _without_meta(mapping_in(params, "requestedSchema"))
     if len(msgspec.msgpack.encode(form)) > _FORM_BYTES_MAX:
         return Asked(refusal="the form is too long")
@@ -184,6 +184,10 @@ def answer_for(request: OpenRequest, reply: Reply) -> dict[str, Any]:
         if chosen is None:
             raise UnfitReply("a request for permission is answered by one of its options")
         return {"outcome": {"outcome": "selected", "optionId": chosen}}
+    if request.answer is AnswerForm.ADDRESS:
+        if chosen is None:
+            raise UnfitReply(f"the answer is one of: {OPENED}, {DECLINE}")
+        return {"action": "accept" if chosen == OPENED else "decline"}
     if reply.form is not None:
         return {"action": "accept", "content": reply.form}
     if chosen == DECLINE:

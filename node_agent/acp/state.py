@@ -87,13 +87,14 @@ class AnswerForm(enum.StrEnum):
 
     PERMISSION = "permission"
     ELICITATION = "elicitation"
+    ADDRESS = "address"
 
 
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request of the agent that waits for a person.
 
     `field` is the one field of its form that an option or a text fills, `field_type` its JSON type;
-    `text_field` the one that takes free text.
+    `text_field` the one that takes free text. `elicitation_id`: by which the agent tells of it.
     """
 
     rpc_id: str
@@ -103,6 +104,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     field_type: str = "string"
     text_field: str | None = None
     call_id: str | None = None
+    elicitation_id: str | None = None
 
 
 class OpenTurn(msgspec.Struct):

@@ -14,6 +14,8 @@ from node_agent.commands.invocation import Invocation, coloured, new_key, node_c
 @click.option("--executor", default="command", show_default=True, help="What does the work.")
 @click.option("--command", help="The command line of executor `command`; run without a shell.")
 @click.option("--profile", metavar="NAME", help="Which agent: `node-agent agents` lists them.")
+@click.option("--model", help="In place of the profile's, as the agent calls it.")
+@click.option("--mode", help="In place of the profile's, as the agent calls it.")
 @click.option("--prompt", help="What the agent is told.")
 @click.option("--base-branch", help="Where the attempt's branch begins. Default: the project's.")
 @click.option("--target-branch", help="Where its work shall go. Default: the base branch.")
@@ -27,6 +29,8 @@ def start(
     executor: str,
     command: str | None,
     profile: str | None,
+    model: str | None,
+    mode: str | None,
     prompt: str | None,
     base_branch: str | None,
     target_branch: str | None,
@@ -42,6 +46,8 @@ def start(
         "executor": executor,
         "command": command,
         "profile": profile,
+        "model": model,
+        "mode": mode,
         "prompt": prompt,
         "base_branch": base_branch,
         "target_branch": target_branch,

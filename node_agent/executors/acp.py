@@ -6,6 +6,7 @@ go in by the protocol, never by the command line.
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 
 from node_agent.executors.adapter import Conversing, Launch, Wish
 from protocol.errors import ErrorCode, OperationError
@@ -22,15 +23,27 @@ class AcpExecutor:
 
     def launch(self, wish: Wish) -> Launch:
         """Return what to run: the command line's words, else the agent the profile names."""
+        launch = self._named(wish)
+        conversing = launch.conversing or Conversing()
+        return replace(
+            launch,
+            conversing=replace(
+                conversing,
+                model=wish.model or conversing.model,
+                mode=wish.mode or conversing.mode,
+            ),
+        )
+
+    def _named(self, wish: Wish) -> Launch:
         if wish.command is None and wish.profile is not None:
             try:
                 return self._known[wish.profile]
             except KeyError:
                 known = ", ".join(sorted(self._known))
                 raise OperationError(
-                    ErrorCode.INVALID,
-                    f"this node has no profile or agent called {wish.profile[:100]!r}",
-                    hint=f"It has: {known}. Any other agent needs its command line.",
+                    ErrorCode.EXECUTOR_UNAVAILABLE,
+                    f"neither this node nor the project has a profile {wish.profile[:100]!r}",
+                    hint=f"There are: {known}. Any other agent needs its command line.",
                     field="profile",
                 ) from None
         try:

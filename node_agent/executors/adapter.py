@@ -10,11 +10,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is wanted of the executor: the parts of a start request that are its to read."""
+    """What is wanted of the executor: the parts of a start request that are its to read.
+
+    `model` and `mode` go before what the profile says.
+    """
 
     command: str | None = None
     prompt: str | None = None
     profile: str | None = None
+    model: str | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,7 @@ class Launch:
     `environment` is for what is set nowhere else; `chosen_environment` goes before the node
     agent's own, and may name secrets in place of values.
     With `conversing` it is spoken to instead, turn after turn, and ends once its input does.
+    `tools_word` goes before the tool servers it is given, where it hears of them by its words.
     """
 
     argv: list[str]
@@ -44,6 +50,7 @@ class Launch:
     environment: dict[str, str] = field(default_factory=dict)
     chosen_environment: dict[str, str] = field(default_factory=dict)
     conversing: Conversing | None = None
+    tools_word: str | None = None
 
 
 class Executor(Protocol):

@@ -19,6 +19,14 @@ class CommandExecutor:
         """Return the command's words as argv, the prompt as its input."""
         if not wish.command or not wish.command.strip():
             raise _invalid("the executor `command` needs a command")
+        for field in ("model", "mode"):
+            if getattr(wish, field) is not None:
+                raise OperationError(
+                    ErrorCode.INVALID,
+                    f"the executor `command` takes no {field}",
+                    hint="Agents do: executor `acp`.",
+                    field=field,
+                )
         if "\0" in wish.command:
             raise _invalid("a command cannot hold a NUL")
         try:

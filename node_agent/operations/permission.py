@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final
 
+from node_agent.acp.presets import asks_in
 from node_agent.identity import HiveIdentity
 from protocol import limits
 from protocol.attempt_requests import ReviewRequest, StartRequest
@@ -103,13 +104,26 @@ def _names_of(operation: Operation, request: Request) -> list[str]:
     """
     match request:
         case StartRequest():
-            return [operation.name, f"executor:{request.executor}"]
+            names = [operation.name, f"executor:{request.executor}"]
+            return [*names, f"executor:{COMMAND}"] if _brings_words(request) else names
         case FollowUpRequest() | ReviewRequest():
             return [operation.name, "start", f"executor:{COMMAND}"]
         case SetTurnsRequest() if any(item.command or item.prompt for item in request.items):
             return [operation.name, "follow_up", "start", f"executor:{COMMAND}"]
         case _:
             return [operation.name]
+
+
+def _brings_words(request: StartRequest) -> bool:
+    """Whether a start can run a command line: its own, or by an agent that need not ask."""
+    if request.command is not None or request.environment:
+        return True
+    profile = request.profiles.get(request.profile or "")
+    agent = request.profile if profile is None else profile.agent
+    mode = request.mode or (None if profile is None else profile.mode)
+    if mode is not None and not asks_in(agent, mode):
+        return True
+    return profile is not None and profile.brings_words
 
 
 def _role(name: str) -> Role:

@@ -30,6 +30,7 @@ lines of a prompt:
   @run COMMAND            runs a command line, as a tool call
   @question TEXT | A | B  asks a question, with options or without
   @form SCHEMA            asks with a form, as JSON
+  @open URL TEXT          asks people to open an address
   @usage USED SIZE [COST] tells of its usage
   @recall                 says what this session was told before
   @hear                   waits for a steering text, and says it
@@ -285,11 +286,25 @@ class Turn:
 
     def _elicit(self, text: str, schema: Fields) -> None:
         params = {"mode": "form", "message": text, "requestedSchema": schema}
+        said = self._elicited(params)
+        shown = json.dumps(said.get("content"), sort_keys=True)
+        self.do_say(f"You said {shown}" if said.get("action") == "accept" else "You declined")
+
+    def do_open(self, rest: str) -> None:
+        url, _, text = rest.partition(" ")
+        known_as = uuid.uuid4().hex
+        said = self._elicited(
+            {"mode": "url", "elicitationId": known_as, "url": url, "message": text}
+        )
+        params = {"elicitationId": known_as}
+        self.agent.client.send({"method": "elicitation/complete", "params": params})
+        self.do_say("It was opened" if said.get("action") == "accept" else "It was not opened")
+
+    def _elicited(self, params: Fields) -> Fields:
         said = self.answer("elicitation/create", params)
         if said.get("action") == "cancel":
             raise TurnEndedError("cancelled")
-        shown = json.dumps(said.get("content"), sort_keys=True)
-        self.do_say(f"You said {shown}" if said.get("action") == "accept" else "You declined")
+        return said
 
     def do_usage(self, rest: str) -> None:
         used, size, *cost = rest.split()

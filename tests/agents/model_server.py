@@ -1,16 +1,17 @@
-"""A stub of the models' APIs on loopback, private to one test: Anthropic's and OpenAI's.
+"""A stub of the models' APIs on loopback, private to one test: Anthropic's, and both of OpenAI's.
 
 Owns its thread and its port. What it says is `model_script`'s; how each API streams it stands in
-`anthropic_model` and `openai_model`. Every request is kept, for tests to look at.
+`anthropic_model`, `openai_model` and `chat_model`. Every request is kept, for tests to look at.
 """
 
 import asyncio
+import json
 import threading
 from typing import Any
 
 from aiohttp import web
 
-from tests.agents import anthropic_model, openai_model
+from tests.agents import anthropic_model, chat_model, openai_model
 from tests.agents.model_script import Action, next_action
 
 _STARTS_WITHIN_S = 30.0
@@ -18,7 +19,7 @@ _BODY_BYTES_MAX = 32 * 1024 * 1024
 
 
 class ModelServer:
-    """Serves both APIs from `start` to `close`. `asked` is every request: its path and its body."""
+    """Serves them from `start` to `close`. `asked` is every request: its path and its body."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -60,6 +61,7 @@ class ModelServer:
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count)
         app.router.add_post("/v1/responses", self._responses)
+        app.router.add_post("/v1/chat/completions", self._chat)
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -85,6 +87,13 @@ class ModelServer:
         action = await self._action(openai_model.history(body))
         return await _stream(request, openai_model.events(body, action))
 
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await self._kept(request)
+        action = await self._action(chat_model.history(body))
+        if not body.get("stream"):
+            return web.json_response(chat_model.whole(body, action))
+        return await _stream_chunks(request, chat_model.chunks(body, action))
+
     async def _kept(self, request: web.Request) -> dict[str, Any]:
         body: dict[str, Any] = await request.json()
         key = request.headers.get("x-api-key") or request.headers.get("Authorization", "")
@@ -101,11 +110,21 @@ class ModelServer:
 
 
 async def _stream(request: web.Request, events: list[dict[str, Any]]) -> web.StreamResponse:
-    """Send events as both APIs do: the name is the type."""
+    """Send events as Anthropic's and OpenAI's newer API do: the name is the type."""
+    lines = [f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events]
+    return await _stream_lines(request, lines)
+
+
+async def _stream_chunks(request: web.Request, chunks: list[dict[str, Any]]) -> web.StreamResponse:
+    """Send events as OpenAI's older API does: without a name, and with a word at the end."""
+    lines = [f"data: {json.dumps(one)}\n\n" for one in chunks]
+    return await _stream_lines(request, [*lines, "data: [DONE]\n\n"])
+
+
+async def _stream_lines(request: web.Request, lines: list[str]) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    for event in events:
-        line = f"event: {event['type']}\ndata: {web.json_response(event).text}\n\n"
+    for line in lines:
         await response.write(line.encode())
     await response.write_eof()
     return response

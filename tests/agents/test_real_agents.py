@@ -1,4 +1,4 @@
-"""Claude Code and Codex as npm has them, through all that is real; only the model is a stub."""
+"""Claude Code, Codex and Copilot as npm has them, all real; only the model is a stub."""
 
 import json
 import os
@@ -43,6 +43,13 @@ IS_SANDBOX = "1"
 [profiles.codex-here]
 agent = "codex"
 environment = {{ STUB_KEY = "secret:MODEL_KEY" }}
+[profiles.copilot-here]
+agent = "copilot"
+[profiles.copilot-here.environment]
+COPILOT_OFFLINE = "true"
+COPILOT_PROVIDER_BASE_URL = "{url}/v1"
+COPILOT_PROVIDER_API_KEY = "secret:MODEL_KEY"
+COPILOT_MODEL = "stub"
 """
 SECRET = "the-key-of-the-stub-model"
 
@@ -138,14 +145,14 @@ class Story:
 def story(
     installation: Installation, repository: Path, real_agents: Path, model: ModelServer
 ) -> Story:
-    """A node that has both agents."""
+    """A node that has these agents."""
     return Story(installation, repository, real_agents, model)
 
 
 AGENTS = pytest.mark.parametrize("agent", ["claude", "codex"])
 
 
-@AGENTS
+@pytest.mark.parametrize("agent", ["claude", "codex", "copilot"])
 def test_a_task_and_a_follow_up(story: Story, agent: str) -> None:
     """It asks before it writes, does as it is told, and knows later what was said before."""
     story.begin(agent, "@write made.txt works\n@say written")
@@ -194,7 +201,7 @@ def test_a_node_agent_dies(story: Story, agent: str, moment: str) -> None:
     assert "@write made.txt works" in story.conversation.told()[-1][1]
 
 
-@AGENTS
+@pytest.mark.parametrize("agent", ["claude", "codex", "copilot"])
 def test_it_uses_a_tool(story: Story, agent: str) -> None:
     """Its own client of the tools reaches Skep's: what it reports is in the transcript."""
     told = json.dumps({"text": "Half of it", "percent": 50})

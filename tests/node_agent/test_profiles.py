@@ -1,4 +1,4 @@
-"""Profiles: what may stand in one, what it runs, and that secrets stay names until the launch."""
+"""A node's profiles: how its settings have them, and that secrets stay names until the launch."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ import pytest
 from node_agent.config import ConfigError, load
 from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
-from node_agent.profiles import Profile, check_profile, with_secrets
+from node_agent.profiles import check_launchable, with_secrets
 from protocol.errors import ErrorCode, OperationError
+from protocol.profiles import Profile, StrictProfile
 
 SETTINGS = """
 [profiles.careful]
@@ -23,7 +24,7 @@ arguments = ["my-agent", "--acp"]
 """
 
 
-def profiles(folder: Path, text: str = SETTINGS) -> dict[str, Profile]:
+def profiles(folder: Path, text: str = SETTINGS) -> dict[str, StrictProfile]:
     """The profiles of a settings file."""
     (folder / "config.toml").write_text(text)
     return load(folder, environment={}).profiles
@@ -49,7 +50,7 @@ def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
     """The error names the field, and all there are."""
     with pytest.raises(OperationError) as caught:
         executor_named("acp", profiles(tmp_path)).launch(Wish(profile="carefull"))
-    assert caught.value.code is ErrorCode.INVALID
+    assert caught.value.code is ErrorCode.EXECUTOR_UNAVAILABLE
     assert caught.value.details["field"] == "profile"
     assert all(name in caught.value.hint for name in ("careful", "mine", "claude", "codex"))
 
@@ -62,6 +63,7 @@ def test_an_unknown_profile_is_refused(tmp_path: Path) -> None:
         ('[profiles."a b"]\nagent = "claude"', "'a b' cannot name a profile"),
         ('[profiles.a]\nagent = "claude"\nmodell = "x"', "modell"),
         ('[profiles.a]\nagent = "claude"\nenvironment = { SKEP_NODE_ID = "x" }', "SKEP_NODE_ID"),
+        ('[profiles.a]\nagent = "gemini"\narguments = ["--acp=false"]', "--acp is not a profile's"),
     ],
 )
 def test_a_profile_that_cannot_be_one(tmp_path: Path, text: str, said: str) -> None:
@@ -71,10 +73,9 @@ def test_a_profile_that_cannot_be_one(tmp_path: Path, text: str, said: str) -> N
     assert said in caught.value.message
 
 
-def test_an_argument_has_no_nul() -> None:
-    """What could not be passed on is refused before anything runs."""
-    with pytest.raises(OperationError):
-        check_profile("a", Profile(agent="claude", arguments=["a\0b"]))
+def test_of_a_custom_agent_all_words_are_its_own() -> None:
+    """Its whole command line is the profile's: there nothing is Skep's to say."""
+    check_launchable("a", Profile(agent="custom", arguments=["gemini", "--acp"]))
 
 
 def test_secrets_are_looked_up_by_name() -> None:

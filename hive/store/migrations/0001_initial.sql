@@ -123,6 +123,7 @@ CREATE TABLE project (
     keep_worktree TEXT NOT NULL,
     review TEXT NOT NULL,
     policies TEXT NOT NULL,
+    profiles TEXT NOT NULL,
     variables TEXT NOT NULL,
     recovered INTEGER NOT NULL,
     archived INTEGER NOT NULL,

@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[str, Any, Any]] = {
 NOTICES: dict[str, tuple[str, Any]] = {
     "session/cancel": ("client", schema.CancelNotification),
     "session/update": ("agent", schema.SessionNotification),
+    "elicitation/complete": ("agent", schema.CompleteElicitationNotification),
 }
 
 

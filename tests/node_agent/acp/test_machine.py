@@ -535,6 +535,9 @@ def test_everything_the_scripted_agent_says_is_valid(start: Start, tmp_path: Pat
     talk.interrupt()
     talk.until(TurnOver)
     talk.turn("@error -32603 no", "3")
+    talk.prompt("@open https://forge.example/login Log in", "4")
+    talk.reply(talk.until(RequestMade).key, option="opened")
+    talk.until(TurnOver)
     session_id = talk.of(SessionBegun)[0].agent_session_id
     judged: set[str] = set()
     for options, opening in [((), {}), (("--cannot", "resume"), {}), ((), {"fork": True})]:
@@ -550,7 +553,8 @@ def test_everything_the_scripted_agent_says_is_valid(start: Start, tmp_path: Pat
         "session/request_permission", "elicitation/create",
     ]  # fmt: skip
     answered = {f"{method} answered" for method in methods}
-    assert judged == {*methods, *answered, "session/cancel", "session/update", "error"}
+    notices = {"session/cancel", "session/update", "elicitation/complete"}
+    assert judged == {*methods, *answered, *notices, "error"}
 
 
 def test_finish_is_heard_once(start: Start):

@@ -1,15 +1,19 @@
 """Agents by name: what is run, how it is installed, what it gets."""
 
+import json
+
 import pytest
 
 from node_agent.acp.presets import (
     PRESETS,
     AgentUnknown,
+    asks_in,
     auth_method_for,
     environment_for,
     preset_named,
 )
 from protocol.errors import ErrorCode
+from protocol.profiles import AGENTS, CUSTOM
 
 
 def test_each_agent_is_run_by_its_protocol():
@@ -59,5 +63,33 @@ def test_a_key_in_the_environment_logs_in():
 
 
 def test_each_begins_where_people_are_asked():
-    """Claude and Codex have modes in which a model decides what is allowed: not by themselves."""
-    assert (PRESETS["claude"].mode, PRESETS["codex"].mode) == ("default", "workspace-write")
+    """Left alone some let a model decide what is allowed, or allow it all: not here."""
+    begins = {name: preset.mode for name, preset in PRESETS.items()}
+    assert begins == {
+        "claude": "default",
+        "codex": "workspace-write",
+        "opencode": None,
+        "gemini": "default",
+        "copilot": "agent",
+        "qwen": "default",
+    }
+    assert all(asks_in(name, mode) for name, mode in begins.items() if mode is not None)
+    asks = json.loads(PRESETS["opencode"].sets["OPENCODE_PERMISSION"])
+    assert (asks["*"], asks["read"]["*.env"]) == ("ask", "ask")
+    assert {"bash", "edit", "webfetch", "skep_start_attempt"}.isdisjoint(asks)
+
+
+def test_a_mode_that_is_not_known_to_ask_does_not():
+    """Agents, modes and their spelling: what nobody vouched for counts as a command line."""
+    assert asks_in("copilot", "Plan")
+    for agent, mode in (("claude", "acceptEdits"), ("qwen", "yolo"), ("mine", "plan"), (None, "x")):
+        assert not asks_in(agent, mode)
+
+
+def test_there_is_a_preset_for_each_agent_that_profiles_may_name():
+    """The hive knows their names alone; here is what they mean."""
+    assert tuple(PRESETS) == AGENTS
+    assert CUSTOM not in PRESETS
+    # The words by which it speaks its protocol are never a profile's.
+    for preset in PRESETS.values():
+        assert set(preset.words) & {"--acp"} <= preset.reserved

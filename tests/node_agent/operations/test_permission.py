@@ -1,5 +1,7 @@
 """Capabilities are good for one call; what a node's owner refuses is refused in every guise."""
 
+from typing import Any
+
 import pytest
 
 from node_agent.operations import permission
@@ -15,6 +17,7 @@ from protocol.attempt_requests import (
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request
 from protocol.operations import OPERATIONS
+from protocol.profiles import Profile
 from protocol.turn_requests import FollowUpRequest, SetTurnsRequest, TurnEdit
 
 
@@ -44,11 +47,34 @@ def test_a_flood_is_refused_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
     used.use("d", expires_s=400, now_s=300)
 
 
+def by_profile(**profile: Any) -> StartRequest:
+    """A start by a profile that the project sent along."""
+    profiles = {"p": Profile(**profile), "other": Profile(agent="custom", arguments=["sh"])}
+    return StartRequest(executor="acp", profile="p", profiles=profiles)
+
+
+def in_mode(profile: str, mode: str) -> StartRequest:
+    """A start of an agent of the node, in a mode that was asked for."""
+    return StartRequest(executor="acp", profile=profile, mode=mode)
+
+
 @pytest.mark.parametrize(
     ("name", "request_", "refused", "stands"),
     [
         ("start", StartRequest(command="true"), "start", True),
         ("start", StartRequest(executor="other"), "executor:command", False),
+        ("start", StartRequest(executor="acp", command="sh"), "executor:command", True),
+        ("start", StartRequest(executor="acp", environment={"A": "b"}), "executor:command", True),
+        ("start", by_profile(agent="claude", model="m", mode="plan"), "executor:command", False),
+        ("start", by_profile(agent="claude", model="m", mode="plan"), "executor:acp", True),
+        ("start", by_profile(agent="claude", mode="bypassPermissions"), "executor:command", True),
+        ("start", by_profile(agent="codex", mode="plan"), "executor:command", True),
+        ("start", in_mode("claude", "plan"), "executor:command", False),
+        ("start", in_mode("claude", "acceptEdits"), "executor:command", True),
+        ("start", in_mode("the-nodes-own", "plan"), "executor:command", True),
+        ("start", by_profile(agent="claude", arguments=["-c"]), "executor:command", True),
+        ("start", by_profile(agent="claude", environment={"A": "b"}), "executor:command", True),
+        ("start", by_profile(agent="custom", arguments=["sh"]), "executor:command", True),
         ("follow_up", FollowUpRequest(prompt="p"), "follow_up", True),
         ("follow_up", FollowUpRequest(prompt="p"), "start", True),
         ("follow_up", FollowUpRequest(command="true"), "executor:command", True),

@@ -1,8 +1,8 @@
 """A tiny agent of the Agent Client Protocol, whose prompts are its script. For tests of the node.
 
 `python tiny_agent.py FOLDER`: each line of a prompt is an order: `say TEXT`, `write FILE TEXT`,
-`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `crash`, `hang`, `deaf`,
-`limit [WORDS]`,
+`ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `env NAME` (likewise),
+`crash`, `hang`, `deaf`, `limit [WORDS]`,
 `once FILE WORDS` (a limit too, unless the file is there, which it is from then on). After FOLDER:
 `forgetful`, which cannot take a session up again, or `losing`, which says it can. It says that it
 can be steered, and never answers who does.
@@ -78,6 +78,8 @@ class Session:
                 self.look()
         elif word == "note":
             note(rest)
+        elif word == "env":
+            note(f"env {rest}={os.environ.get(rest)}")
         elif word == "crash":
             os._exit(3)
         elif word == "deaf":
