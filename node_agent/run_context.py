@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 from node_agent.notices import Notices
+from node_agent.request_drafts import Draft
 from node_agent.stamps import now_ms
 from node_agent.store import requests
 from node_agent.store.contract import ChunkStore
 from node_agent.store.database import Database, Unit
 from node_agent.store.errors import StoreFull
-from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
 from protocol.conversation import AgentRequest
 from protocol.limits import EXECUTION_LOG_BYTES_MAX

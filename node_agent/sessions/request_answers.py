@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from node_agent.acp.requests import UnfitReply, content_of
+from node_agent.request_drafts import ANSWER_BYTES_MAX
 from node_agent.sessions.request_forms import check_form
-from node_agent.store.requests import ANSWER_BYTES_MAX
 from protocol.conversation import AgentRequest, Answer
 from protocol.errors import ErrorCode, OperationError
 

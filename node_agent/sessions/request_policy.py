@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from node_agent.store.requests import Draft
+from node_agent.request_drafts import Draft
 from node_agent.store.session_rules import SessionRule
 from protocol.conversation import RequestKind, RequestOption, ToolCall
 from protocol.request_rules import RequestRules, Rule, usable_rules

@@ -8,11 +8,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from node_agent.request_drafts import Draft
 from node_agent.sessions.request_answers import check_answer
 from node_agent.sessions.request_policy import judge, session_rule_of
 from node_agent.store import operations, plans, requests, session_rules
 from node_agent.store.errors import NotStored
-from node_agent.store.requests import AlreadySettled, Draft
+from node_agent.store.requests import AlreadySettled
 from node_agent.store.transaction import Transaction
 from protocol.conversation import AgentRequest, Answer, RequestStatus
 from protocol.entities import OperationRecord

@@ -23,6 +23,7 @@ from node_agent.acp.steps import (
     UsageTold,
 )
 from node_agent.acp.tool_calls import TARGET_BYTES_MAX
+from node_agent.request_drafts import Draft
 from node_agent.run_context import OpenRequest
 from node_agent.sessions import parking
 from node_agent.sessions.rules import NOT_RESUMED_TEXT, SILENT, moment, silent_text
@@ -30,7 +31,6 @@ from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import new_id
 from node_agent.store import attempts, conversations, messages, plans, requests, sessions, turns
 from node_agent.store.messages import Place
-from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import TurnEnd
 from protocol.conversation import (

@@ -10,13 +10,14 @@ from typing import Final
 import msgspec
 
 from node_agent.acp.steps import Reply
+from node_agent.request_drafts import TEXT_BYTES_MAX, Draft
 from node_agent.run_context import OpenRequest
 from node_agent.sessions.shown_text import ShownText
 from node_agent.sessions.step_facts import Talk, settle_phase
 from node_agent.stamps import new_id
 from node_agent.store import attempts, messages, requests, sessions, turns
 from node_agent.store.errors import NotStored
-from node_agent.store.requests import TOOL_KEY, Draft
+from node_agent.store.requests import TOOL_KEY
 from node_agent.store.transaction import Transaction
 from protocol.agent_tools import AskHuman, ReportProgress
 from protocol.conversation import (
@@ -164,7 +165,7 @@ async def report(
 
 def _same_question(request: AgentRequest, draft: Draft) -> bool:
     asked = (request.text, request.options, request.form)
-    text, _ = cut_text(draft.text, requests.TEXT_BYTES_MAX)
+    text, _ = cut_text(draft.text, TEXT_BYTES_MAX)
     return asked == (text, list(draft.options), draft.form)
 
 

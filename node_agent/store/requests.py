@@ -4,12 +4,12 @@ Functions take the transaction they work in, so that a request and the step that
 commit. Must not decide who may answer, nor what: a policy, a person or a deadline does.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from node_agent.acp.steps import Reply
+from node_agent.request_drafts import Draft, request_of, too_large
 from node_agent.stamps import new_id
 from node_agent.store.errors import NotStored
 from node_agent.store.journal import save as save_state
@@ -18,56 +18,17 @@ from node_agent.store.transaction import Row, Transaction
 from protocol.conversation import (
     AgentRequest,
     Answer,
-    FileDiff,
-    RequestKind,
-    RequestOption,
     RequestStatus,
-    ToolCall,
-    cut_text,
 )
 from protocol.errors import ErrorCode, OperationError
 from protocol.ops import OpKind
 
-#: What a request may weigh, part by part, so that its op stays below its bound with an answer.
-TITLE_BYTES_MAX: Final = 512
-TEXT_BYTES_MAX: Final = 10 * 1024
-FORM_BYTES_MAX: Final = 8 * 1024
-OPTIONS_BYTES_MAX: Final = 6 * 1024
-ANSWER_BYTES_MAX: Final = 16 * 1024
-_INPUT_BYTES_MAX: Final = 5 * 1024
-_OUTPUT_BYTES_MAX: Final = 1024
-_DIFFS_BYTES_MAX: Final = 8 * 1024
-_LOCATIONS_MAX: Final = 16
-_LOCATION_BYTES_MAX: Final = 256
 #: What the keys of questions begin with that came by a tool: the agent's machine has none such.
 TOOL_KEY: Final = "tool:"
 #: A person is reminded when so much of the time to answer is over.
 REMIND_AT: Final = (0.5, 0.9)
 PART_CHARACTERS_MIN: Final = 8
 _HINT: Final = "Give its id, or 8 or more of its first or last digits; `requests` lists them."
-
-
-class Draft(NamedTuple):
-    """A request as an agent makes it. `key` is what the agent's machine calls it.
-
-    While it is not settled and passed on, the same key of the same execution is the same request.
-    `unseen`: `tool` does not show all of what it acts on.
-    """
-
-    execution_id: str
-    key: str
-    attempt_id: str
-    kind: RequestKind
-    title: str
-    session_id: str | None = None
-    turn_id: str | None = None
-    message_id: str | None = None
-    text: str = ""
-    options: Sequence[RequestOption] = ()
-    form: dict[str, Any] | None = None
-    free_text: bool = False
-    tool: ToolCall | None = None
-    unseen: bool = False
 
 
 class Undelivered(NamedTuple):
@@ -151,7 +112,7 @@ async def open_request(
     row = await tx.fetch_one(_BY_KEY, {"execution_id": draft.execution_id, "key": draft.key})
     if row is not None:
         return await get(tx, row["id"])
-    request = _of_draft(draft, at_ms, deadline_ms)
+    request = request_of(draft, new_id(), at_ms, deadline_ms)
     await tx.execute(
         _INSERT,
         {
@@ -167,74 +128,12 @@ async def open_request(
             "remind_at_ms": _remind_at_ms(request),
         },
     )
-    too_large = _too_large(draft)
-    if too_large is None:
+    unshown = too_large(draft)
+    if unshown is None:
         await _save(tx, request, draft.execution_id, at_ms)
         return request
     bare = msgspec.structs.replace(request, options=[], form=None)
-    return await _settle(tx, bare, RequestStatus.CANCELLED, at_ms, reason=too_large)
-
-
-def _of_draft(draft: Draft, at_ms: int, deadline_ms: int | None) -> AgentRequest:
-    return AgentRequest(
-        id=new_id(),
-        session_id=draft.session_id,
-        attempt_id=draft.attempt_id,
-        turn_id=draft.turn_id,
-        execution_id=draft.execution_id,
-        message_id=draft.message_id,
-        kind=draft.kind,
-        title=cut_text(draft.title, TITLE_BYTES_MAX)[0],
-        text=cut_text(draft.text, TEXT_BYTES_MAX)[0],
-        options=list(draft.options),
-        form=draft.form,
-        free_text=draft.free_text,
-        tool=None if draft.tool is None else _cut_tool(draft.tool),
-        deadline_ms=deadline_ms,
-        opened_at_ms=at_ms,
-    )
-
-
-def _too_large(draft: Draft) -> str | None:
-    """Return why nobody could answer this whole: options and forms are not cut."""
-    for name, part, bytes_max in (
-        ("options", list(draft.options), OPTIONS_BYTES_MAX),
-        ("form", draft.form, FORM_BYTES_MAX),
-    ):
-        nbytes = len(msgspec.msgpack.encode(part))
-        if nbytes > bytes_max:
-            return f"the request's {name} has {nbytes} bytes; at most {bytes_max} can be shown"
-    return None
-
-
-def _cut_tool(tool: ToolCall) -> ToolCall:
-    """Return a tool call without what is too long: its message has more of it."""
-    left = _DIFFS_BYTES_MAX
-    diffs: list[FileDiff] = []
-    for diff in tool.diffs[:_LOCATIONS_MAX]:
-        old, old_cut = cut_text(diff.old_text or "", left // 2)
-        new, new_cut = cut_text(diff.new_text, left // 2)
-        path, _ = cut_text(diff.path, _LOCATION_BYTES_MAX)
-        left = max(0, left - len(old.encode()) - len(new.encode()))
-        diffs.append(
-            FileDiff(
-                path=path,
-                old_text=None if diff.old_text is None else old,
-                new_text=new,
-                truncated=diff.truncated or old_cut or new_cut,
-            )
-        )
-    return msgspec.structs.replace(
-        tool,
-        name=cut_text(tool.name, TITLE_BYTES_MAX)[0],
-        target=cut_text(tool.target, 2 * 1024)[0],
-        input=cut_text(tool.input, _INPUT_BYTES_MAX)[0],
-        output=cut_text(tool.output, _OUTPUT_BYTES_MAX)[0],
-        diffs=diffs,
-        locations=[
-            cut_text(one, _LOCATION_BYTES_MAX)[0] for one in tool.locations[:_LOCATIONS_MAX]
-        ],
-    )
+    return await _settle(tx, bare, RequestStatus.CANCELLED, at_ms, reason=unshown)
 
 
 _EVER_BY_KEY = """

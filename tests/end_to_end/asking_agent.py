@@ -16,10 +16,10 @@ import msgspec
 from node_agent.acp.steps import Reply
 from node_agent.config import load
 from node_agent.identity import open_identity
+from node_agent.request_drafts import Draft
 from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, requests
-from node_agent.store.requests import Draft
 from node_agent.store.transaction import Transaction
 from node_agent.stores import open_stores
 from protocol.conversation import AgentRequest, RequestKind, RequestOption, ToolCall

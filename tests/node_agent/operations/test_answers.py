@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from node_agent.operations.answers import AnswerOperations
+from node_agent.request_drafts import Draft
 from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.store import requests
 from node_agent.store.errors import NotStored
-from node_agent.store.requests import Draft
 from protocol.answer_requests import AnswerRequest
 from protocol.conversation import AgentRequest, RequestKind, RequestStatus
 from protocol.errors import ErrorCode, OperationError

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from node_agent.request_drafts import Draft
 from node_agent.store import attempts, plans
 from node_agent.store.database import Database
 from node_agent.store.journal import SqliteJournal
-from node_agent.store.requests import Draft
 from protocol.attempt_requests import StartRequest
 from protocol.conversation import RequestKind, RequestOption, ToolCall
 from protocol.entities import Attempt, Execution

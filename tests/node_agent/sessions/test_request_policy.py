@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from node_agent.request_drafts import Draft
 from node_agent.sessions.request_policy import Verdict, judge, session_rule_of, tool_key
-from node_agent.store.requests import Draft
 from node_agent.store.session_rules import SessionRule
 from protocol.conversation import FileDiff, RequestKind, RequestOption, ToolCall
 from protocol.request_rules import RequestRules

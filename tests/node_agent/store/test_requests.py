@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 
 from node_agent.acp.steps import Reply
+from node_agent.request_drafts import ANSWER_BYTES_MAX, Draft
 from node_agent.store import requests
 from node_agent.store.database import Database
 from node_agent.store.errors import NotStored
 from node_agent.store.journal import SqliteJournal
-from node_agent.store.requests import AlreadySettled, Draft, RequestChanged
+from node_agent.store.requests import AlreadySettled, RequestChanged
 from protocol import limits
 from protocol.conversation import (
     AgentRequest,
@@ -229,7 +230,7 @@ async def test_a_request_fits_into_its_op(database: Database):
     )
     assert long.status is RequestStatus.OPEN
     answered = await database.write(
-        requests.answer, long.id, Answer(text="y" * requests.ANSWER_BYTES_MAX, by="b" * 200)
+        requests.answer, long.id, Answer(text="y" * ANSWER_BYTES_MAX, by="b" * 200)
     )
     assert len(encode_body(answered)) < limits.OP_BODY_BYTES_MAX
     refused = await opened(database, "2", form={"title": "f" * 10_000})
