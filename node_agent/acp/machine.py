@@ -104,6 +104,11 @@ class AgentMachine:
         self._facts: list[Fact] = []
         self._lines: list[bytes] = []
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing the agent says counts any more."""
+        return self.state.phase is Phase.OVER
+
     # What people want.
 
     def begin(self, opening: Opening) -> Step:

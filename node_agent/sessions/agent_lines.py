@@ -50,6 +50,21 @@ class AgentLines:
                 self._frame(piece, position, found)
         return found
 
+    def pass_over(self, position: SpoolPosition, pieces: Iterable[Frame | SpoolGap]) -> None:
+        """Take nothing of this in: nobody listens any more, however much is printed."""
+        self._passed_bytes = None
+        for piece in pieces:
+            if isinstance(piece, SpoolGap):
+                self.reach = self.reach._replace(
+                    stderr_bytes=self.reach.stderr_bytes + piece.stderr_bytes
+                )
+                self._begin_at(self.reach.stdout_bytes + piece.stdout_bytes, position)
+            elif piece.stream == STDERR:
+                after = piece.stream_offset + len(piece.data)
+                self.reach = self.reach._replace(stderr_bytes=after)
+            elif piece.stream == STDOUT:
+                self._begin_at(piece.stream_offset + len(piece.data), position)
+
     def rest(self) -> list[bytes | Missing]:
         """Return what stands behind the last line's end, once nothing more will come."""
         if self._passed_bytes is not None:

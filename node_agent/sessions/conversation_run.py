@@ -280,7 +280,12 @@ class ConversationRun:
     async def _take_in(self, reader: SpoolReader) -> bool:
         """Take in what there is to read; return whether the agent said something."""
         position = reader.position
-        found = self._lines.take(position, reader.read(_READ_BYTES))
+        pieces = reader.read(_READ_BYTES)
+        if self._machine.is_over:
+            # A program that was no agent may print a thousand million lines meanwhile.
+            self._lines.pass_over(position, pieces)
+            return bool(pieces)
+        found = self._lines.take(position, pieces)
         if reader.finished:
             found += self._lines.rest()
         await self._hear(found)

@@ -85,3 +85,18 @@ def test_an_end_that_is_torn_is_told_once() -> None:
     assert reader.rest() == [Missing("quota", 12)]
     assert reader.reach.stdout_bytes == 16
     assert AgentLines(reader.reach).rest() == reader.rest() == []
+
+
+def test_what_nobody_listens_to_is_passed_over() -> None:
+    """However many lines it is, the place moves on behind it, and a begun line is dropped."""
+    reader = AgentLines()
+    assert reader.take(SpoolPosition(0, 0), [Frame(STDOUT, 0, 0, b"beg")]) == []
+    pieces = [
+        Frame(STDOUT, 0, 3, b"un\ny\ny"),
+        Frame(STDERR, 0, 0, b"e"),
+        SpoolGap("quota", 5, 2, 0),
+    ]
+    reader.pass_over(SpoolPosition(1, 7), pieces)
+    assert reader.reach == (1, 7, 14, 3)
+    assert reader.rest() == []
+    assert reader.take(SpoolPosition(1, 9), [Frame(STDOUT, 0, 14, b"on\n")]) == [b"on"]
