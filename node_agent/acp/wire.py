@@ -69,7 +69,8 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 def read_line(line: bytes) -> Incoming | None:
     """Return the message of a line, or None where it holds none."""
-    if len(line) > LINE_BYTES_MAX:
+    # A message is an object. Of what tools print beside it most is none, and it may be much.
+    if len(line) > LINE_BYTES_MAX or b"{" not in line:
         return None
     try:
         return _read_frame(line)

@@ -87,9 +87,13 @@ class AgentLines:
             elif len(self._begun) + len(piece) > self._bytes_max:
                 self._pass("too_long", len(self._begun))
                 found.append(self._missing(piece))
-            else:
+            elif self._begun:
                 found.append(bytes(self._begun) + piece)
+                self._begun.clear()
+            else:
+                found.append(piece)
             at = end + 1
+        if at:
             self._begin_at(frame.stream_offset + at, position)
         rest = frame.data[at:]
         if self._passed_bytes is not None:
