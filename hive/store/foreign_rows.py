@@ -6,10 +6,9 @@ copy knows it again only then. Must not judge what is said after that: it is ref
 
 from typing import Final
 
-from hive.projections import EventDraft
-from hive.store import events
 from hive.store.backend import Transaction
 from hive.store.linking import LinkContext
+from hive.store.links import audit_refusal
 
 #: Where things name their attempt. An external session (no node) is nobody's to drop.
 _OF_ATTEMPT: Final = {
@@ -86,14 +85,4 @@ async def _audit(
     tx: Transaction, context: LinkContext, tellers: set[str], named: str, why: str
 ) -> None:
     for node_id in sorted(tellers):
-        draft = EventDraft(
-            kind="refused",
-            what="node",
-            what_id=node_id,
-            why=why,
-            level="error",
-            audit=True,
-            node_id=node_id,
-            details={"named": named},
-        )
-        await events.record(tx, draft, context.now_ms)
+        await audit_refusal(tx, node_id, why, named, context.now_ms)
