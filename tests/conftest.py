@@ -6,6 +6,7 @@ Must not hold fixtures of one part of the tree; those stand in that part's own c
 
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -35,6 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     os.environ["HOME"] = home
     os.environ["GIT_CONFIG_NOSYSTEM"] = "1"
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every
+    # program they start: a signal that is handled here is as ever in those.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

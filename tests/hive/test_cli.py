@@ -41,13 +41,19 @@ def test_help_names_every_command():
         assert about in said.stdout
 
 
+def leaves_of(command: click.Command) -> list[click.Command]:
+    """The commands that do something, also within groups of groups."""
+    if not isinstance(command, click.Group):
+        return [command]
+    return [leaf for one in command.commands.values() for leaf in leaves_of(one)]
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_loads_and_takes_json(name: str):
     """Its module is where the table says, and each command of it has `--json`."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     command = getattr(import_module(module), attribute)
-    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
-    for leaf in leaves:
+    for leaf in leaves_of(command):
         assert any("--json" in option.opts for option in leaf.params), (name, leaf.name)
         assert leaf.help, (name, leaf.name)
 
