@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
-from node_agent.callers import UNPLACED, check_person
+from node_agent.callers import check_person
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.sessions import tool_requests
 from node_agent.sessions.shown_text import ShownText
@@ -99,6 +99,6 @@ async def answer_of(node: LocalNode, asked: ApiRequest) -> ApiReply:
 async def _own_attempt(node: LocalNode, asked: ApiRequest) -> str:
     """Return whose tools are used: an agent uses its own attempt's alone."""
     attempt_id = await node.database.read(attempts.resolve, asked.path["attempt_id"])
-    if asked.from_attempt not in {None, UNPLACED, attempt_id}:
+    if asked.from_attempt not in {None, attempt_id}:
         check_person(asked.from_attempt)
     return attempt_id

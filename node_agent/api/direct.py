@@ -60,6 +60,8 @@ _SAFE_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "sandbox; default-src 'none'",
 }
+#: Those of the operations' routes.
+_METHODS: Final = "GET, POST, PUT, PATCH, DELETE"
 _ALLOWED_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Expected-Head"
 
 
@@ -194,7 +196,7 @@ class DirectListener:
             )
         return {
             "Access-Control-Allow-Origin": origin,
-            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Methods": _METHODS,
             "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
             "Access-Control-Expose-Headers": f"{_ATTEMPT_HEADER}, Skep-Source, Skep-File-Size",
             "Access-Control-Max-Age": "600",

@@ -80,12 +80,14 @@ class OperationFunction:
     INTENT and RESULT: it looks what is there, does what is missing, and returns the answer.
     `resume` is the same for an operation that writes down what it will do (`Asking.intend`)
     before it does it, where it got so far; of these only one at a time is at work on an attempt.
+    `again`: what of an answer that was kept is told to who asks with its key once more.
     """
 
     run: Callable[[Asking], Awaitable[Answer]]
     keeps_key: bool = False
     settle: Callable[[OperationRecord, Request | None], Awaitable[msgspec.Struct]] | None = None
     resume: Callable[[Interrupted], Awaitable[msgspec.Struct]] | None = None
+    again: Callable[[bytes], Awaitable[bytes]] | None = None
 
 
 class OperationDispatcher:
@@ -233,7 +235,8 @@ class OperationDispatcher:
     async def _once(self, function: OperationFunction, asking: Asking) -> bytes:
         key = asking.key or ""
         if (known := await self._ledger.find(key)) is not None:
-            return _answer_again(known, asking)
+            answer = _answer_again(known, asking)
+            return answer if function.again is None else await function.again(answer)
         expects = asking.expected_execution is not None and not asking.operation.any_run
         if expects and self._runs_of is not None:
             runs = await self._runs_of(asking)

@@ -88,11 +88,16 @@ def functions_of(
         turns = TurnOperations(stores.database, worktrees_dir, runner, secrets)
         scripts = ScriptOperations(stores.database, worktrees_dir, runner.scripts)
         functions |= {
-            "follow_up": OperationFunction(turns.follow_up, keeps_key=True),
-            "set_turns": OperationFunction(turns.set_turns, keeps_key=True),
-            "drop_turns": OperationFunction(turns.drop_turns, keeps_key=True),
-            "interrupt": OperationFunction(turns.interrupt, keeps_key=True),
-            "go_on": OperationFunction(turns.go_on, keeps_key=True),
+            name: OperationFunction(run, keeps_key=True, again=again)
+            for name, run, again in (
+                ("follow_up", turns.follow_up, turns.turn_again),
+                ("set_turns", turns.set_turns, turns.turns_again),
+                ("drop_turns", turns.drop_turns, turns.turns_again),
+                ("interrupt", turns.interrupt, turns.turn_again),
+                ("go_on", turns.go_on, turns.turn_again),
+            )
+        }
+        functions |= {
             "run_script": OperationFunction(scripts.run_script, keeps_key=True),
             "review": OperationFunction(scripts.review, keeps_key=True),
         }

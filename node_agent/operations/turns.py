@@ -72,6 +72,16 @@ class TurnsShown:
             turn, command=_hidden(redactor, turn.command), prompt=_hidden(redactor, turn.prompt)
         )
 
+    async def turn_again(self, answer: bytes) -> bytes:
+        """Return a turn that was answered before as it may be shown."""
+        turn = await self._hidden(msgspec.msgpack.decode(answer, type=Turn))
+        return msgspec.msgpack.encode(turn)
+
+    async def turns_again(self, answer: bytes) -> bytes:
+        """Return a queue that was answered before as it may be shown."""
+        reply = await self._all_hidden(msgspec.msgpack.decode(answer, type=TurnsReply))
+        return msgspec.msgpack.encode(reply)
+
     async def _all_hidden(self, reply: TurnsReply) -> TurnsReply:
         return TurnsReply(
             items=[await self._hidden(turn) for turn in reply.items],
@@ -130,7 +140,8 @@ class TurnOperations(TurnsShown):
         request = asking.request
         assert isinstance(request, GoOnRequest)  # noqa: S101  the table's own pairing
         await attempt_of(self._database, asking)
-        return await self._runner.go_on(asking.attempt_id, request, _key(asking))
+        turn = await self._runner.go_on(asking.attempt_id, request, _key(asking))
+        return await self._hidden(turn)
 
     async def set_turns(self, asking: Asking) -> TurnsReply:
         """Put the queue into another order, and edit it."""
@@ -208,7 +219,8 @@ async def _conversation_of(
     begun = await turns.current(tx, attempt_id)
     session = await sessions.newest_of(tx, attempt_id)
     forks = await turns.any_forks(tx, attempt_id) or (
-        begun is not None and begun.forks and begun.execution_id is None
+        # One that was parked has its fork, though no process at the moment.
+        begun is not None and begun.forks and begun.execution_id is None and not begun.parks
     )
     return session, None if begun is None else begun.turn.no, forks
 

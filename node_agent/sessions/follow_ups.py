@@ -54,6 +54,8 @@ def check_follow_up(request: FollowUpRequest, session: Session | None, last_no: 
             )
     if request.steer and (request.images or request.from_turn is not None):
         raise _invalid("steer", "what is said into a turn is text alone")
+    if request.steer and request.profile is not None:
+        raise _invalid("steer", "what is said into a turn is said to the agent that is at it")
     if request.from_turn not in {None, last_no}:
         raise OperationError(
             ErrorCode.NOT_AVAILABLE,

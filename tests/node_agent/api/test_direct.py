@@ -318,6 +318,8 @@ async def test_names_and_pages(stored: StoredNode) -> None:
             assert reply.status == 204
             assert reply.headers["Access-Control-Allow-Origin"] == PAGE
             assert "Access-Control-Allow-Credentials" not in reply.headers
+            allowed = set(reply.headers["Access-Control-Allow-Methods"].split(", "))
+            assert allowed >= {one.method for one in OPERATIONS.values()}
         assert (await node.ask("GET", "diff", token, Origin=PAGE))[0] == 200
 
 

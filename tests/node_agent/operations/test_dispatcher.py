@@ -361,6 +361,22 @@ async def test_a_function_that_keeps_its_key_is_left_to_it() -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_answer_that_is_told_again_is_told_as_it_may_be() -> None:
+    """What is kept under a key may be more than its caller was shown."""
+
+    async def shown(answer: bytes) -> bytes:
+        return answer.replace(b"secret", b"******")
+
+    ledger, kept = MemoryLedger(), b"a secret"
+    asked = call("stop", idempotency_key="k")
+    record = OperationRecord(key="k", operation="stop", attempt_id="a1", status="done")
+    await ledger.intend(record, body_hash(asked.body))
+    await ledger.settle(record, reply=kept)
+    at = dispatcher(ledger, stop=OperationFunction(Stopping(), keeps_key=True, again=shown))
+    assert (await result(at, asked)).body == b"a ******"
+
+
+@pytest.mark.asyncio
 async def test_what_a_crash_left_is_settled_at_the_next_start() -> None:
     """An INTENT without RESULT is settled by its function, or is unknown where it cannot look."""
     ledger = MemoryLedger()

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from node_agent.attempt_runner import StartKey
 from node_agent.operations.turns import TurnOperations, TurnReading
-from node_agent.store import sessions, turns
+from node_agent.store import parked_turns, sessions, turns
 from protocol.conversation import Session
 from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import (
@@ -17,6 +18,7 @@ from protocol.turn_requests import (
     SetTurnsRequest,
     Turn,
     TurnEdit,
+    TurnsReply,
     TurnStatus,
 )
 from tests.node_agent.operations.conftest import StoredNode
@@ -189,6 +191,25 @@ async def test_behind_a_fork_another_session_comes(stored: StoredNode) -> None:
     assert runner.asked == []
 
 
+@pytest.mark.asyncio
+async def test_a_fork_that_is_parked_is_the_session_it_made(stored: StoredNode) -> None:
+    """Its process has ended for now, and no other session comes behind it."""
+    await talks(stored, "s1", "s2")
+    attempt_id, database = stored.attempt.id, stored.stores.database
+    fork = Turn(id="t1", attempt_id=attempt_id, status=TurnStatus.QUEUED, prompt="p")
+    await database.write(turns.add, fork, turns.Shown(), forks=True)
+    begun = await database.write(
+        turns.begin_next, attempt_id, executions_before=0, head=None, at_ms=1
+    )
+    assert begun is not None
+    await database.write(parked_turns.park, "t1", until_ms=9, continues=True)
+    await database.write(parked_turns.release, begun, 1)
+    runner = RecordingRunner(stored.attempt)
+    request = FollowUpRequest(prompt="p", session="s2")
+    await operations_of(stored, runner).follow_up(stored.asking("follow_up", request, key="k"))
+    assert len(runner.asked) == 1
+
+
 @pytest.mark.parametrize(
     ("edit", "code", "field"),
     [
@@ -238,3 +259,30 @@ async def test_secrets_in_turns_do_not_leave_the_node(stored: StoredNode) -> Non
         assert (edited.command, edited.prompt) == ("knock ***", "Whisper ***.")
     [kept] = await database.read(turns.queued, stored.attempt.id)
     assert kept.prompt == f"Whisper {secret}."
+    again = await operations.turn_again(msgspec.msgpack.encode(kept))
+    assert msgspec.msgpack.decode(again, type=Turn).prompt == "Whisper ***."
+    listed = TurnsReply(items=[kept], running=kept)
+    shown = msgspec.msgpack.decode(
+        await operations.turns_again(msgspec.msgpack.encode(listed)), type=TurnsReply
+    )
+    assert shown.running is not None
+    assert {shown.running.prompt, *(one.prompt for one in shown.items)} == {"Whisper ***."}
+
+
+@pytest.mark.asyncio
+async def test_a_turn_that_goes_on_is_shown_without_secrets(stored: StoredNode) -> None:
+    """As each other turn is that is answered with."""
+
+    class Parked(RecordingRunner):
+        async def go_on(self, attempt_id: str, request: GoOnRequest, key: StartKey) -> Turn:
+            turn = await super().go_on(attempt_id, request, key)
+            return msgspec.structs.replace(turn, prompt="Say open-sesame-4711.")
+
+    operations = TurnOperations(
+        stored.stores.database,
+        stored.worktrees_dir,
+        Parked(stored.attempt),
+        lambda: [b"open-sesame-4711"],
+    )
+    turn = await operations.go_on(stored.asking("go_on", GoOnRequest(), key="k"))
+    assert turn.prompt == "Say ***."

@@ -43,6 +43,14 @@ def test_what_is_refused(request_: FollowUpRequest, code: ErrorCode, field: str)
     assert (caught.value.code, caught.value.details["field"]) == (code, field)
 
 
+def test_what_is_said_into_a_turn_is_for_its_agent() -> None:
+    """A profile chooses an agent for a turn of its own."""
+    able = Session(id="s", attempt_id="a", executor="acp", capabilities=["steer"])
+    with pytest.raises(OperationError) as caught:
+        check_follow_up(FollowUpRequest(prompt="p", steer=True, profile="codex"), able, 2)
+    assert (caught.value.code, caught.value.details["field"]) == (ErrorCode.INVALID, "steer")
+
+
 def test_a_fork_of_an_older_turn() -> None:
     """Agents fork where their session stands: an older turn is refused, not taken for the last."""
     able = Session(id="s", attempt_id="a", executor="acp", capabilities=["fork"])
