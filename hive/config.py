@@ -115,8 +115,9 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     history_kept_days: Annotated[
         Annotated[int, Meta(ge=30)] | None,
         Meta(
-            description="Days events and operations whose outcome is known are kept, 30 at least."
-            " Default: for ever."
+            description="Days events (those for auditors too) and operations whose outcome is"
+            " known are kept, 30 at least; a key used again later is a new request. Default: for"
+            " ever."
         ),
     ] = None
     call_s_max: Annotated[

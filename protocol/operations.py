@@ -189,6 +189,7 @@ _ROWS: Final = (
         command="rename-session",
         summary="Give a session another topic",
         any_run=True,
+        queues=True,
     ),
     Operation(
         name="review",

@@ -125,8 +125,8 @@ class MessagePage(msgspec.Struct, frozen=True, kw_only=True):
 class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one message: `id` is its sender's.
 
-    In a node's session it became a turn; its messages come from there. `kept`: its node is away,
-    and it becomes one once that is back; `key` names the operation.
+    In a node's session it became a turn; its messages come from there. `kept`: it becomes one once
+    its node is there, behind what waits before it; `key` names the operation.
     """
 
     id: str
@@ -141,7 +141,7 @@ class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
 class SentMessages(msgspec.Struct, frozen=True, kw_only=True):
     """How many messages were new, how many had been sent before, and each of them.
 
-    `kept`: how many wait for their node to be back.
+    `kept`: how many of the new ones wait for their node, and may still expire.
     """
 
     persisted: int

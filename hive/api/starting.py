@@ -245,6 +245,7 @@ async def _start_on_any(
     with context.feed.subscribe(["nodes"]) as subscription:
         while True:
             said: OperationError | None = None
+            lacking = 0
             places = await places_of(context, work.project.id)
             for place in placement.in_order(places, asked.executor, work.project.name):
                 try:
@@ -255,8 +256,10 @@ async def _start_on_any(
                     if error.code not in _ELSEWHERE:
                         raise
                     said = error
+                    lacking += error.code is ErrorCode.EXECUTOR_UNAVAILABLE
             left_s = until - time.monotonic()
-            if left_s <= 0 or context.stopping:
+            # What no node has does not come by waiting; a name may be mistyped.
+            if left_s <= 0 or context.stopping or 0 < lacking == len(places):
                 if said is not None:
                     # It could by its last heartbeat; the node itself knew better.
                     raise said

@@ -16,6 +16,7 @@ from hive.client import HiveClient, path_of
 from hive.commands.terminal import Terminal
 from hive.ways import Ways
 from protocol.errors import ErrorCode, SkepError
+from protocol.transcript import plain
 
 #: The node sends a sign of life every 10 s.
 _SILENT_S_MAX: Final = 30.0
@@ -103,5 +104,5 @@ def _show(
     if update["changed"] or update["whole"]:
         terminal.show({"files": update["changed"]}, render)
     for path in update["removed"]:
-        click.echo(f"{path}  unchanged again")
+        click.echo(f"{plain(path)}  unchanged again")
     sys.stdout.flush()

@@ -178,7 +178,7 @@ def _moved(before: str | None, after: str | None) -> str:
 
 def _render_sent(sent: dict[str, Any]) -> Iterable[Any]:
     if sent["kept"]:
-        yield "Kept: its node is away, and gets it once it is back."
+        yield "Kept: its node gets it once it is there, behind what waits before it."
         yield f"hive operations show {sent['items'][0]['key']} says how it stands."
     else:
         yield "It had been sent before." if sent["duplicates"] else "Sent."

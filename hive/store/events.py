@@ -1,4 +1,4 @@
-"""The activity feed and the audit log: what changed, who did it, why, when. Append only."""
+"""The activity feed and the audit log: what changed, who did it, why, when. Never changed."""
 
 import json
 from typing import Any, Final

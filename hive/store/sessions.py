@@ -361,7 +361,9 @@ async def _told(
         before, after, project_id=after["project_id"], task_id=after["of_task"]
     ):
         kept_by = "user" if actor else "hive"
-        told = msgspec.structs.replace(draft, actor_kind=kept_by, actor=actor)
+        # At a node's session the operation is the auditors' record; here nothing else is.
+        audit = draft.audit or (bool(actor) and draft.kind == "session_renamed")
+        told = msgspec.structs.replace(draft, actor_kind=kept_by, actor=actor, audit=audit)
         await events.record(tx, told, now_ms)
     tx.note(Change(kind=kind, ids=ids_of(after)))
     return _session(after)

@@ -1,5 +1,7 @@
 """The profiles of a project over HTTP, and with the starts that they travel with."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -81,6 +83,8 @@ async def test_a_node_that_lacks_what_it_takes_is_passed_over(running: RunningHi
     started = await running.post(f"tasks/{task['id']}/attempts", asked)
     assert (started.status, started.json["node_name"]) == (201, "b")
     able.answers["start"] = missing
-    refused = await running.post(f"tasks/{task['id']}/attempts", asked)
+    # No node gets what none has by waiting.
+    async with asyncio.timeout(60):
+        refused = await running.post(f"tasks/{task['id']}/attempts", {**asked, "wait_s": 300})
     assert (refused.status, refused.error["code"]) == (409, "executor_unavailable")
     assert "claude-agent-acp" in refused.error["message"]

@@ -228,6 +228,8 @@ async def test_an_external_session(running: RunningHive):
         for one in told
         if one["kind"] == "session_renamed"
     ] == [("user", "admin", {"topic": "Boards"})]
+    audited = (await running.get("events", audit="true")).json["items"]
+    assert "session_renamed" in {one["kind"] for one in audited}
 
 
 @pytest.mark.asyncio
