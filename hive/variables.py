@@ -25,11 +25,6 @@ PARENTS_MAX: Final = 32
 _USE: Final = re.compile(
     rf"\$(?:(?P<dollar>\$)|\{{(?P<braced>{NAME.pattern})\}}|(?P<plain>{NAME.pattern}))", re.ASCII
 )
-#: What a secret is called, as a person would name one.
-_SECRET_NAME: Final = re.compile(
-    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|PRIVATE_?KEY)$",
-    re.ASCII | re.IGNORECASE,
-)
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,11 +97,6 @@ def _too_long(field: str) -> OperationError:
         hint="Put long text into a file of the repository, and name the file.",
         field=field,
     )
-
-
-def looks_secret(name: str) -> bool:
-    """Whether a variable of this name would rather be a secret of its node."""
-    return _SECRET_NAME.search(name) is not None
 
 
 def check(variables: Mapping[str, str]) -> None:

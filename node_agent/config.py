@@ -73,8 +73,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         list[str],
         Meta(
             description="Operations this node refuses from the hive, by name, such as start, which"
-            " takes follow-ups and reviews along; executor:command refuses only what runs a command"
-            " line, a project's profile with arguments or environment included."
+            " takes follow-ups, reviews and scripts along; executor:command refuses only what can"
+            " run a command line: a project's scripts, its rules that allow tools, and its"
+            " profiles with arguments or environment included."
         ),
     ] = []
     grace_s: Annotated[

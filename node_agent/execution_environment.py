@@ -3,12 +3,12 @@
 Pure. A name that has no value here is unset, never empty.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, OperationError
+from protocol.secret_names import holds_secret
 
 #: Settings of the node agent, among them its address book and test switches, are not the agent's.
 _OWN_PREFIX: Final = "SKEP_"
@@ -41,12 +41,6 @@ _OF_THE_SERVICE: Final = frozenset(
         "CREDENTIALS_DIRECTORY",
     }
 )
-#: What variables that hold a secret are called; their values are hidden in the log.
-_SECRET_NAME: Final = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY", re.IGNORECASE
-)
-#: Shorter values are switches and names of files more often than secrets.
-_SECRET_CHARACTERS_MIN: Final = 8
 
 
 def secrets_in(environment: Mapping[str, str]) -> list[bytes]:
@@ -54,7 +48,7 @@ def secrets_in(environment: Mapping[str, str]) -> list[bytes]:
     return [
         value.encode("utf-8", "surrogateescape")
         for name, value in sorted(environment.items())
-        if _SECRET_NAME.search(name) and len(value) >= _SECRET_CHARACTERS_MIN
+        if holds_secret(name, value)
     ]
 
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import ErrorCode, OperationError
+from protocol.secret_names import holds_secret
 
 #: The agents that are known by name, and the word for any other, by its command line.
 AGENTS: Final = ("claude", "codex", "opencode", "gemini", "copilot", "qwen")
@@ -26,12 +27,6 @@ _VARIABLE: Final = re.compile(r"[^=\0]{1,256}", re.DOTALL)
 _SECRET_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 #: Skep's own, in the environment of every program of an attempt.
 _OWN_PREFIX: Final = "SKEP_"
-#: How people call what holds a secret. Shorter values are switches and placeholders.
-_HOLDS_SECRET: Final = re.compile(
-    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY)$",
-    re.ASCII | re.IGNORECASE,
-)
-_SECRET_CHARACTERS_MIN: Final = 8
 _HINT: Final = "See the section on profiles in docs/coding-agents.md."
 
 
@@ -103,7 +98,7 @@ def check_project_profiles(profiles: Mapping[str, Profile]) -> None:
     for name, profile in profiles.items():
         check_profile(name, profile)
         for variable, value in profile.environment.items():
-            if _looks_secret(variable, value):
+            if named_secret(value) is None and holds_secret(variable, value):
                 raise _invalid(
                     f"profiles.{name}.environment.{variable}: a secret stays at its nodes",
                     f"At each node: `node-agent secrets set NAME`; here the value is {SECRET}NAME.",
@@ -115,14 +110,6 @@ def check_project_profiles(profiles: Mapping[str, Profile]) -> None:
 def named_secret(value: str) -> str | None:
     """Return the name of the secret that a variable's value stands for; None: it is the value."""
     return value.removeprefix(SECRET) if value.startswith(SECRET) else None
-
-
-def _looks_secret(variable: str, value: str) -> bool:
-    return (
-        named_secret(value) is None
-        and len(value) >= _SECRET_CHARACTERS_MIN
-        and _HOLDS_SECRET.search(variable) is not None
-    )
 
 
 def _invalid(message: str, hint: str = _HINT) -> OperationError:

@@ -13,7 +13,8 @@ from hive.api.tasks import task_id_of
 from hive.store import variables as stored
 from hive.store.backend import Transaction
 from hive.store.tasks import TaskRow, get_task
-from hive.variables import NAME, VALUE_BYTES_MAX, Variable, expand, looks_secret
+from hive.variables import NAME, VALUE_BYTES_MAX, Variable, expand
+from protocol.secret_names import names_secret
 
 Text = Annotated[str, msgspec.Meta(max_length=262_144)]
 #: A title with its variables put in stays one line, and a title.
@@ -116,7 +117,7 @@ async def preview(request: web.Request) -> web.Response:
             " stored and shown. Keep it on the node: node-agent secrets set",
         )
         for variable in variables
-        if looks_secret(variable.name)
+        if names_secret(variable.name)
     ]
     return json_response(
         replies.TaskPreview(

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
+from node_agent.attempt_secrets import secrets_of_attempt
 from node_agent.callers import check_person
 from node_agent.local_node import JOURNAL, LocalNode
 from node_agent.sessions import tool_requests
@@ -59,7 +60,8 @@ async def call(node: LocalNode, asked: ApiRequest) -> ApiReply:
         if node.hive_tools is None:
             raise OperationError(ErrorCode.NODE_OFFLINE, "the node agent is not running")
         return reply_json(await node.hive_tools.call(attempt_id, tool.name, made.arguments))
-    shown = ShownText(node.secrets())
+    own = await node.database.read(secrets_of_attempt, attempt_id)
+    shown = ShownText([*node.secrets(), *own])
     if isinstance(arguments, AskHuman):
         request = await node.database.write(
             tool_requests.ask,

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from node_agent.attempt_secrets import secrets_of_attempt
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
 from node_agent.redaction import Redactor
@@ -19,7 +20,7 @@ from protocol.conversation import AgentRequest, Answer
 
 
 class AnswerOperations:
-    """Takes in people's answers. `secrets` gives the values to hide, as they are now."""
+    """Takes in people's answers. `secrets` gives the node's values to hide, as they are now."""
 
     def __init__(self, database: Database, secrets: Callable[[], list[bytes]]) -> None:
         self._database = database
@@ -45,23 +46,24 @@ class AnswerOperations:
         record = done_record(
             asking.operation.name, asking.key or "", asking.attempt_id, asking.actor
         )
+        own = await self._database.read(secrets_of_attempt, found.attempt_id)
         return await self._database.write(
             take_answer,
             found.id,
             given,
             record,
             asking.body_hash,
-            shown=self._shown(given),
+            shown=_shown(given, Redactor([*self._secrets(), *own])),
         )
 
-    def _shown(self, given: Answer) -> Answer:
-        """Return the answer as others see it: the agent alone gets a secret that is in it."""
-        if given.option is not None:
-            return given
-        redactor = Redactor(self._secrets())
-        return msgspec.structs.replace(
-            given, text=_hidden(redactor, given.text), form=_hidden(redactor, given.form)
-        )
+
+def _shown(given: Answer, redactor: Redactor) -> Answer:
+    """Return the answer as others see it: the agent alone gets a secret that is in it."""
+    if given.option is not None:
+        return given
+    return msgspec.structs.replace(
+        given, text=_hidden(redactor, given.text), form=_hidden(redactor, given.form)
+    )
 
 
 def _hidden(redactor: Redactor, value: Any) -> Any:

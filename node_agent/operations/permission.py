@@ -11,7 +11,7 @@ from typing import Final
 from node_agent.acp.presets import asks_in
 from node_agent.identity import HiveIdentity
 from protocol import limits
-from protocol.attempt_requests import ReviewRequest, StartRequest
+from protocol.attempt_requests import ReviewRequest, RunScriptRequest, StartRequest
 from protocol.errors import ErrorCode, OperationError
 from protocol.messages import Call
 from protocol.operation_values import Request
@@ -88,13 +88,18 @@ def check_call(
 def check_refusals(operation: Operation, request: Request, refused: Collection[str]) -> None:
     """Raise OperationError where the node's owner refuses this from the hive."""
     refusal = next((one for one in _names_of(operation, request) if one in refused), None)
-    if refusal is not None:
-        raise OperationError(
-            ErrorCode.FORBIDDEN,
-            f"the owner of this node does not allow {refusal} from the hive",
-            hint="They can: setting `refuse` of the node agent.",
-            refused=refusal,
-        )
+    if refusal is None:
+        return
+    because = ""
+    if isinstance(request, StartRequest) and refusal == f"executor:{COMMAND}":
+        brought = ", ".join(_words_of(request)) or "executor"
+        because = f"What could have a command line run: {brought}. "
+    raise OperationError(
+        ErrorCode.FORBIDDEN,
+        f"the owner of this node does not allow {refusal} from the hive",
+        hint=f"{because}They can: setting `refuse` of the node agent.",
+        refused=refusal,
+    )
 
 
 def _names_of(operation: Operation, request: Request) -> list[str]:
@@ -105,8 +110,9 @@ def _names_of(operation: Operation, request: Request) -> list[str]:
     match request:
         case StartRequest():
             names = [operation.name, f"executor:{request.executor}"]
-            return [*names, f"executor:{COMMAND}"] if _brings_words(request) else names
-        case FollowUpRequest() | ReviewRequest():
+            return [*names, f"executor:{COMMAND}"] if _words_of(request) else names
+        # A script's words came with a start, perhaps before its owner refused such.
+        case FollowUpRequest() | ReviewRequest() | RunScriptRequest():
             return [operation.name, "start", f"executor:{COMMAND}"]
         case SetTurnsRequest() if any(item.command or item.prompt for item in request.items):
             return [operation.name, "follow_up", "start", f"executor:{COMMAND}"]
@@ -114,16 +120,26 @@ def _names_of(operation: Operation, request: Request) -> list[str]:
             return [operation.name]
 
 
-def _brings_words(request: StartRequest) -> bool:
-    """Whether a start can run a command line: its own, or by an agent that need not ask."""
-    if request.command is not None or request.environment:
-        return True
+def _words_of(request: StartRequest) -> list[str]:
+    """Return what of a start can have a command line run: itself, or by an agent that need not ask.
+
+    Each by the name of its field.
+    """
     profile = request.profiles.get(request.profile or "")
     agent = request.profile if profile is None else profile.agent
     mode = request.mode or (None if profile is None else profile.mode)
-    if mode is not None and not asks_in(agent, mode):
-        return True
-    return profile is not None and profile.brings_words
+    brought = {
+        "command": request.command is not None,
+        "environment": bool(request.environment),
+        "profile": profile is not None and profile.brings_words,
+        "mode": mode is not None and not asks_in(agent, mode),
+        "setup_script": bool(request.setup_script),
+        "cleanup_script": bool(request.cleanup_script),
+        "dev_script": bool(request.dev_script),
+        # An agent says itself of which kind a tool is.
+        "request_rules.allow": bool(request.request_rules.allow),
+    }
+    return [name for name, brings in brought.items() if brings]
 
 
 def _role(name: str) -> Role:

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from node_agent.attempt_secrets import secrets_of_attempt
 from node_agent.operations.asking import Asking
 from node_agent.operations.attempts import attempt_of
 from node_agent.redaction import Redactor
@@ -25,7 +26,7 @@ _BREAKS: Final = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
 class SessionOperations:
-    """Changes sessions. `secrets` gives the values to hide, as they are now."""
+    """Changes sessions. `secrets` gives the node's values to hide, as they are now."""
 
     def __init__(self, database: Database, secrets: Callable[[], list[bytes]]) -> None:
         self._database = database
@@ -49,7 +50,8 @@ class SessionOperations:
                 hint="Leave out line breaks and other control characters.",
                 field="topic",
             )
-        redactor = Redactor(self._secrets())
+        own = await self._database.read(secrets_of_attempt, found.attempt_id)
+        redactor = Redactor([*self._secrets(), *own])
         shown = redactor.whole(said.encode("utf-8", "replace")).decode("utf-8", "replace")
         record = done_record(
             asking.operation.name, asking.key or "", asking.attempt_id, asking.actor

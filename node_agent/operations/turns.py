@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from node_agent.attempt_runner import StartKey
-from node_agent.execution_environment import secrets_in
+from node_agent.attempt_secrets import secrets_of_attempt
 from node_agent.executors import executor_named
 from node_agent.executors.adapter import Wish
 from node_agent.operations.asking import Asking
@@ -19,9 +19,8 @@ from node_agent.operations.head_check import check_expected_head
 from node_agent.redaction import Redactor
 from node_agent.sessions.follow_ups import check_edit, check_follow_up, check_session
 from node_agent.stamps import now_ms
-from node_agent.store import attempts, operations, plans, sessions, turns
+from node_agent.store import attempts, operations, sessions, turns
 from node_agent.store.database import Database
-from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown
 from node_agent.turn_steps import done_record
@@ -66,7 +65,8 @@ class TurnsShown:
         self._secrets = secrets
 
     async def _hidden(self, turn: Turn) -> Turn:
-        values = [*self._secrets(), *await self._database.read(_own_secrets, turn.attempt_id)]
+        own = await self._database.read(secrets_of_attempt, turn.attempt_id)
+        values = [*self._secrets(), *own]
         redactor = Redactor(values)
         return msgspec.structs.replace(
             turn, command=_hidden(redactor, turn.command), prompt=_hidden(redactor, turn.prompt)
@@ -231,14 +231,6 @@ def _key(asking: Asking) -> StartKey:
 
 def _record(asking: Asking) -> OperationRecord:
     return done_record(asking.operation.name, asking.key or "", asking.attempt_id, asking.actor)
-
-
-async def _own_secrets(tx: Transaction, attempt_id: str) -> list[bytes]:
-    """Return what the environment holds that an attempt was started with."""
-    try:
-        return secrets_in((await plans.get(tx, attempt_id)).request.environment)
-    except NotStored:
-        return []
 
 
 def _hidden(redactor: Redactor, text: str | None) -> str | None:

@@ -15,7 +15,6 @@ from hive.variables import (
     check,
     expand,
     inherited,
-    looks_secret,
 )
 from protocol.errors import OperationError
 
@@ -107,12 +106,3 @@ def test_what_cannot_be_a_variable_is_refused(variables: dict[str, str], field: 
     with pytest.raises(OperationError) as caught:
         check(variables)
     assert caught.value.details["field"] == field
-
-
-@pytest.mark.parametrize(
-    ("name", "secret"),
-    [("API_KEY", True), ("GITHUB_TOKEN", True), ("password", True), ("KEYBOARD", False)],
-)
-def test_a_name_may_look_secret(name: str, *, secret: bool) -> None:
-    """As a person would name one."""
-    assert looks_secret(name) is secret

@@ -44,6 +44,9 @@ def refusal(name: str, **fields: Any) -> OperationError:
         ("a", {"environment": {"A": "secret:../x"}}, "'../x' cannot name a secret"),
         ("a", {"environment": {"OPENAI_API_KEY": "sk-12345678"}}, "a secret stays at its nodes"),
         ("a", {"environment": {"my_token": "12345678"}}, "a secret stays at its nodes"),
+        ("a", {"environment": {"DB_PASSWORD_PROD": "12345678"}}, "a secret stays at its nodes"),
+        ("a", {"environment": {"GITHUB_TOKEN_RO": "12345678"}}, "a secret stays at its nodes"),
+        ("a", {"environment": {"PASSPHRASE": "12345678"}}, "a secret stays at its nodes"),
         ("a", {"arguments": ["x" * PROFILES_BYTES_MAX]}, "bytes"),
     ],
 )

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from node_agent.store import messages, requests, sessions
+from protocol.conversation import Session
 from tests.node_agent.api.conftest import Ask
 from tests.node_agent.operations.conftest import EXECUTION, StoredNode
 
@@ -35,3 +37,24 @@ async def test_an_agent_uses_its_own_tools_alone(ask: Ask, stored: StoredNode) -
     assert (await ask("POST", answer, {"text": "right"}, key="k2"))[0] == 200
     status, heard = await ask("GET", where, from_attempt=stored.attempt.id)
     assert (status, heard["answer"]) == (200, "right")
+
+
+@pytest.mark.asyncio
+async def test_secrets_of_its_start_are_not_told(ask: Ask, stored: StoredNode) -> None:
+    """What an attempt was started with is hidden in what its agent asks and tells by tools."""
+    secret, database = "open-sesame-4711", stored.stores.database
+    await stored.started_with({"API_KEY": secret})
+    session = Session(id="s1", attempt_id=stored.attempt.id, executor="acp", topic="t")
+    await database.write(sessions.save, session, 5)
+    tools = f"attempts/{stored.attempt.id}/agent-tools"
+    question = {"key": "call-1", "arguments": {"question": f"Is it {secret}?"}}
+    by_it = {"from_attempt": stored.attempt.id}
+    status, asked = await ask("POST", f"{tools}/ask_human", question, **by_it)
+    assert status == 200
+    kept = await database.read(requests.get, asked["request_id"])
+    assert (kept.title, kept.text) == ("Is it ***?", "Is it ***?")
+    progress = {"key": "call-2", "arguments": {"text": f"Tried {secret}."}}
+    told = await ask("POST", f"{tools}/report_progress", progress, **by_it)
+    assert told == (200, {"told": True})
+    said = (await database.read(messages.page, "s1", limit=10))[-1]
+    assert said.content == "Tried ***."

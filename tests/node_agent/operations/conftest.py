@@ -13,9 +13,10 @@ from node_agent.changes import Changes
 from node_agent.config import NodeConfig
 from node_agent.forge.credentials import ForgeAccess
 from node_agent.operations.asking import LOCAL_ACTOR, Asking, Streamed
-from node_agent.store import attempts, checkouts
+from node_agent.store import attempts, checkouts, plans
 from node_agent.store.transaction import Transaction
 from node_agent.stores import Stores, open_stores
+from protocol.attempt_requests import StartRequest
 from protocol.entities import Attempt, Checkout, Execution
 from protocol.log_chunks import Segment, seal_all
 from protocol.operation_values import Request
@@ -61,6 +62,11 @@ class StoredNode:
         self.attempt = msgspec.structs.replace(self.attempt, **fields)
         await self.stores.database.write(attempts.save, self.attempt, 1)
         return self.attempt
+
+    async def started_with(self, environment: dict[str, str]) -> None:
+        """Keep what the attempt was started with: this environment."""
+        request = StartRequest(command="true", environment=environment)
+        await self.stores.database.write(plans.save, self.attempt.id, request)
 
     async def printed(self, *segments: Segment) -> None:
         """Append to the execution's log, in chunks of one call each."""

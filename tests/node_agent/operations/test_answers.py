@@ -32,6 +32,7 @@ def operations_of(stored: StoredNode) -> AnswerOperations:
 @pytest.mark.asyncio
 async def test_the_agent_alone_gets_a_secret(stored: StoredNode) -> None:
     """What others see has a mark in its place; who answered stands beside it."""
+    await stored.started_with({"API_KEY": "open-sesame-4711"})
     request = await asked(stored)
     given = AnswerRequest(request_id=request.id, text="it is hunter2-hunter2")
     asking = stored.asking("answer", given, key="k", actor="ada")
@@ -45,10 +46,12 @@ async def test_the_agent_alone_gets_a_secret(stored: StoredNode) -> None:
     assert await operations_of(stored).answer(asking) == settled
     form = {"type": "object"}
     second = await asked(stored, "2", form=form)
-    filled = AnswerRequest(request_id=second.id, form={"a": ["hunter2-hunter2", 1]})
+    filled = AnswerRequest(
+        request_id=second.id, form={"a": ["hunter2-hunter2", 1, "open-sesame-4711"]}
+    )
     settled = await operations_of(stored).answer(stored.asking("answer", filled, key="k2"))
     assert settled.answer is not None
-    assert settled.answer.form == {"a": ["***", 1]}
+    assert settled.answer.form == {"a": ["***", 1, "***"]}
 
 
 @pytest.mark.asyncio

@@ -18,6 +18,7 @@ from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import Request
 from protocol.operations import OPERATIONS
 from protocol.profiles import Profile
+from protocol.request_rules import RequestRules
 from protocol.turn_requests import FollowUpRequest, SetTurnsRequest, TurnEdit
 
 
@@ -58,6 +59,11 @@ def in_mode(profile: str, mode: str) -> StartRequest:
     return StartRequest(executor="acp", profile=profile, mode=mode)
 
 
+def by_agent(**brought: Any) -> StartRequest:
+    """A start of an agent that asks, with what its project has beside it."""
+    return StartRequest(executor="acp", profile="claude", **brought)
+
+
 @pytest.mark.parametrize(
     ("name", "request_", "refused", "stands"),
     [
@@ -75,6 +81,13 @@ def in_mode(profile: str, mode: str) -> StartRequest:
         ("start", by_profile(agent="claude", arguments=["-c"]), "executor:command", True),
         ("start", by_profile(agent="claude", environment={"A": "b"}), "executor:command", True),
         ("start", by_profile(agent="custom", arguments=["sh"]), "executor:command", True),
+        ("start", by_agent(setup_script="make"), "executor:command", True),
+        ("start", by_agent(cleanup_script="make"), "executor:command", True),
+        ("start", by_agent(dev_script="make"), "executor:command", True),
+        ("start", by_agent(setup_script="", dev_script=None), "executor:command", False),
+        ("start", by_agent(request_rules=RequestRules(allow=["*"])), "executor:command", True),
+        ("start", by_agent(request_rules=RequestRules(deny=["*"])), "executor:command", False),
+        ("start", by_agent(copy_files=[".env"]), "executor:command", False),
         ("follow_up", FollowUpRequest(prompt="p"), "follow_up", True),
         ("follow_up", FollowUpRequest(prompt="p"), "start", True),
         ("follow_up", FollowUpRequest(command="true"), "executor:command", True),
@@ -83,6 +96,8 @@ def in_mode(profile: str, mode: str) -> StartRequest:
         ("set_turns", SetTurnsRequest(items=[TurnEdit(id="t", command="true")]), "start", True),
         ("set_turns", SetTurnsRequest(items=[TurnEdit(id="t")]), "start", False),
         ("run_script", RunScriptRequest(name="dev"), "run_script", True),
+        ("run_script", RunScriptRequest(name="setup"), "executor:command", True),
+        ("run_script", RunScriptRequest(name="cleanup"), "start", True),
         ("cleanup", CleanupRequest(), "cleanup", True),
         ("stop", StopRequest(), "start", False),
     ],
@@ -95,3 +110,14 @@ def test_what_an_owner_refuses(name: str, request_: Request, refused: str, stand
     with pytest.raises(OperationError) as caught:
         check_refusals(OPERATIONS[name], request_, [refused])
     assert (caught.value.code, caught.value.details["refused"]) == (ErrorCode.FORBIDDEN, refused)
+
+
+def test_who_is_refused_reads_what_of_the_start_it_was() -> None:
+    """A project's scripts go along with every start: without a word of them nobody would know."""
+    start = by_agent(setup_script="make", request_rules=RequestRules(allow=["execute"]))
+    with pytest.raises(OperationError) as caught:
+        check_refusals(OPERATIONS["start"], start, ["executor:command"])
+    assert "setup_script, request_rules.allow" in caught.value.hint
+    with pytest.raises(OperationError) as caught:
+        check_refusals(OPERATIONS["start"], start, ["start"])
+    assert "setup_script" not in caught.value.hint

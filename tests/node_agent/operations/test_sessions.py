@@ -68,11 +68,12 @@ async def test_nothing_else_of_it_changes(stored: StoredNode) -> None:
 
 @pytest.mark.asyncio
 async def test_a_secret_in_a_topic_is_hidden(stored: StoredNode) -> None:
-    """A topic is seen by all: a secret of the node in it is not."""
+    """A topic is seen by all: a secret of the node in it is not, nor one of its attempt."""
     await session_of(stored)
-    asked = RenameSessionRequest(session_id=SESSION, topic="with hunter2-hunter2")
+    await stored.started_with({"API_KEY": "open-sesame-4711"})
+    asked = RenameSessionRequest(session_id=SESSION, topic="hunter2-hunter2 open-sesame-4711")
     renamed = await operations_of(stored).rename(stored.asking("rename_session", asked, key="k"))
-    assert renamed.topic == "with ***"
+    assert renamed.topic == "*** ***"
 
 
 @pytest.mark.parametrize("topic", [" ", "two\nlines", "a\x1b[31m", "a\u2028b"])
