@@ -1,21 +1,27 @@
 """A turn that meets a usage limit waits for its end and goes on once, whatever happens."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from node_agent.attempt_runner import StartKey
+from node_agent.profiles import Profile
 from node_agent.sessions import parking
 from node_agent.sessions.rules import CONTINUE_TEXT, SAID_AGAIN_TEXT
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
+from node_agent.store.journal import states_of
+from protocol.attempt_requests import StartRequest
 from protocol.conversation import AuthorKind, MessageRole, SessionStatus
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, OperationError
+from protocol.ops import OpKind
 from protocol.states import ExecutionStatus
-from tests.node_agent.sessions.conversing import Talk
+from tests.node_agent.sessions.conversing import Talk, command_of
 from tests.node_agent.waiting import until
 from tests.node_agent.workshop import Workshop, make_repository, open_workshop
 
@@ -247,3 +253,37 @@ async def test_stop_and_limit_meet(talk: Talk):
     await stopping
     ended = await talk.shop.runner.wait_ended(attempt.id)
     assert (ended.outcome, ended.parked_until_ms) == ("stopped", None)
+
+
+@pytest.mark.asyncio
+async def test_a_secret_that_is_gone_meanwhile(tmp_path: Path):
+    """The turn ends and says what is missing and what to do; one for another profile still runs."""
+    argv = shlex.split(command_of(tmp_path))
+    profiles = {
+        "bare": Profile(agent="custom", arguments=argv),
+        "kept": Profile(agent="custom", arguments=argv, environment={"TOKEN": "secret:token"}),
+    }
+    secrets = {"token": "abc"}
+    async with open_workshop(
+        tmp_path / "data", 11, profiles=profiles, secrets_by_name=lambda: secrets
+    ) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        request = StartRequest(executor="acp", profile="kept", prompt=f"limit {LATER}")
+        attempt = (await shop.runner.start(request, StartKey("k", "h", "tester"))).attempt
+        await parked(shop, attempt)
+        for prompt, profile in (("note two", None), ("note three", "bare")):
+            await shop.follow_up(attempt, prompt=prompt, profile=profile)
+        secrets.clear()
+        await shop.go_on(attempt)
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        first, second, third = await talk.turns()
+        assert first.stop_reason == second.stop_reason
+        assert str(first.stop_reason).startswith("executor_unavailable: the profile's TOKEN wants")
+        assert "`node-agent secrets set token`" in str(first.stop_reason)
+        assert [one.status for one in (first, second, third)] == ["ended"] * 3
+        assert third.stop_reason == "end_turn"
+        assert "three" in talk.notes
+        assert "two" not in talk.notes
+        assert await shop.database.read(states_of, OpKind.NOTICE) == []
