@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from node_agent.sessions.rules import CONTINUE_TEXT, SAID_AGAIN_TEXT
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
 from node_agent.store.journal import states_of
+from node_agent.turn_steps import runs_since
 from protocol.attempt_requests import StartRequest
 from protocol.conversation import AuthorKind, MessageRole, SessionStatus
 from protocol.entities import Attempt
@@ -287,3 +289,30 @@ async def test_a_secret_that_is_gone_meanwhile(tmp_path: Path):
         assert "three" in talk.notes
         assert "two" not in talk.notes
         assert await shop.database.read(states_of, OpKind.NOTICE) == []
+
+
+@pytest.mark.asyncio
+async def test_runs_of_one_turn_count_as_one(talk: Talk):
+    """Who saw a turn before it waited saw all of it: its next run is no other work."""
+    attempt = await talk.run(f"once met {SOON}\nsay one")
+    first, again = [one.id for one in await talk.shop.agents(attempt)]
+    seen = partial(talk.shop.database.read, runs_since, attempt.id)
+    assert (await seen(first), await seen(again)) == ([first], [first, again])
+    await talk.shop.follow_up(attempt, prompt=f"once then {SOON}\nsay two", asked_for=again)
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert len(await talk.shop.agents(attempt)) == 4
+    assert await seen(again) == [first, again]
+    assert first not in (await seen(first))[-1:]
+
+
+@pytest.mark.asyncio
+async def test_a_run_for_another_turn_is_other_work(talk: Talk):
+    """Also where the turn before it waited and was ended in no process."""
+    attempt = await talk.start(f"limit {LATER}")
+    await parked(talk.shop, attempt)
+    await talk.shop.follow_up(attempt, prompt="say two")
+    await talk.shop.interrupt(attempt)
+    await talk.shop.runner.wait_ended(attempt.id)
+    runs = [one.id for one in await talk.shop.agents(attempt)]
+    assert len(runs) == 2
+    assert await talk.shop.database.read(runs_since, attempt.id, runs[0]) == runs
