@@ -459,6 +459,9 @@ class AttemptRun:
         """Begin the next turn; without one, settle how the attempt ends by the last."""
         standing = await self._look()
         stopped = self._stop_asked or standing.plan.stop_asked_at_ms is not None
+        if standing.waits and not stopped:
+            # A script that began meanwhile is none of its turn's.
+            return
         if not standing.of_turn and standing.converses and not stopped:
             # Begun while the agent's process ended: it waits for the next one.
             return

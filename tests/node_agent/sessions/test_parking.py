@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from node_agent.attempt_run import AttemptRun
 from node_agent.attempt_runner import StartKey
 from node_agent.profiles import Profile
 from node_agent.sessions import parking
@@ -316,3 +317,18 @@ async def test_a_run_for_another_turn_is_other_work(talk: Talk):
     runs = [one.id for one in await talk.shop.agents(attempt)]
     assert len(runs) == 2
     assert await talk.shop.database.read(runs_since, attempt.id, runs[0]) == runs
+
+
+@pytest.mark.asyncio
+async def test_a_script_that_begins_as_the_agent_ends(talk: Talk):
+    """A program that runs beside the turn that waits does not decide how that ends."""
+    attempt = await talk.start(f"once met {LATER}\nsay done")
+    await parked(talk.shop, attempt)
+    await talk.shop.script(attempt, "true", name="dev")
+    # What the run that saw the agent end does next.
+    await AttemptRun(talk.shop.context, attempt.id)._turn_over()
+    (turn,) = await talk.turns()
+    assert turn.status == "running"
+    await talk.shop.go_on(attempt)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
