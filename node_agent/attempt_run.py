@@ -62,6 +62,14 @@ _REASON_CHARACTERS_MAX: Final = 1_000
 _PARKED_LOOK_S: Final = 60.0
 
 
+class _Unlaunchable(Exception):  # noqa: N818  what is so
+    """This node has no longer what the turn's program needs: its profile, or a secret of that."""
+
+    def __init__(self, error: OperationError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class AttemptRun:
     """An attempt that this process carries on."""
 
@@ -185,7 +193,13 @@ class AttemptRun:
                 await self._turn_over()
                 return
             standing = await self._look()
-        await self._once(ExecutionKind.AGENT, standing, worktree)
+        try:
+            await self._once(ExecutionKind.AGENT, standing, worktree)
+        except _Unlaunchable as unlaunchable:
+            # What is queued may be for another profile.
+            reason = _with_hint(unlaunchable.error)
+            await self._decide(Verdict(AttemptOutcome.FAILED, reason), go_on=True)
+            return
         await self._turn_over()
 
     async def _wait_parked(self, standing: Standing) -> None:
@@ -284,22 +298,30 @@ class AttemptRun:
             last = last_of(executions, kind)
             if last is not None and last.status is not ExecutionStatus.RUNNING:
                 return last
-            execution_id = new_id() if last is None else last.id
-            run = ExecutionRun(
-                self._context,
-                standing.attempt,
-                head=lambda: self._head(standing),
-                settled=self.settled.set,
-                companion=self._conversation(
-                    kind, standing, execution_id, worktree, begun=last is not None
-                ),
-            )
+            execution_id, wanted = new_id() if last is None else last.id, None
             if last is None:
                 self.settled.set()
                 starts = sum(one.kind is kind for one in executions)
                 stopping = self._stop_asked and kind is not ExecutionKind.CLEANUP
                 if stopping or starts >= _STARTS_MAX or worktree is None:
                     return None
+            try:
+                companion = self._conversation(
+                    kind, standing, execution_id, worktree, begun=last is not None
+                )
+                if last is None:
+                    wanted = await self._wanted(kind, execution_id, standing, worktree)
+            except OperationError as error:
+                if last is not None or kind is not ExecutionKind.AGENT:
+                    raise
+                raise _Unlaunchable(error) from error
+            run = ExecutionRun(
+                self._context,
+                standing.attempt,
+                head=lambda: self._head(standing),
+                settled=self.settled.set,
+                companion=companion,
+            )
             self._current = run
             self._current_turn = turn_id if kind is ExecutionKind.AGENT else None
             try:
@@ -307,12 +329,10 @@ class AttemptRun:
                     await run.stop(self._stop_grace_s)
                 elif kind is ExecutionKind.AGENT and self._is_interrupted(standing):
                     await run.interrupt()
-                if last is None:
-                    await run.run(
-                        execution_id, await self._wanted(kind, execution_id, standing, worktree)
-                    )
-                else:
+                if last is not None:
                     await run.resume(last)
+                elif wanted is not None:
+                    await run.run(execution_id, wanted)
             finally:
                 self._current = self._current_turn = None
             after = await self._look()
@@ -439,6 +459,9 @@ class AttemptRun:
         """Begin the next turn; without one, settle how the attempt ends by the last."""
         standing = await self._look()
         stopped = self._stop_asked or standing.plan.stop_asked_at_ms is not None
+        if standing.waits and not stopped:
+            # A script that began meanwhile is none of its turn's.
+            return
         if not standing.of_turn and standing.converses and not stopped:
             # Begun while the agent's process ended: it waits for the next one.
             return
@@ -567,3 +590,9 @@ def _words(error: Exception) -> str:
     """Return an error as a reason people read."""
     words = error.message if isinstance(error, SkepError) else str(error) or type(error).__name__
     return words[:_REASON_CHARACTERS_MAX]
+
+
+def _with_hint(error: OperationError) -> str:
+    """Return an error as a reason people read, with what to do about it."""
+    words = ". ".join(filter(None, [error.message, error.hint]))
+    return f"{error.code.value}: {words}"[:_REASON_CHARACTERS_MAX]

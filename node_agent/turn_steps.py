@@ -12,7 +12,7 @@ import msgspec
 from node_agent.attempt_outcome import Verdict
 from node_agent.sessions import parking
 from node_agent.stamps import now_ms
-from node_agent.store import attempts, operations, plans, removals, sessions, turns
+from node_agent.store import attempts, operations, parked_turns, plans, removals, sessions, turns
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown, TurnEnd
 from protocol.conversation import SessionStatus
@@ -114,15 +114,19 @@ async def runs_since(tx: Transaction, attempt_id: str, seen: str | None) -> list
     """Return the runs of an attempt's agent, oldest first, for a follow-up whose author saw `seen`.
 
     A newest run that began for another follow-up whose author had seen just that does not count:
-    the two were asked one after the other, and this one was meant to follow.
+    the two were asked one after the other, and this one was meant to follow. Nor does one that goes
+    on with a turn of the run before it, which had waited for a usage limit: it is no other work.
     """
     runs = await attempts.agent_runs(tx, attempt_id)
     if seen is None or not runs:
         return runs
     executions = (await attempts.get(tx, attempt_id)).executions
     while runs and runs[-1] != seen:
-        asked_for = await turns.asked_for_of(tx, attempt_id, executions.index(runs[-1]))
-        if asked_for != seen:
+        place = executions.index(runs[-1])
+        goes_on = len(runs) > 1 and await parked_turns.continues(
+            tx, attempt_id, runs[-1], place=place, former=executions.index(runs[-2])
+        )
+        if not goes_on and await turns.asked_for_of(tx, attempt_id, place) != seen:
             break
         runs.pop()
     return runs

@@ -532,7 +532,7 @@ class AgentMachine:
         state.failure = Failure(code, message)
         for sent in state.sent.values():
             if sent.kind is SentKind.STEER:
-                self._facts.append(Steered(key=sent.about, taken=False, message=message))
+                self._facts.append(Steered(key=sent.about, taken=None, message=message))
         state.sent = {}
         if state.turn is not None:
             if state.turn.interrupted:

@@ -116,10 +116,13 @@ class TurnOver(StepFact, frozen=True):
 
 
 class Steered(StepFact, frozen=True):
-    """What came of a wish to steer, by its key: taken into the turn, or not and why."""
+    """What came of a wish to steer, by its key: taken into the turn, or not and why.
+
+    `taken` is None where the agent ended before it said so: nobody knows.
+    """
 
     key: str
-    taken: bool
+    taken: bool | None
     message: str = ""
 
 

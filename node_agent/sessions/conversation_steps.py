@@ -25,6 +25,7 @@ from node_agent.sessions.step_facts import (
     Talk,
     apply_facts,
     end_turn,
+    give_up_steered,
     say_of_node,
     settle_phase,
     silent_reason,
@@ -270,14 +271,10 @@ async def told_steering(tx: Transaction, turn_id: str) -> None:
 
 
 async def give_up_steering(tx: Transaction, talk: Talk, turn_id: str, at_ms: int) -> None:
-    """Say that nobody knows whether the agent took this in; said again it might be done twice."""
+    """Wait no longer for the agent's word on whether it took this in."""
     steering = await turns.steering(tx, talk.attempt_id)
-    if steering is None or steering.turn.id != turn_id:
-        return
-    reason = "the agent did not say whether it took this in"
-    text = f"{reason.capitalize()}; it is not said again by itself:\n\n{steering.shown.text}"
-    await say_of_node(tx, talk, (text, steering.shown.truncated), at_ms)
-    await turns.drop(tx, talk.attempt_id, reason, at_ms, turn_id=turn_id)
+    if steering is not None and steering.turn.id == turn_id:
+        await give_up_steered(tx, talk, steering, at_ms)
 
 
 async def told_answer(tx: Transaction, talk: Talk, settled: Undelivered, at_ms: int) -> None:

@@ -32,7 +32,7 @@ from node_agent.stamps import new_id
 from node_agent.store import attempts, conversations, messages, plans, requests, sessions, turns
 from node_agent.store.messages import Place
 from node_agent.store.transaction import Transaction
-from node_agent.store.turns import TurnEnd
+from node_agent.store.turns import Steering, TurnEnd
 from protocol.conversation import (
     TEXT_BYTES_MAX,
     AuthorKind,
@@ -43,6 +43,7 @@ from protocol.conversation import (
     SessionStatus,
 )
 from protocol.states import AttemptPhase
+from protocol.turn_requests import TurnStatus
 
 _AUTHORS = {
     MessageRole.USER: AuthorKind.PERSON,
@@ -271,6 +272,10 @@ class _Step:
         steering = await turns.told_steering(self._tx, fact.key)
         if steering is None:
             return
+        if fact.taken is None:
+            if steering.turn.status is TurnStatus.QUEUED:
+                await give_up_steered(self._tx, self._talk, steering, self._at_ms)
+            return
         if not fact.taken:
             await turns.set_steers(self._tx, fact.key, None)
             return
@@ -386,6 +391,14 @@ async def settle_phase(tx: Transaction, talk: Talk, at_ms: int) -> None:
     at_work = attempt.phase in {AttemptPhase.RUNNING, AttemptPhase.AWAITING_INPUT}
     if at_work and attempt.phase is not phase:
         await attempts.save(tx, msgspec.structs.replace(attempt, phase=phase), at_ms)
+
+
+async def give_up_steered(tx: Transaction, talk: Talk, steering: Steering, at_ms: int) -> None:
+    """Say that nobody knows whether the agent took this in; said again it might be done twice."""
+    reason = "the agent did not say whether it took this in"
+    text = f"{reason.capitalize()}; it is not said again by itself:\n\n{steering.shown.text}"
+    await say_of_node(tx, talk, (text, steering.shown.truncated), at_ms)
+    await turns.drop(tx, talk.attempt_id, reason, at_ms, turn_id=steering.turn.id)
 
 
 async def say_of_node(tx: Transaction, talk: Talk, text: tuple[str, bool], at_ms: int) -> None:

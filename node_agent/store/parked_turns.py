@@ -30,6 +30,27 @@ async def release(tx: Transaction, turn: Turn, executions_before: int) -> None:
     await tx.execute(_RELEASE, {"id": turn.id, "executions_before": executions_before})
 
 
+_CONTINUES = """
+SELECT 1 FROM turn WHERE attempt_id = :attempt_id AND no IS NOT NULL AND parks > 0
+    AND first_executions_before <= :former AND executions_before > :former
+    AND (executions_before > :place OR status = 'running' OR execution_id = :execution_id)
+LIMIT 1
+"""
+
+
+async def continues(
+    tx: Transaction, attempt_id: str, execution_id: str, *, place: int, former: int
+) -> bool:
+    """Whether an agent's run, at this place, goes on with the turn that left the `former` run."""
+    values = {
+        "attempt_id": attempt_id,
+        "execution_id": execution_id,
+        "place": place,
+        "former": former,
+    }
+    return await tx.fetch_one(_CONTINUES, values) is not None
+
+
 _UNPARK = "UPDATE turn SET parked_until_ms = NULL WHERE id = :id"
 
 

@@ -174,15 +174,16 @@ async def any_forks(tx: Transaction, attempt_id: str) -> bool:
 
 
 _BEGINNINGS = """
-SELECT executions_before, asked_for FROM turn WHERE attempt_id = :attempt_id AND no IS NOT NULL
-ORDER BY executions_before DESC, no
+SELECT first_executions_before, asked_for FROM turn
+WHERE attempt_id = :attempt_id AND no IS NOT NULL
+ORDER BY first_executions_before DESC, no
 """
 
 
 async def asked_for_of(tx: Transaction, attempt_id: str, place: int) -> str | None:
     """Return what the author of the turn saw that the execution at this place was begun for."""
     for row in await tx.fetch_all(_BEGINNINGS, {"attempt_id": attempt_id}):
-        if row["executions_before"] <= place:
+        if row["first_executions_before"] <= place:
             asked_for: str | None = row["asked_for"]
             return asked_for
     return None
@@ -259,7 +260,7 @@ async def running(tx: Transaction, attempt_id: str) -> Turn | None:
 
 _BEGIN = """
 UPDATE turn SET status = 'running', begun_at_ms = :at_ms, executions_before = :executions_before,
-    head_before = :head,
+    first_executions_before = :executions_before, head_before = :head,
     no = (SELECT coalesce(max(no), 0) + 1 FROM turn WHERE attempt_id = :attempt_id)
 WHERE attempt_id = :attempt_id AND status = 'queued' AND place =
     (SELECT min(place) FROM turn WHERE attempt_id = :attempt_id AND status = 'queued')
@@ -298,7 +299,11 @@ async def prompted(
     await _tell(tx, turn_id, at_ms)
 
 
-_MOVE = "UPDATE turn SET executions_before = :executions_before WHERE id = :id"
+_MOVE = """
+UPDATE turn SET executions_before = :executions_before, first_executions_before =
+    CASE WHEN parks = 0 THEN :executions_before ELSE first_executions_before END
+WHERE id = :id
+"""
 
 
 async def move(tx: Transaction, turn: Turn, executions_before: int) -> None:

@@ -325,6 +325,16 @@ def test_steering(start: Start):
     assert not refusal.taken
 
 
+def test_an_end_before_it_says_whether_it_was_steered(start: Start):
+    """Then nobody knows: it is neither taken nor left out."""
+    talk = start()
+    talk.prompt("@say I work\n@silence")
+    talk.until(TextGrew)
+    talk.put(lambda machine: machine.steer("to the left", "s1"))
+    facts = talk.put(lambda machine: machine.finish("it fell"))
+    assert Steered(key="s1", taken=None, message="it fell") in facts
+
+
 def test_login_is_asked_for(start: Start):
     """Without a login nothing can be done: the turn and the agent fail, with the agent's hint."""
     talk = start("--login")

@@ -96,6 +96,25 @@ async def test_an_agent_that_does_not_say_whether_it_was_steered(talk: Talked):
 
 
 @pytest.mark.asyncio
+async def test_an_agent_that_ends_before_it_says_whether_it_was_steered(talk: Talked):
+    """Its next process is not told the same again: it might be done twice, and people know."""
+    attempt = await talk.start("note first\nuntil gate\ncrash")
+    await talk.noted("first")
+    turn = await talk.shop.follow_up(attempt, prompt="note left", steer=True)
+    await talk.noted("steered")
+    await talk.shop.follow_up(attempt, prompt="note second")
+    (talk.folder / "gate").touch()
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"
+    assert "left" not in talk.notes
+    assert talk.notes[-1] == "second"
+    states = {one.id: one.status for one in await talk.turns()}
+    assert states[turn.id] == "dropped"
+    told = await talk.told(attempt)
+    assert len([text for role, text in told if role == "system" and "note left" in text]) == 1
+
+
+@pytest.mark.asyncio
 async def test_an_agent_by_its_command_line_has_no_profile(talk: Talked):
     """Another agent than the one that was asked for is not spoken to in its place."""
     attempt = await talk.run("say hello")

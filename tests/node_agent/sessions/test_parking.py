@@ -1,21 +1,30 @@
 """A turn that meets a usage limit waits for its end and goes on once, whatever happens."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from node_agent.attempt_run import AttemptRun
+from node_agent.attempt_runner import StartKey
+from node_agent.profiles import Profile
 from node_agent.sessions import parking
 from node_agent.sessions.rules import CONTINUE_TEXT, SAID_AGAIN_TEXT
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
+from node_agent.store.journal import states_of
+from node_agent.turn_steps import runs_since
+from protocol.attempt_requests import StartRequest
 from protocol.conversation import AuthorKind, MessageRole, SessionStatus
 from protocol.entities import Attempt
 from protocol.errors import ErrorCode, OperationError
+from protocol.ops import OpKind
 from protocol.states import ExecutionStatus
-from tests.node_agent.sessions.conversing import Talk
+from tests.node_agent.sessions.conversing import Talk, command_of
 from tests.node_agent.waiting import until
 from tests.node_agent.workshop import Workshop, make_repository, open_workshop
 
@@ -247,3 +256,79 @@ async def test_stop_and_limit_meet(talk: Talk):
     await stopping
     ended = await talk.shop.runner.wait_ended(attempt.id)
     assert (ended.outcome, ended.parked_until_ms) == ("stopped", None)
+
+
+@pytest.mark.asyncio
+async def test_a_secret_that_is_gone_meanwhile(tmp_path: Path):
+    """The turn ends and says what is missing and what to do; one for another profile still runs."""
+    argv = shlex.split(command_of(tmp_path))
+    profiles = {
+        "bare": Profile(agent="custom", arguments=argv),
+        "kept": Profile(agent="custom", arguments=argv, environment={"TOKEN": "secret:token"}),
+    }
+    secrets = {"token": "abc"}
+    async with open_workshop(
+        tmp_path / "data", 11, profiles=profiles, secrets_by_name=lambda: secrets
+    ) as shop:
+        await shop.add_checkout(make_repository(tmp_path / "project"))
+        talk = Talk(shop, tmp_path)
+        request = StartRequest(executor="acp", profile="kept", prompt=f"limit {LATER}")
+        attempt = (await shop.runner.start(request, StartKey("k", "h", "tester"))).attempt
+        await parked(shop, attempt)
+        for prompt, profile in (("note two", None), ("note three", "bare")):
+            await shop.follow_up(attempt, prompt=prompt, profile=profile)
+        secrets.clear()
+        await shop.go_on(attempt)
+        ended = await shop.runner.wait_ended(attempt.id)
+        assert ended.outcome == "succeeded"
+        first, second, third = await talk.turns()
+        assert first.stop_reason == second.stop_reason
+        assert str(first.stop_reason).startswith("executor_unavailable: the profile's TOKEN wants")
+        assert "`node-agent secrets set token`" in str(first.stop_reason)
+        assert [one.status for one in (first, second, third)] == ["ended"] * 3
+        assert third.stop_reason == "end_turn"
+        assert "three" in talk.notes
+        assert "two" not in talk.notes
+        assert await shop.database.read(states_of, OpKind.NOTICE) == []
+
+
+@pytest.mark.asyncio
+async def test_runs_of_one_turn_count_as_one(talk: Talk):
+    """Who saw a turn before it waited saw all of it: its next run is no other work."""
+    attempt = await talk.run(f"once met {SOON}\nsay one")
+    first, again = [one.id for one in await talk.shop.agents(attempt)]
+    seen = partial(talk.shop.database.read, runs_since, attempt.id)
+    assert (await seen(first), await seen(again)) == ([first], [first, again])
+    await talk.shop.follow_up(attempt, prompt=f"once then {SOON}\nsay two", asked_for=again)
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert len(await talk.shop.agents(attempt)) == 4
+    assert await seen(again) == [first, again]
+    assert first not in (await seen(first))[-1:]
+
+
+@pytest.mark.asyncio
+async def test_a_run_for_another_turn_is_other_work(talk: Talk):
+    """Also where the turn before it waited and was ended in no process."""
+    attempt = await talk.start(f"limit {LATER}")
+    await parked(talk.shop, attempt)
+    await talk.shop.follow_up(attempt, prompt="say two")
+    await talk.shop.interrupt(attempt)
+    await talk.shop.runner.wait_ended(attempt.id)
+    runs = [one.id for one in await talk.shop.agents(attempt)]
+    assert len(runs) == 2
+    assert await talk.shop.database.read(runs_since, attempt.id, runs[0]) == runs
+
+
+@pytest.mark.asyncio
+async def test_a_script_that_begins_as_the_agent_ends(talk: Talk):
+    """A program that runs beside the turn that waits does not decide how that ends."""
+    attempt = await talk.start(f"once met {LATER}\nsay done")
+    await parked(talk.shop, attempt)
+    await talk.shop.script(attempt, "true", name="dev")
+    # What the run that saw the agent end does next.
+    await AttemptRun(talk.shop.context, attempt.id)._turn_over()
+    (turn,) = await talk.turns()
+    assert turn.status == "running"
+    await talk.shop.go_on(attempt)
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.outcome == "succeeded"

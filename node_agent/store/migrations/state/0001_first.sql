@@ -91,6 +91,8 @@ CREATE TABLE turn (
     author TEXT NOT NULL,
     reason TEXT,
     executions_before BIGINT NOT NULL,
+    -- As it was when it began: one that waited for a usage limit goes on in another execution.
+    first_executions_before BIGINT NOT NULL DEFAULT 0,
     setup_wanted INTEGER NOT NULL,
     created_at_ms BIGINT NOT NULL,
     begun_at_ms BIGINT,
