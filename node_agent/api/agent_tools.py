@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from node_agent.api.exchange import ApiReply, ApiRequest, reply_json
-from node_agent.attempt_secrets import secrets_of_attempt
+from node_agent.attempt_secrets import secrets_of_attempt, without_secrets
 from node_agent.callers import check_person
 from node_agent.local_node import JOURNAL, LocalNode
+from node_agent.redaction import Redactor
 from node_agent.sessions import tool_requests
 from node_agent.sessions.shown_text import ShownText
 from node_agent.stamps import now_ms
@@ -56,12 +57,13 @@ async def call(node: LocalNode, asked: ApiRequest) -> ApiReply:
     execution = await node.database.read(
         tool_requests.running_execution, attempt_id, made.execution_id
     )
+    secrets = [*node.secrets(), *await node.database.read(secrets_of_attempt, attempt_id)]
     if tool.answered_by is AnsweredBy.HIVE:
         if node.hive_tools is None:
             raise OperationError(ErrorCode.NODE_OFFLINE, "the node agent is not running")
-        return reply_json(await node.hive_tools.call(attempt_id, tool.name, made.arguments))
-    own = await node.database.read(secrets_of_attempt, attempt_id)
-    shown = ShownText([*node.secrets(), *own])
+        said = without_secrets(made.arguments, Redactor(secrets))
+        return reply_json(await node.hive_tools.call(attempt_id, tool.name, said))
+    shown = ShownText(secrets)
     if isinstance(arguments, AskHuman):
         request = await node.database.write(
             tool_requests.ask,

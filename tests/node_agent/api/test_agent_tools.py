@@ -1,9 +1,11 @@
 """Tools of agents over the local API: for the attempt whose program asks, and no other."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from node_agent.hive_tools import HiveTools
+from node_agent.local_node import LocalNode
 from node_agent.store import messages, requests, sessions
 from protocol.conversation import Session
 from tests.node_agent.api.conftest import Ask
@@ -58,3 +60,35 @@ async def test_secrets_of_its_start_are_not_told(ask: Ask, stored: StoredNode) -
     assert told == (200, {"told": True})
     said = (await database.read(messages.page, "s1", limit=10))[-1]
     assert said.content == "Tried ***."
+
+
+@pytest.mark.asyncio
+async def test_secrets_are_not_told_to_the_hive(
+    ask: Ask, node: LocalNode, stored: StoredNode
+) -> None:
+    """A tool that the hive answers gets the agent's words without them, as deep as they stand."""
+
+    class Recorded:
+        async def call(self, attempt_id: str, tool: str, arguments: dict[str, Any]) -> object:
+            return {"attempt_id": attempt_id, "tool": tool, "arguments": arguments}
+
+    secret = "open-sesame-4711"
+    await stored.started_with({"API_KEY": secret})
+    node.hive_tools = cast("HiveTools", Recorded())
+    arguments = {
+        "title": f"Use {secret}",
+        "description": f"It is {secret}.",
+        "variables": {"A": secret},
+    }
+    status, told = await ask(
+        "POST",
+        f"attempts/{stored.attempt.id}/agent-tools/create_task",
+        {"key": "call-1", "arguments": arguments},
+        from_attempt=stored.attempt.id,
+    )
+    assert status == 200, told
+    assert told["arguments"] == {
+        "title": "Use ***",
+        "description": "It is ***.",
+        "variables": {"A": "***"},
+    }
