@@ -217,14 +217,3 @@ def asks_in(agent: str | None, mode: str) -> bool:
     """
     preset = PRESETS.get(agent or "")
     return preset is not None and mode.casefold() in preset.asking_modes
-
-
-def environment_for(preset: Preset, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what the agent's process is to be given beside the environment it gets anyway."""
-    return {name: value for name, value in preset.sets.items() if name not in environment}
-
-
-def auth_method_for(preset: Preset, environment: Mapping[str, str]) -> str | None:
-    """Return how to log in from the environment, where it holds a login."""
-    held = any(environment.get(name, "").strip() for name in preset.login_variables)
-    return preset.auth_method if held else None

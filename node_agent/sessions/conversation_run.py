@@ -40,7 +40,7 @@ from node_agent.sessions.conversation_steps import (
 from node_agent.sessions.rules import SILENT
 from node_agent.sessions.shown_text import LiveText, ShownText
 from node_agent.sessions.silence_watch import SilenceWatch, spoke_again
-from node_agent.sessions.step_facts import Applied, Growth, Talk, say_of_node
+from node_agent.sessions.step_facts import Applied, Growth, Talk
 from node_agent.spool import SpoolPosition, SpoolReader
 from node_agent.store import conversations
 from node_agent.store.transaction import Transaction
@@ -542,10 +542,6 @@ def _missing_text(missing: Missing) -> str:
         f"{missing.size_bytes} bytes of what the agent said could not be read"
         f" ({missing.reason}); what they said is not known."
     )
-
-
-async def _say(tx: Transaction, talk: Talk, text: str, at_ms: int) -> None:
-    await say_of_node(tx, talk, (text, False), at_ms)
 
 
 def _how(record: ExitRecord) -> str:

@@ -8,8 +8,6 @@ from node_agent.acp.presets import (
     PRESETS,
     AgentUnknown,
     asks_in,
-    auth_method_for,
-    environment_for,
     preset_named,
 )
 from protocol.errors import ErrorCode
@@ -45,21 +43,6 @@ def test_an_unknown_name_is_told_with_those_that_are_known():
     assert caught.value.details["field"] == "agent"
     assert all(name in caught.value.hint for name in [*PRESETS, "custom"])
     assert preset_named("codex").title == "Codex"
-
-
-def test_what_the_operator_set_is_not_overridden():
-    """A preset's own variables stand back behind the environment's."""
-    codex = PRESETS["codex"]
-    assert environment_for(codex, {}) == {"NO_BROWSER": "1"}
-    assert environment_for(codex, {"NO_BROWSER": ""}) == {}
-
-
-def test_a_key_in_the_environment_logs_in():
-    """Codex takes its key by a login of its own, which is used only where there is a key."""
-    codex = PRESETS["codex"]
-    assert auth_method_for(codex, {"OPENAI_API_KEY": "sk"}) == "api-key"
-    assert auth_method_for(codex, {"OPENAI_API_KEY": " "}) is None
-    assert auth_method_for(PRESETS["claude"], {"ANTHROPIC_API_KEY": "sk"}) is None
 
 
 def test_each_begins_where_people_are_asked():
