@@ -8,7 +8,9 @@ import os
 import time
 import uuid
 
-from protocol.ids import UUID7_RANDOM_BYTES, uuid7
+from protocol.ids import UUID7_RANDOM_BYTES, IdSequence, uuid7
+
+_ids = IdSequence()
 
 
 def now_ms() -> int:
@@ -17,8 +19,8 @@ def now_ms() -> int:
 
 
 def new_id() -> str:
-    """Return a fresh id."""
-    return uuid7(now_ms(), os.urandom(UUID7_RANDOM_BYTES))
+    """Return a fresh id, which sorts after the last one of the same millisecond."""
+    return _ids.next(now_ms(), os.urandom(UUID7_RANDOM_BYTES))
 
 
 def id_from(identifier: str, what: str) -> str:

@@ -25,6 +25,25 @@ def test_later_ids_sort_later() -> None:
     assert ids.uuid7(1, b"\xff" * 10) < ids.uuid7(2, bytes(10))
 
 
+@pytest.mark.parametrize("random", [bytes(10), b"\xff" * 10])
+def test_ids_of_one_millisecond_sort_as_they_were_made(random: bytes) -> None:
+    """Two rows of one moment keep their order, whatever chance gives each of them."""
+    sequence = ids.IdSequence()
+    later = bytes(byte ^ 0xFF for byte in random)
+    made = [sequence.next(7, random), *(sequence.next(7, later) for _ in range(2047))]
+    assert made == sorted(set(made))
+    assert sequence.next(8, random) > made[-1]
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    """Neither a clock set back nor a millisecond of many ids gives an id of another time."""
+    sequence = ids.IdSequence()
+    times_ms = [9, *[5] * 5000, 9]
+    made = [uuid.UUID(sequence.next(at_ms, b"\xff" * 10)) for at_ms in times_ms]
+    assert [one.int >> 80 for one in made] == times_ms
+    assert {(one.version, one.variant) for one in made} == {(7, uuid.RFC_4122)}
+
+
 def test_a_nodes_id_is_for_ever() -> None:
     """A key gives the same id in every release, and another key another one."""
     made = ids.node_id_of(bytes(range(32)))
