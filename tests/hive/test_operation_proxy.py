@@ -68,6 +68,13 @@ class Nodes:
         raise AssertionError
 
 
+async def under_way(nodes: Nodes, calls: int = 1) -> None:
+    """Wait until so many calls have reached the node."""
+    async with asyncio.timeout(30):
+        while len(nodes.calls) < calls:
+            await asyncio.sleep(0)
+
+
 def intent(key: str = "k", said: bytes = b"{}", who: Principal = ANN) -> Intent:
     """A stop, as its caller asked for it."""
     return Intent(operation="stop", principal=who, key=key, said=said, deadline_s=5.0)
@@ -116,7 +123,7 @@ async def test_a_key_under_way_is_in_progress(proxy, nodes):
     """While a call is out, the same key is told so and sends nothing."""
     nodes.hold = asyncio.Event()
     first = asyncio.create_task(proxy.change(intent(), TARGET, StopRequest()))
-    await asyncio.sleep(0.01)
+    await under_way(nodes)
     with pytest.raises(OperationError) as caught:
         await proxy.change(intent(), TARGET, StopRequest())
     assert caught.value.code is ErrorCode.IN_PROGRESS
@@ -130,7 +137,7 @@ async def test_a_caller_that_leaves_does_not_take_its_operation_along(proxy, nod
     """The call goes on and its result is recorded, also when nobody waits for it."""
     nodes.hold = asyncio.Event()
     caller = asyncio.create_task(proxy.change(intent(), TARGET, StopRequest()))
-    await asyncio.sleep(0.01)
+    await under_way(nodes)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
@@ -211,7 +218,7 @@ async def test_a_stopping_hive_records_what_it_does_not_know(proxy, nodes, recor
     """Calls under way when the hive stops read as unknown, never as failed or lost."""
     nodes.hold = asyncio.Event()
     caller = asyncio.create_task(proxy.change(intent(), TARGET, StopRequest()))
-    await asyncio.sleep(0.01)
+    await under_way(nodes)
     await proxy.close(0.01)
     with pytest.raises(asyncio.CancelledError):
         await caller
@@ -283,7 +290,7 @@ async def test_what_is_delivered_is_recorded_by_its_caller(proxy, nodes, records
     await proxy.change(intent(), TARGET, StopRequest())
     nodes.hold = asyncio.Event()
     first = asyncio.create_task(proxy.deliver(intent(), TARGET, b"body"))
-    await asyncio.sleep(0.01)
+    await under_way(nodes, calls=2)
     with pytest.raises(OperationError) as caught:
         await proxy.deliver(intent(), TARGET, b"body")
     assert caught.value.code is ErrorCode.IN_PROGRESS

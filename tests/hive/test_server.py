@@ -30,7 +30,7 @@ class Process:
     async def listening(self) -> str:
         """Wait for the line that says where it listens."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 line = (await self.process.stderr.readline()).decode()
                 assert line, "".join(self.said)
@@ -43,7 +43,7 @@ class Process:
         """Send a signal and wait for the end."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             _, err = await self.process.communicate()
         self.said.append(err.decode())
         return self.process.returncode or 0

@@ -84,7 +84,7 @@ class HiveDouble:
             url=f"http://127.0.0.1:{self.port}", hive_id=self.hive_id, keys={"k1": public}
         )
 
-    async def wait(self, holds: Callable[[], Any], *, within_s: float = 20.0) -> Any:
+    async def wait(self, holds: Callable[[], Any], *, within_s: float = 60.0) -> Any:
         """Wait for a condition of what came."""
         async with asyncio.timeout(within_s):
             while not (found := holds()):
@@ -125,7 +125,7 @@ class HiveDouble:
             )
         )
         frames: list[Reply] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not frames or not isinstance(frames[-1], Result | End):
                 frames.append(await replies.get())
         return frames

@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 START_S_MAX = 30.0
 
 
-def wait_until(holds: Callable[[], Any], *, what: str, within_s: float = 20.0) -> Any:
+def wait_until(holds: Callable[[], Any], *, what: str, within_s: float = 60.0) -> Any:
     """Wait for a condition of another process; fails naming it."""
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:

@@ -163,7 +163,7 @@ async def test_stopping(shop: Workshop):
 
 async def until_output(shop: Workshop, attempt, text: bytes, kind=ExecutionKind.AGENT) -> None:
     """Wait until an execution of the attempt has printed this."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             for execution in await shop.executions(attempt):
                 if execution.kind is kind and text in await shop.output(execution, STDOUT):
@@ -195,7 +195,7 @@ async def test_stopping_before_anything_runs(shop: Workshop):
     """A stop that comes first of all leaves no process begun, or one that is stopped at once."""
     attempt = await shop.start("sleep 1000")
     await shop.runner.stop(attempt.id)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         ended = await shop.runner.wait_ended(attempt.id)
     assert ended.outcome is AttemptOutcome.STOPPED
 
@@ -435,7 +435,7 @@ async def test_every_byte_is_in_the_log(shop: Workshop):
 async def test_a_lone_line_is_there_soon(shop: Workshop):
     """A line shows while its program goes on and prints nothing more."""
     attempt = await shop.start("sh -c 'echo soon; sleep 1000'")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await until_output(shop, attempt, b"soon\n")
     await shop.runner.stop(attempt.id)
     await shop.runner.wait_ended(attempt.id)

@@ -48,7 +48,7 @@ class Linked:
         hive = hive or self.hive
         hive.node_key = identity.open_identity(self.node.data_dir).public_key
         await self.tell(hive.enrolment, **more)
-        await asyncio.wait_for(hive.connected.wait(), 20)
+        await asyncio.wait_for(hive.connected.wait(), 30)
 
 
 @pytest_asyncio.fixture

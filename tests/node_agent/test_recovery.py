@@ -330,7 +330,7 @@ def start_key() -> StartKey:
 
 async def running_agent(shop: Workshop, attempt: Attempt) -> Execution:
     """The agent's execution, once its process is on record."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             for execution in await shop.executions(attempt):
                 if execution.kind is ExecutionKind.AGENT and execution.process is not None:
@@ -444,7 +444,7 @@ async def test_a_closed_log_that_is_renumbered_says_its_end_anew(node: Node):
         assert before.chunks == 1
         await shop.chunks.adopt(LogMark(agent.id, 6, 9, b"h" * 16), 1)
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (said := await shop.log_end(agent)) == before:
                 await asyncio.sleep(0.01)
         log = await shop.chunks.log(agent.id)

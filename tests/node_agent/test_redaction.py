@@ -389,11 +389,11 @@ def test_many_secrets_do_not_delay_an_execution() -> None:
     """As many values as may be set are ready to be sought at once, not after a minute."""
     rng = random.Random(1)
     values = [bytes(rng.choices(b"abcdefghijklmnopqrstuvwxyzABCDEF-/", k=40)) for _ in range(256)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     redactor = Redactor(values)
     assert redactor.feed(b"\n".join(values) + b"\n") == b"***\n" * 256
     # A tenth of a second where this was written; comparing all forms with all took 72.
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def test_a_pattern_begins_with_a_text() -> None:

@@ -64,7 +64,7 @@ def run_supervisor(run_folder: Path, **options: Any) -> "subprocess.CompletedPro
 
 def wait_for_exit(run_folder: Path) -> ExitRecord:
     """Return the record of the end once there is one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (record := read_exit(run_folder)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)

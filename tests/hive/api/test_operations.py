@@ -109,7 +109,7 @@ async def test_a_viewer_that_leaves_ends_the_stream_at_the_node(running: Running
     with pytest.raises(asyncio.TimeoutError):
         async with asyncio.timeout(0.3), running.session.get(url, headers=headers):
             pass
-    for _ in range(100):
+    for _ in range(1500):
         if not running.hive.registry._nodes[node.id].calls:
             break
         await asyncio.sleep(0.02)

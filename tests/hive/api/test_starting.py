@@ -200,7 +200,7 @@ async def test_one_may_wait_for_a_node(running: RunningHive):
     await asyncio.sleep(0.2)
     assert not waiting.done()
     await node.connect()
-    started = await asyncio.wait_for(waiting, 5)
+    started = await asyncio.wait_for(waiting, 30)
     assert started.status == 201
 
 

@@ -89,7 +89,7 @@ async def test_waiting_for_a_change(ask: Ask, stored: StoredNode) -> None:
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await stored.change(phase=AttemptPhase.PREPARING)
-    _, changed = await asyncio.wait_for(waiting, 5)
+    _, changed = await asyncio.wait_for(waiting, 30)
     assert changed["phase"] == "preparing"
     assert changed["version"] != seen["version"]
     _, same = await ask("GET", path, version=changed["version"], wait_ms=30)

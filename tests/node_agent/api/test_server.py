@@ -158,7 +158,7 @@ async def test_a_reader_that_leaves_closes_its_stream(tmp_path: Path) -> None:
 
     async with serving(tmp_path, streaming) as client:
         await ask(read_a_little)
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
 
 
 @pytest.mark.asyncio

@@ -112,7 +112,7 @@ async def test_waiting_ends_with_the_next_line(stored: StoredNode) -> None:
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await stored.printed(Segment(STDOUT, 3, b"o\n", continued=True))
-    assert texts(await asyncio.wait_for(waiting, 5)) == ["two"]
+    assert texts(await asyncio.wait_for(waiting, 30)) == ["two"]
 
 
 @pytest.mark.asyncio
@@ -124,7 +124,7 @@ async def test_waiting_ends_with_the_log_and_with_its_time(stored: StoredNode) -
     waiting = asyncio.create_task(page(stored, after=1, wait_ms=20_000))
     await asyncio.sleep(0.05)
     await stored.stores.chunks.close_log(EXECUTION)
-    assert (await asyncio.wait_for(waiting, 5))["closed"]
+    assert (await asyncio.wait_for(waiting, 30))["closed"]
 
 
 @pytest.mark.asyncio
