@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import ErrorCode, SkepError
+from protocol.wrong_fields import wrong_field
 
 #: Settings come from the environment as this and the setting's name in capitals.
 ENVIRONMENT_PREFIX: Final = "SKEP_HIVE_"
@@ -374,8 +375,9 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             {"data_dir": "/", **values}, HiveConfig, strict=False, dec_hook=_decode_path
         )
     except msgspec.ValidationError as error:
+        message = wrong_field(error).message
         raise ConfigError(
-            f"a setting cannot be used ({where}): {error}", where=where, hint="Mend its value."
+            f"a setting cannot be used ({where}): {message}", where=where, hint="Mend its value."
         ) from error
     if config.log_level.lower() not in _LOG_LEVELS:
         raise ConfigError(

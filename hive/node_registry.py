@@ -179,11 +179,6 @@ class NodeRegistry:
         if node is not None:
             await node.connection.close(code)
 
-    async def disconnect_all(self, code: ErrorCode) -> None:
-        """Close every link."""
-        for node in list(self._nodes.values()):
-            await node.connection.close(code)
-
     async def call(
         self,
         node_id: str,

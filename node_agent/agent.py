@@ -183,7 +183,8 @@ class Agent:
 
     async def _agent_runs(self, asking: Asking) -> list[str]:
         seen = asking.expected_execution
-        if asking.operation.name == "follow_up":
+        if asking.operation.queues:
+            # A run that the one before it in the queue began is one that its author expected.
             return await self._stores.database.read(runs_since, asking.attempt_id, seen)
         return await self._stores.database.read(attempts.agent_runs, asking.attempt_id)
 

@@ -85,8 +85,3 @@ async def _remove(tx: Transaction, text: str) -> Checkout:
     removed = msgspec.structs.replace(checkout, removed=True)
     await checkouts.save(tx, removed, now_ms())
     return removed
-
-
-async def list_checkouts(database: Database) -> list[Checkout]:
-    """Return this node's checkouts, by name."""
-    return await database.read(checkouts.present)

@@ -19,6 +19,7 @@ from node_agent.profiles import check_launchable
 from protocol.errors import ErrorCode, OperationError, SkepError
 from protocol.profiles import StrictProfile
 from protocol.request_rules import parse_rule
+from protocol.wrong_fields import wrong_field
 
 #: Settings come from the environment as this and the setting's name in capitals.
 ENVIRONMENT_PREFIX: Final = "SKEP_NODE_"
@@ -319,8 +320,9 @@ def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             {"data_dir": "/", **values}, NodeConfig, strict=False, dec_hook=_decode_path
         )
     except msgspec.ValidationError as error:
+        message = wrong_field(error).message
         raise ConfigError(
-            f"a setting cannot be used ({where}): {error}", where=where, hint="Mend its value."
+            f"a setting cannot be used ({where}): {message}", where=where, hint="Mend its value."
         ) from error
     if config.slots is not None and not 1 <= config.slots <= 1024:
         raise ConfigError(f"slots must be 1 to 1024 ({where})", where=where)

@@ -14,8 +14,6 @@ FRAME_BYTES_MAX: Final = 256 * KIB
 #: Ops in one frame, and their bytes: one group commit at the hive.
 OPS_PER_FRAME_MAX: Final = 200
 OPS_FRAME_BYTES_MAX: Final = 64 * KIB
-#: How long a frame of ops may wait to fill.
-OPS_FRAME_WAIT_MS: Final = 10
 #: Ops sent and not yet acknowledged; more would only queue in the hive's memory.
 OPS_IN_FLIGHT_BYTES_MAX: Final = 64 * KIB
 #: The body of one op; longer text stands in the execution's log and is cut here.

@@ -11,7 +11,7 @@ entry belongs to the page it begins on, and what continues a line that began bef
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -103,30 +103,6 @@ class _Line:
 
     def shown(self) -> bytes:
         return b"".join(self.parts)
-
-
-def raw_stream(chunks: Iterable[LogChunk | GapChunk], stream: int) -> Iterator[bytes]:
-    """Yield the exact bytes of one stream, a segment at a time; gaps have none. Raises BadChunk."""
-    for chunk in chunks:
-        if isinstance(chunk, LogChunk):
-            payload, spans = open_spans(chunk)
-            for span in spans:
-                if span.stream == stream:
-                    yield payload[span.start : span.end]
-
-
-def entries_of(
-    chunks: Iterable[LogChunk | GapChunk],
-    after: int,
-    limit: int,
-    *,
-    closed: bool,
-    match: Match | None = None,
-    chunks_max: int | None = None,
-) -> EntryPage:
-    """Return a page of a log that is all at hand; `PageReading` has it read as it goes."""
-    reading = PageReading(after, limit, match=match, chunks_max=chunks_max)
-    return reading.result(at_end=reading.take_all(chunks), closed=closed)
 
 
 class PageReading:

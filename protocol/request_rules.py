@@ -10,9 +10,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from protocol.errors import ErrorCode, OperationError
+from protocol.wrong_fields import wrong_field
 
 RULES_MAX: Final = 200
 RULE_CHARACTERS_MAX: Final = 500
+#: Of a project.
+_FIELD: Final = "policies.requests"
 _HINT: Final = "A rule is KIND[:TOOL[:TARGET]], such as read or execute:*:git diff*."
 
 
@@ -78,13 +81,11 @@ def rules_of_settings(policies: dict[str, Any]) -> RequestRules:
     try:
         rules = msgspec.convert(policies.get("requests") or {}, _StrictRules)
     except msgspec.ValidationError as error:
+        wrong = wrong_field(error, _FIELD)
         raise OperationError(
-            ErrorCode.INVALID,
-            f"policies.requests: {error}",
-            hint=_HINT,
-            field="policies.requests",
+            ErrorCode.INVALID, wrong.message, hint=_HINT, field=wrong.field
         ) from error
-    check_rules(rules, "policies.requests")
+    check_rules(rules, _FIELD)
     return RequestRules(allow=rules.allow, deny=rules.deny)
 
 

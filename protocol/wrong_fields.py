@@ -18,11 +18,11 @@ class WrongField(NamedTuple):
     message: str
 
 
-def wrong_field(error: msgspec.ValidationError) -> WrongField:
-    """Return which field of a value is wrong, and how."""
+def wrong_field(error: msgspec.ValidationError, within: str = "") -> WrongField:
+    """Return which field of a value is wrong, and how; `within` names the field that holds it."""
     text = str(error)
     found = _PLACE.search(text)
-    place = found[1] if found else ""
+    place = _within(within, found[1]) if found and found[1] else within
     message = _PLACE.sub("", text)
     if missing := _MISSING.search(message):
         field = _within(place, missing[1])

@@ -16,7 +16,7 @@ import msgspec
 
 from hive.client import HiveClient, path_of
 from hive.commands import attempts, operations
-from hive.commands.calling import client_command, given_only, new_key, seconds
+from hive.commands.calling import client_command, given_only, key_option, when_options
 from hive.commands.known_head import head_to_expect
 from hive.commands.terminal import (
     Terminal,
@@ -76,23 +76,7 @@ def _sub_command(operation: Operation) -> click.Command:
             "-f", "--follow", is_flag=True, help="Go on as it changes; with --json a line each."
         )(function)
     if operation.changing:
-        function = click.option(
-            "--idempotency-key",
-            "key",
-            metavar="KEY",
-            default=new_key,
-            help="The same key again does it once only. Default: a fresh one.",
-        )(function)
-        function = click.option(
-            "--expires-in",
-            metavar="2d",
-            help="With --when online: how long it may wait. Default, and at most: 7d.",
-        )(function)
-        function = click.option(
-            "--when",
-            type=click.Choice(["online"]),
-            help="Where the node is away: have it done once that is back.",
-        )(function)
+        function = when_options(key_option(function))
         function = click.option(
             "--expected-head",
             metavar="COMMIT",
@@ -139,7 +123,7 @@ def _call(
 ) -> None:
     key = given.pop("key", None)
     head = given.pop("expected_head", None)
-    asked_when, expires_in = given.pop("when", None), given.pop("expires_in", None)
+    waiting = given.pop("waiting", {})
     follow = given.pop("follow", False)
     fields = {name: value for name, value in given_only(**given).items() if value != ()}
     if follow or operation.live:
@@ -169,15 +153,11 @@ def _call(
         terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
     else:
         if operation.takes_head and head is None:
-            head = head_to_expect(hive, attempt, may_be_away=asked_when == "online")
+            head = head_to_expect(hive, attempt, may_be_away=waiting["when"] == "online")
         reply = hive.request(
             operation.method,
             path,
-            query={
-                "when": asked_when,
-                "expires_in_s": seconds(expires_in, "--expires-in") if expires_in else None,
-                **(fields if operation.method == "DELETE" else {}),
-            },
+            query={**waiting, **(fields if operation.method == "DELETE" else {})},
             body=None if operation.method == "DELETE" else fields,
             key=key,
             headers={"Expected-Head": head} if head else None,

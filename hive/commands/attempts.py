@@ -69,7 +69,7 @@ def wait(hive: HiveClient, terminal: Terminal, attempt: str, timeout_s: float | 
     """Wait until an attempt has ended, also over a restart of the hive; print it."""
     import time
 
-    from hive.commands.following import AWAY_S_MAX, PASSING
+    from hive.commands.patience import AWAY_S_MAX, PASSING
     from protocol.errors import ErrorCode, SkepError
 
     until = None if timeout_s is None else time.monotonic() + timeout_s

@@ -13,30 +13,17 @@ import click
 import msgspec
 
 from hive.client import Event, HiveClient, path_of
+from hive.commands.patience import Patience
 from hive.commands.terminal import coloured
-from protocol.errors import ErrorCode, SkepError
+from protocol.errors import SkepError
 from protocol.transcript import Line, gap_line, message_lines
 
 _PAGE_MAX: Final = 200
-_RETRY_S_MIN: Final = 0.2
-_RETRY_S_MAX: Final = 5.0
-#: What it may wait for a hive that is away before it gives up.
-_AWAY_S_MAX: Final = 15 * 60.0
 #: Looked at anew this often even where no event came: the stream is never the truth.
 _LOOK_AGAIN_S: Final = 20.0
 #: Runs of missing messages that are looked for at one look.
 _FILLED_AT_A_TIME: Final = 5
 _COLOURS: Final = {"head": "cyan", "added": "green", "removed": "red", "failed": "red"}
-#: Errors that pass by themselves.
-_PASSING: Final = frozenset(
-    {
-        ErrorCode.HIVE_OFFLINE,
-        ErrorCode.DRAINING,
-        ErrorCode.SLOW_DOWN,
-        ErrorCode.DEADLINE_PASSED,
-        ErrorCode.INTERNAL,
-    }
-)
 
 
 class Printer:
@@ -123,23 +110,17 @@ class Follower:
             self._after = max(0, _first(page) - 1)
         else:
             self._after = after
-        away_since: float | None = None
-        retry_s = _RETRY_S_MIN
+        patience = Patience()
         while True:
             try:
                 for event in self._wakes():
-                    away_since, retry_s = None, _RETRY_S_MIN
+                    patience.answered()
                     if self._look(event):
                         return
             except SkepError as error:
-                if error.code not in _PASSING:
-                    raise
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > _AWAY_S_MAX:
-                    raise
+                wait_s = patience.next_wait_s(error, time.monotonic())
                 self._hive.close()
-                time.sleep(retry_s)
-                retry_s = min(retry_s * 2, _RETRY_S_MAX)
+                time.sleep(wait_s)
 
     def _wakes(self) -> Iterator[Event | None]:
         """Yield when there may be something new; raises HiveAwayError where the stream breaks."""

@@ -13,15 +13,12 @@ import click
 import msgspec
 
 from hive.client import HiveClient, path_of
+from hive.commands.patience import Patience
 from hive.commands.terminal import coloured
 from hive.ways import Ways
 from protocol.errors import ErrorCode, SkepError
 
 PAGE_ENTRIES: Final = 5000
-_RETRY_S_MIN: Final = 0.2
-_RETRY_S_MAX: Final = 5.0
-#: What it may wait for a hive that is away before it gives up.
-AWAY_S_MAX: Final = 15 * 60.0
 #: Looked at anew this often even where no event came: the stream is never the truth.
 _LOOK_AGAIN_S: Final = 20.0
 _STREAM_COLOURS: Final = {"stderr": "red", "event": "cyan"}
@@ -29,17 +26,6 @@ _STREAM_COLOURS: Final = {"stderr": "red", "event": "cyan"}
 _DIGITS_MIN: Final = 8
 #: A log that the hive does not hold raises no events here: its node is asked to wait instead.
 _NODE_WAIT_MS: Final = 5_000
-#: Errors that pass by themselves.
-PASSING: Final = frozenset(
-    {
-        ErrorCode.HIVE_OFFLINE,
-        ErrorCode.DRAINING,
-        ErrorCode.SLOW_DOWN,
-        ErrorCode.DEADLINE_PASSED,
-        ErrorCode.NODE_OFFLINE,
-        ErrorCode.INTERNAL,
-    }
-)
 
 
 class Printer:
@@ -134,12 +120,11 @@ class LogReader:
             self._read_all(follow=False)
             self._check_whole()
             return
-        away_since: float | None = None
-        retry_s = _RETRY_S_MIN
+        patience = Patience()
         while True:
             try:
                 for _ in self._wakes():
-                    away_since, retry_s = None, _RETRY_S_MIN
+                    patience.answered()
                     while True:
                         self._look()
                         self._read_all(follow=True)
@@ -148,14 +133,9 @@ class LogReader:
                         if not self._is_read_at_node():
                             break
             except SkepError as error:
-                if error.code not in PASSING:
-                    raise
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > AWAY_S_MAX:
-                    raise
+                wait_s = patience.next_wait_s(error, time.monotonic())
                 self._hive.close()
-                time.sleep(retry_s)
-                retry_s = min(retry_s * 2, _RETRY_S_MAX)
+                time.sleep(wait_s)
 
     def _wakes(self) -> Iterator[None]:
         """Yield when there may be something new; raises HiveAwayError where the stream breaks."""

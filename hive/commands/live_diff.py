@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from hive.client import HiveClient, path_of
+from hive.commands.patience import Patience
 from hive.commands.terminal import Terminal
 from hive.ways import Ways
 from protocol.errors import ErrorCode, SkepError
@@ -20,23 +21,8 @@ from protocol.transcript import plain
 
 #: The node sends a sign of life every 10 s.
 _SILENT_S_MAX: Final = 30.0
-_RETRY_S_MIN: Final = 0.2
-_RETRY_S_MAX: Final = 5.0
-#: Waited for a hive or node that is away before giving up.
-_AWAY_S_MAX: Final = 15 * 60.0
 #: Of one update: beyond it no reader is meant.
 _UPDATE_BYTES_MAX: Final = 256 * 1024 * 1024
-_PASSING: Final = frozenset(
-    {
-        ErrorCode.HIVE_OFFLINE,
-        ErrorCode.NODE_OFFLINE,
-        ErrorCode.NODE_FAILED,
-        ErrorCode.DRAINING,
-        ErrorCode.SLOW_DOWN,
-        ErrorCode.DEADLINE_PASSED,
-        ErrorCode.INTERNAL,
-    }
-)
 
 
 def follow_diff(
@@ -50,26 +36,21 @@ def follow_diff(
     ways = Ways(hive, attempt_id, lambda way: terminal.note(f"[{way}]"))
     path = f"attempts/{path_of(attempt_id)}/diff/stream"
     cursor: str | None = None
-    away_since: float | None = None
-    retry_s = _RETRY_S_MIN
+    # A stream that lost a piece is of no use, and another one is whole.
+    patience = Patience([ErrorCode.NODE_FAILED])
     while True:
         try:
             for line in _lines(ways.pieces(path, timeout_s=_SILENT_S_MAX, cursor=cursor, **asked)):
-                away_since, retry_s = None, _RETRY_S_MIN
+                patience.answered()
                 if line:
                     update = msgspec.json.decode(line)
                     if cursor != update["cursor"]:
                         _show(terminal, line, update, render)
                     cursor = update["cursor"]
         except SkepError as error:
-            if error.code not in _PASSING:
-                raise
-            away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > _AWAY_S_MAX:
-                raise
+            wait_s = patience.next_wait_s(error, time.monotonic())
             hive.close()
-            time.sleep(retry_s)
-            retry_s = min(retry_s * 2, _RETRY_S_MAX)
+            time.sleep(wait_s)
         else:
             return
 

@@ -8,7 +8,7 @@ import msgspec
 
 from hive.client import HiveClient, path_of
 from hive.commands import operations
-from hive.commands.calling import NounGroup, client_command, key_option, page_options, seconds
+from hive.commands.calling import NounGroup, client_command, key_option, page_options, when_options
 from hive.commands.terminal import Terminal, facts, more, short, state, table, when
 from protocol.answer_requests import answer_in_words
 from protocol.conversation import RequestStatus
@@ -53,17 +53,7 @@ def show(hive: HiveClient, terminal: Terminal, request: str) -> None:
 @click.argument("words", metavar="[TEXT_OR_OPTION]", required=False)
 @click.option("--option", metavar="ID", help="An option by its id, whatever others are called.")
 @click.option("--form", metavar="JSON", help="The filled form, as one JSON object.")
-@click.option(
-    "--when",
-    "asked_when",
-    type=click.Choice(["online"]),
-    help="Where the node is away: have it answered once that is back.",
-)
-@click.option(
-    "--expires-in",
-    metavar="2d",
-    help="With --when online: how long it may wait. Default, and at most: 7d.",
-)
+@when_options
 @key_option
 @client_command
 def answer(
@@ -73,8 +63,7 @@ def answer(
     words: str | None,
     option: str | None,
     form: str | None,
-    asked_when: str | None,
-    expires_in: str | None,
+    waiting: dict[str, Any],
     key: str,
 ) -> None:
     """Answer a request: with an option, by its id or name, else in your own words."""
@@ -89,10 +78,7 @@ def answer(
     reply = hive.request(
         "POST",
         f"requests/{path_of(found['id'])}/answer",
-        query={
-            "when": asked_when,
-            "expires_in_s": seconds(expires_in, "--expires-in") if expires_in else None,
-        },
+        query=waiting,
         body=body,
         key=key,
     )

@@ -220,13 +220,6 @@ class Lacking(msgspec.Struct, frozen=True, kw_only=True):
     logs: list[LogLack]
 
 
-class OpenNeed(msgspec.Struct, frozen=True, kw_only=True):
-    """A need that is stored and not yet answered."""
-
-    node_id: str
-    need: Need
-
-
 class IngestStore(Protocol):
     """The store as links, ingest and backfill use it. All raise StoreFull where there is no room.
 

@@ -66,7 +66,6 @@ WHERE checkout.removed = 0 AND checkout.forgotten_at_ms IS NULL AND node.revoked
     AND (:node_id IS NULL OR checkout.node_id = :node_id)
 ORDER BY node.name, checkout.path
 """
-_SELECT_NODES_OF = "SELECT DISTINCT node_id FROM checkout WHERE project_id = :id AND removed = 0"
 
 
 class ProjectRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,12 +179,6 @@ async def project_policy(tx: Transaction, project_id: str | None) -> SyncPolicy:
     """Return how much of a project's logs the hive holds; all, where the project is not known."""
     row = await tx.fetch_one(_SELECT, {"id": project_id})
     return SyncPolicy.FULL if row is None else SyncPolicy(row["sync_policy"])
-
-
-async def nodes_of_project(tx: Transaction, project_id: str) -> list[str]:
-    """Return the nodes with a checkout of a project: they are told when its settings change."""
-    rows = await tx.fetch_all(_SELECT_NODES_OF, {"id": project_id})
-    return [row["node_id"] for row in rows]
 
 
 # --- changing -------------------------------------------------------------------------------------

@@ -63,10 +63,6 @@ LEFT JOIN project ON project.id = checkout.project_id AND project.deleted_at_ms 
 WHERE checkout.node_id = :node_id AND checkout.removed = 0 AND checkout.forgotten_at_ms IS NULL
 ORDER BY checkout.id
 """
-_COUNT_ASIDE = """
-SELECT (SELECT count(*) FROM dead_op WHERE node_id = :id) AS dead,
-    (SELECT count(*) FROM unknown_op WHERE node_id = :id) AS unknown
-"""
 
 
 class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,13 +95,6 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     memory_bytes: int
     direct_urls: list[str]
-
-
-class KeptAside(msgspec.Struct, frozen=True, kw_only=True):
-    """Ops of a node that were not applied: `dead` cannot be, `unknown` wait for an upgrade."""
-
-    dead: int
-    unknown: int
 
 
 def _node(row: Row) -> NodeRow:
@@ -142,14 +131,6 @@ async def list_nodes(
         {"name": name, "id": node_id, "limit": limit, "revoked": int(revoked)},
     )
     return [_node(row) for row in rows]
-
-
-async def kept_aside(tx: Transaction, node_id: str) -> KeptAside:
-    """Return how many ops of a node were kept aside."""
-    row = await tx.fetch_one(_COUNT_ASIDE, {"id": node_id})
-    if row is None:
-        return KeptAside(dead=0, unknown=0)
-    return KeptAside(dead=row["dead"], unknown=row["unknown"])
 
 
 async def project_links(tx: Transaction, node_id: str) -> list[ProjectLink]:

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -96,19 +96,6 @@ def check_context(context: int) -> None:
     """Raise InvalidInput for a number of context lines that git would not take."""
     if not 0 <= context <= CONTEXT_LINES_MAX:
         raise InvalidInput("context", str(context), f"Use 0 to {CONTEXT_LINES_MAX} lines.")
-
-
-async def whole_diff(source: Source, *, base: str, **options: Any) -> dict[str, Any]:
-    """Return the diff as one JSON value: `{base, head, source, files}`."""
-    whole: dict[str, Any] = {"files": []}
-    pieces = diff_pieces(source, base=base, **options)
-    async with contextlib.aclosing(pieces):
-        async for piece in pieces:
-            if isinstance(piece, DiffHead):
-                whole = msgspec.to_builtins(piece) | whole
-            else:
-                whole["files"].append(msgspec.to_builtins(piece))
-    return whole
 
 
 @dataclass(frozen=True)

@@ -151,23 +151,6 @@ async def find_worktree(repository: Repository, root: Path, attempt_id: str) -> 
     return await asyncio.to_thread(found)
 
 
-async def list_worktrees(repository: Repository, root: Path) -> list[Worktree]:
-    """Return all finished worktrees this repository has under the root, in order of attempt."""
-
-    def found() -> list[Worktree]:
-        resolved = root.resolve()
-        paths = [path for _, path in registrations(repository.common_dir)]
-        worktrees = [
-            _finished_at(repository.common_dir, path) for path in paths if path.parent == resolved
-        ]
-        return sorted(
-            (worktree for worktree in worktrees if worktree is not None),
-            key=lambda worktree: worktree.attempt_id,
-        )
-
-    return await asyncio.to_thread(found)
-
-
 def registrations(common_dir: Path) -> Iterator[tuple[Path, Path]]:
     """Yield git's folder and the path of each worktree the repository has registered."""
     try:

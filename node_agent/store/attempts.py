@@ -147,15 +147,6 @@ async def page(
     return [await get(tx, row["id"]) for row in rows]
 
 
-_BY_START_KEY = "SELECT id FROM attempt WHERE start_key = :key"
-
-
-async def started_under(tx: Transaction, key: str) -> Attempt | None:
-    """Return the attempt that the command with this idempotency key started."""
-    row = await tx.fetch_one(_BY_START_KEY, {"key": key})
-    return None if row is None else await find(tx, row["id"])
-
-
 # --- executions -----------------------------------------------------------------------------------
 
 _SET_EXECUTION = """

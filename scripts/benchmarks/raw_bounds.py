@@ -25,7 +25,6 @@ from pathlib import Path
 import zstandard
 
 _READ_BYTES = 256 * 1024
-_SYNC_INTERVAL_S = 0.25
 
 
 def _pieces(inputs: list[str]) -> Iterator[tuple[int, bytes]]:

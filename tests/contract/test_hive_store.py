@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from hive.store import backend, events, links, logs, nodes
+from hive.store import backend, events, links, logs, nodes, statistics
 from hive.store.backend import IngestStore
 from hive.store.ingest_store import SqliteIngestStore
 from hive.store.sqlite import SqliteDatabase
@@ -51,7 +51,7 @@ class Hive(Protocol):
     async def held(self, execution_id: str) -> list[LogChunk | GapChunk]:
         """The chunks that are held of a log."""
 
-    async def kept_aside(self, node_id: str) -> int:
+    async def kept_aside(self) -> int:
         """How many ops were kept aside, dead or unknown."""
 
     async def refusals(self, node_id: str) -> int:
@@ -96,9 +96,8 @@ class SqliteHive:
             logs.chunks_from, execution_id, 1, chunks_max=1000, bytes_max=2**30
         )
 
-    async def kept_aside(self, node_id: str) -> int:
-        kept = await self.database.read(nodes.kept_aside, node_id)
-        return kept.dead + kept.unknown
+    async def kept_aside(self) -> int:
+        return (await self.database.read(statistics.totals)).ops_aside
 
     async def refusals(self, node_id: str) -> int:
         found = await self.database.read(
@@ -143,7 +142,7 @@ class MemoryUnderTest:
     async def held(self, execution_id: str) -> list[LogChunk | GapChunk]:
         return list(self.memory.logs[execution_id].chunks)
 
-    async def kept_aside(self, node_id: str) -> int:
+    async def kept_aside(self) -> int:
         return self.memory.kept_aside
 
     async def refusals(self, node_id: str) -> int:
@@ -410,7 +409,7 @@ async def test_what_cannot_be_applied_does_not_block(guarded: Hive):
         )
         == 5
     )
-    assert await guarded.kept_aside(NODE) == 4
+    assert await guarded.kept_aside() == 4
     assert await guarded.shown("attempt", uid(10)) is None
     assert await guarded.shown("attempt", uid(13)) is not None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from node_agent.checkouts import CheckoutInUse, add_checkout, list_checkouts, remove_checkout
+from node_agent.checkouts import CheckoutInUse, add_checkout, remove_checkout
 from node_agent.git.errors import NotARepository
 from node_agent.store import checkouts
 from node_agent.store.checkouts import NoCheckout
@@ -88,7 +88,7 @@ async def test_letting_go(shop: Workshop, tmp_path: Path):
     first = await add_checkout(shop.database, project)
     removed = await remove_checkout(shop.database, "project")
     assert (removed.id, removed.removed) == (first.id, True)
-    assert await list_checkouts(shop.database) == []
+    assert await shop.database.read(checkouts.present) == []
     with pytest.raises(NoCheckout):
         await remove_checkout(shop.database, "project")
     (record,) = (await shop.journal.snapshot())[1]

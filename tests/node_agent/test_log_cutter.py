@@ -34,7 +34,7 @@ from protocol.log_chunks import (
     check_follows,
     open_chunk,
 )
-from protocol.log_entries import entries_of, raw_stream
+from tests.protocol.whole_logs import entries_of, raw_stream
 
 SECRET = b"s3cr3tvalue"
 REDACTOR = Redactor([SECRET])

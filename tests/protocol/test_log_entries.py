@@ -19,7 +19,8 @@ from protocol.log_chunks import (
     Segment,
     seal_all,
 )
-from protocol.log_entries import Entry, EntryGap, entries_of, raw_stream
+from protocol.log_entries import Entry, EntryGap
+from tests.protocol.whole_logs import entries_of, raw_stream
 
 NAMES = {STDOUT: "stdout", STDERR: "stderr", EVENT: "event"}
 

@@ -41,8 +41,8 @@ def test_a_projects_policies():
 @pytest.mark.parametrize(
     ("requests", "field"),
     [
-        ({"alow": []}, "policies.requests"),
-        ({"allow": "read"}, "policies.requests"),
+        ({"alow": []}, "policies.requests.alow"),
+        ({"allow": "read"}, "policies.requests.allow"),
         ({"allow": [""]}, "policies.requests.allow"),
         ({"deny": ["read"] * (RULES_MAX + 1)}, "policies.requests.deny"),
     ],

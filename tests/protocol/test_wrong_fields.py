@@ -38,3 +38,16 @@ def test_the_field_is_named(sent: Any, wrong: WrongField):
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(sent, _Asked)
     assert wrong_field(caught.value) == wrong
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [({"items": [{}]}, "asked.items[0].id"), (7, "asked"), ({"items": 7}, "asked.items")],
+)
+def test_the_way_begins_where_the_value_stands(sent: Any, field: str):
+    """A value that is itself a field of another is named with it."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(sent, _Asked)
+    wrong = wrong_field(caught.value, "asked")
+    assert wrong.field == field
+    assert field in wrong.message

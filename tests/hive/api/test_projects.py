@@ -81,7 +81,7 @@ async def test_rules_for_requests_are_the_projects_own(running: RunningHive):
     assert changed.json["policies"] == {"requests": rules}
     for policies, field in (
         ({"others": {}}, "policies.others"),
-        ({"requests": {"alow": []}}, "policies.requests"),
+        ({"requests": {"alow": []}}, "policies.requests.alow"),
         ({"requests": {"allow": [":x"]}}, "policies.requests.allow"),
     ):
         wrong = await running.ask("PATCH", "projects/shop", body={"policies": policies})

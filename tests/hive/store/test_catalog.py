@@ -107,7 +107,6 @@ async def test_a_checkout_joins_the_project_made_for_it(hive: OpenHive):
     [found] = await hive.read(catalog.checkouts_of, shop.id)
     assert (found.node_id, found.node_name, found.path) == (NODE, "alpha", "/src/1")
     assert (await hive.read(catalog.get_project, shop.id)).identity == "example.org/team/shop"
-    assert await hive.read(catalog.nodes_of_project, shop.id) == [NODE]
 
 
 @pytest.mark.asyncio

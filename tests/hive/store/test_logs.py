@@ -4,10 +4,10 @@ import pytest
 
 from hive.store import logs
 from protocol.log_chunks import GapChunk
-from protocol.log_entries import entries_of
 from tests.hive import reported
 from tests.hive.reported import uid
 from tests.hive.store.open_hive import OpenHive, Reporting
+from tests.protocol.whole_logs import entries_of
 
 
 async def filled(hive: OpenHive, chunks: int = 40, lines: int = 10) -> Reporting:

@@ -5,7 +5,6 @@ import pytest
 from hive.store import nodes
 from protocol.errors import ErrorCode, OperationError, RemoteProtocolError
 from protocol.messages import Heartbeat, OutboxState, ProjectLink
-from protocol.ops import Op
 from tests.hive import reported
 from tests.hive.reported import NODE, NOW_MS, OTHER, uid
 from tests.hive.store.open_hive import OpenHive
@@ -100,15 +99,6 @@ async def test_a_node_is_told_of_its_projects(hive: OpenHive):
         ProjectLink(checkout_id=uid(2), problem="project_mismatch"),
     ]
     assert await hive.read(nodes.project_links, OTHER) == []
-
-
-@pytest.mark.asyncio
-async def test_ops_kept_aside_are_counted(hive: OpenHive):
-    """Dead and unknown ops of a node are counted apart."""
-    alpha = await hive.reporting()
-    await alpha.tells(Op("sparkle", uid(1), NOW_MS, b""), Op("attempt", uid(1), NOW_MS, b""))
-    kept = await hive.read(nodes.kept_aside, NODE)
-    assert (kept.dead, kept.unknown) == (1, 1)
 
 
 @pytest.mark.asyncio

@@ -7,7 +7,6 @@ import pytest
 
 from node_agent.git import copied_files
 from node_agent.git.copied_files import copy_files
-from node_agent.git.diff import whole_diff
 from node_agent.git.errors import InvalidInput
 from node_agent.git.repository import open_repository
 from node_agent.git.saved_work import save_work
@@ -15,6 +14,7 @@ from node_agent.git.sources import find_source
 from node_agent.git.untracked import copied_paths
 from tests.node_agent.git.attempts import make_worktree, write
 from tests.node_agent.git.repositories import ATTEMPT, Sample, git
+from tests.node_agent.git.whole_diffs import whole_diff
 
 
 @pytest.mark.asyncio

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from node_agent.git.diff import DiffHead, diff_pieces, whole_diff
+from node_agent.git.diff import DiffHead, diff_pieces
 from node_agent.git.errors import GitFailed, InvalidInput, WorktreeGone
 from node_agent.git.path_text import to_text
 from node_agent.git.saved_work import save_work
@@ -20,6 +20,7 @@ from node_agent.git.worktree_removal import remove_worktree
 from protocol.work_requests import FileDiff
 from tests.node_agent.git.attempts import commit, make_sparse, make_worktree, write
 from tests.node_agent.git.repositories import ATTEMPT, Sample, git
+from tests.node_agent.git.whole_diffs import whole_diff
 
 BRANCH = "skep/do-it-deadbeef"
 

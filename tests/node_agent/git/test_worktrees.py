@@ -20,7 +20,6 @@ from node_agent.git.worktrees import (
     MARK_FILE,
     create_worktree,
     find_worktree,
-    list_worktrees,
     making_file,
     registrations,
 )
@@ -117,9 +116,10 @@ async def test_creating_at_once_makes_one(sample: Sample, root: Path) -> None:
         make_worktree(sample, root, OTHER_ATTEMPT),
     )
     assert made[0][1] == made[1][1]
-    assert [one.attempt_id for one in await list_worktrees(made[0][0], root)] == sorted(
-        [ATTEMPT, OTHER_ATTEMPT]
-    )
+    for (repository, worktree), attempt_id in zip(
+        made, (ATTEMPT, ATTEMPT, OTHER_ATTEMPT), strict=True
+    ):
+        assert await find_worktree(repository, root, attempt_id) == worktree
 
 
 @pytest.mark.parametrize("crash", ["branch", "registered", "files", "no files", "admin broken"])
@@ -320,12 +320,13 @@ async def test_users_prune_does_not_take_it(sample: Sample, root: Path, tmp_path
 
 
 @pytest.mark.asyncio
-async def test_users_worktrees_are_not_listed(sample: Sample, root: Path, tmp_path: Path) -> None:
+async def test_users_worktrees_are_not_ours(sample: Sample, root: Path, tmp_path: Path) -> None:
     """Only what we made, under our root."""
     sample.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "mine"))
     sample.git("worktree", "add", "-q", "-b", "near", str(root / OTHER_ATTEMPT))
     repository, worktree = await make_worktree(sample, root)
-    assert await list_worktrees(repository, root) == [worktree]
+    assert await find_worktree(repository, root, ATTEMPT) == worktree
+    assert await find_worktree(repository, root, OTHER_ATTEMPT) is None
     with pytest.raises(WorktreeExists):
         await make_worktree(sample, root, OTHER_ATTEMPT)
     assert (root / OTHER_ATTEMPT / "README").exists()
