@@ -3,6 +3,7 @@
 Owns the table of sub-commands, which are loaded when they are called. Must not do any work itself.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Final, NoReturn
@@ -68,10 +69,21 @@ def root() -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; exit 0 on success, 1 on failure, 2 on wrong use."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows few characters gets their numbers, not a traceback.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_run(arguments))
+
+
+def _open_closed_streams() -> None:
+    """Open what the caller closed (`>&-`): else a file of ours gets its number, and is written to.
+
+    In the order of their numbers: a file is opened as the lowest that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  for good, and soon
 
 
 def _run(arguments: list[str]) -> int:

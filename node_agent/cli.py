@@ -5,6 +5,7 @@ every call answers at once.
 """
 
 import importlib
+import os
 import sys
 from typing import Any, Final, NoReturn
 
@@ -79,6 +80,7 @@ def root() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; exit 0 on success, 1 on failure, 2 on wrong use."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows few characters gets their numbers, not a traceback.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -90,6 +92,16 @@ def _complain(code: str, message: str, *, as_json: bool) -> None:
     from protocol.errors import ErrorBody
 
     complain(ErrorBody(code=code, message=message), as_json=as_json)
+
+
+def _open_closed_streams() -> None:
+    """Open what the caller closed (`>&-`): else a file of ours gets its number, and is written to.
+
+    In the order of their numbers: a file is opened as the lowest that is free.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  for good, and soon
 
 
 def _run(arguments: list[str]) -> int:

@@ -13,6 +13,11 @@ WHOLE_NUMBER_MAX: Final = 2**63 - 1
 Whole = Annotated[int, msgspec.Meta(ge=WHOLE_NUMBER_MIN, le=WHOLE_NUMBER_MAX)]
 
 
+def following(number: int) -> int:
+    """Return the next number, or the greatest that can be held where that is it."""
+    return min(number, WHOLE_NUMBER_MAX - 1) + 1
+
+
 def field_out_of_range(request: msgspec.Struct) -> str:
     """Return the name of the first field with a number that cannot be held, or nothing."""
     for field in msgspec.structs.fields(type(request)):

@@ -9,6 +9,9 @@ import msgspec
 _PLACE: Final = re.compile(r" - at `\$\.?(.*?)`$")
 _MISSING: Final = re.compile(r"missing required field `(.+?)`")
 _UNKNOWN: Final = re.compile(r"contains unknown field `(.+?)`")
+_NO_CHOICE: Final = re.compile(r"[Ii]nvalid enum value (.*)", re.DOTALL)
+#: What was sent is told again no longer than this.
+_VALUE_CHARACTERS_MAX: Final = 100
 
 
 class WrongField(NamedTuple):
@@ -30,6 +33,11 @@ def wrong_field(error: msgspec.ValidationError, within: str = "") -> WrongField:
     if unknown := _UNKNOWN.search(message):
         field = _within(place, unknown[1])
         return WrongField(field, f"there is no field {field}")
+    if wrong := _NO_CHOICE.fullmatch(message):
+        value = wrong[1]
+        if len(value) > _VALUE_CHARACTERS_MAX:
+            value = f"{value[:_VALUE_CHARACTERS_MAX]}...'"
+        message = f"{value} is none of its values"
     if place:
         message = f"{place}: {message[:1].lower()}{message[1:]}"
     return WrongField(place, message)
@@ -37,3 +45,37 @@ def wrong_field(error: msgspec.ValidationError, within: str = "") -> WrongField:
 
 def _within(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
+
+
+def choices_of(kind: type[msgspec.Struct], field: str) -> list[str]:
+    """Return the words a field may hold, where it holds one of a few; `field` as told above."""
+    types = [msgspec.inspect.type_info(kind)]
+    for step in re.findall(r"\[[^\]]*\]|[^.\[\]]+", field):
+        types = [inner for one in types for inner in _inside(one, step)]
+    words: list[str] = []
+    for one in types:
+        if isinstance(one, msgspec.inspect.EnumType):
+            words += [str(member.value) for member in one.cls]
+        elif isinstance(one, msgspec.inspect.LiteralType):
+            words += [str(value) for value in one.values]
+    return words
+
+
+def _inside(kind: msgspec.inspect.Type, step: str) -> list[msgspec.inspect.Type]:
+    """The types that a step leads to: the items of a list for `[0]`, else a field of that name."""
+    if step.startswith("["):
+        return _members(kind.item_type) if isinstance(kind, msgspec.inspect.ListType) else []
+    if not isinstance(kind, msgspec.inspect.StructType):
+        return []
+    return [
+        one for field in kind.fields if field.encode_name == step for one in _members(field.type)
+    ]
+
+
+def _members(kind: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
+    """A type, or those of a union; without what is said about them."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _members(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return [inner for one in kind.types for inner in _members(one)]
+    return [kind]

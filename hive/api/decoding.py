@@ -13,7 +13,7 @@ from aiohttp import web
 
 from protocol.errors import ErrorCode, SkepError
 from protocol.whole_numbers import field_out_of_range
-from protocol.wrong_fields import wrong_field
+from protocol.wrong_fields import choices_of, wrong_field
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -85,7 +85,9 @@ def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> 
         made = msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         wrong = wrong_field(error)
-        raise InvalidInput(wrong.message, field=wrong.field) from error
+        raise InvalidInput(
+            wrong.message, field=wrong.field, hint=_choices(kind, wrong.field)
+        ) from error
     try:
         field = field_out_of_range(made)
     except RecursionError as error:
@@ -93,6 +95,11 @@ def convert(given: Mapping[str, Any], kind: type[S], *, strict: bool = True) -> 
     if field:
         raise InvalidInput(f"{field}: the number is too large", field=field)
     return made
+
+
+def _choices(kind: type[msgspec.Struct], field: str) -> str:
+    words = choices_of(kind, field)
+    return f"One of: {', '.join(words)}." if words else ""
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -67,7 +67,7 @@ class MessagesQuery(PageQuery, frozen=True, kw_only=True):
     role: MessageRole | None = None
 
 
-class SentMessage(msgspec.Struct, frozen=True, kw_only=True):
+class SentMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A message; `id` is its sender's: the same id again is the same message."""
 
     id: SenderId

@@ -3,7 +3,7 @@
 Owns how a record reads, and what its reader can do about it. Must not carry anything out.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -25,6 +25,10 @@ from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
 from protocol.states import DeferredStatus
 
+#: As the hive has it, as `DeferredStatus` where it waited, and `started` as its node says.
+Status = Literal[
+    "sent", "started", "waiting", "delivered", "done", "failed", "unknown", "expired", "cancelled"
+]
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -33,7 +37,7 @@ class OperationsQuery(PageQuery, frozen=True, kw_only=True):
 
     attempt: str | None = None
     node: str | None = None
-    status: str | None = None
+    status: Status | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

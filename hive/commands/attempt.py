@@ -16,7 +16,13 @@ import msgspec
 
 from hive.client import HiveClient, path_of
 from hive.commands import attempts, operations
-from hive.commands.calling import client_command, given_only, key_option, when_options
+from hive.commands.calling import (
+    Seconds,
+    client_command,
+    given_only,
+    key_option,
+    when_options,
+)
 from hive.commands.known_head import head_to_expect
 from hive.commands.terminal import (
     Terminal,
@@ -113,7 +119,7 @@ def _option(operation: Operation, field: Any) -> Callable[[Any], Any]:
         return click.option(
             flag, name, callback=_as_json, required=field.required, metavar="JSON", help=words
         )
-    kind = {int: int, float: float}.get(kinds[0], str)
+    kind = {int: click.INT, float: Seconds()}.get(kinds[0], click.STRING)
     required = field.required and name not in {"path", "execution_id"}
     return click.option(flag, name, type=kind, required=required, help=words)
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from hive.client import HiveClient, path_of
-from hive.commands.calling import NounGroup, client_command, page_options
+from hive.commands.calling import NounGroup, Seconds, client_command, page_options
 from hive.commands.terminal import (
     Terminal,
     duration,
@@ -60,7 +60,7 @@ def show(hive: HiveClient, terminal: Terminal, attempt: str) -> None:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=None,
     help="Seconds to wait at most. Default: for ever.",
 )

@@ -7,7 +7,7 @@ import click
 
 from hive.client import HiveClient, path_of
 from hive.commands import attempts
-from hive.commands.calling import client_command
+from hive.commands.calling import Seconds, client_command
 from hive.commands.terminal import Terminal
 from protocol.errors import ErrorCode, SkepError
 
@@ -20,7 +20,7 @@ _LOOK_S_MAX: Final = 2.0
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=60.0,
     show_default=True,
     help="Seconds to wait until it is here.",

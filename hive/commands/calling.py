@@ -4,6 +4,7 @@ Must not know any noun.
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,19 @@ from hive.commands.terminal import Terminal
 from hive.config import load_client
 
 Command = Callable[..., Any]
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds within bounds; `nan` is in none of them, and `inf` is no number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; wrong use where it is not finite."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return number
 
 
 def client_command(function: Command) -> Command:

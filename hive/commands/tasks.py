@@ -9,6 +9,7 @@ from hive.client import HiveClient, path_of
 from hive.commands import attempts
 from hive.commands.calling import (
     NounGroup,
+    Seconds,
     client_command,
     given_only,
     key_option,
@@ -184,7 +185,7 @@ def task_nodes(hive: HiveClient, terminal: Terminal, task: str, executor: str) -
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0, 300),
+    type=Seconds(0, 300),
     help="With no --node: seconds to wait for one that can run it.",
 )
 @key_option

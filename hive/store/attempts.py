@@ -128,8 +128,9 @@ async def list_attempts(
         if status not in _STATUSES:
             raise OperationError(
                 ErrorCode.INVALID,
-                f"{status!r} is no status of an attempt",
+                f"status: {status[:100]!r} is none of an attempt",
                 hint=f"One of: {', '.join(_STATUSES)}.",
+                field="status",
             )
         conditions.append(_STATUSES[status])
     if before is not None:

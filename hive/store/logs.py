@@ -25,6 +25,7 @@ from protocol.log_chunks import (
 )
 from protocol.messages import LogMark, LogState
 from protocol.states import SyncPolicy
+from protocol.whole_numbers import following
 
 _SELECT_LOG = """
 SELECT log.node_id, log.next_chunk, log.next_entry, log.digest, log.end_chunks,
@@ -289,7 +290,7 @@ async def chunks_covering(
     `protocol.log_entries` makes lines of them. To go on, ask `chunks_from` with the last one's
     number plus one.
     """
-    start = await tx.fetch_one(_SELECT_START, {"id": execution_id, "entry": after + 1})
+    start = await tx.fetch_one(_SELECT_START, {"id": execution_id, "entry": following(after)})
     first = 1 if start is None else start["chunk_seq"]
     return await chunks_from(tx, execution_id, first, chunks_max=chunks_max, bytes_max=bytes_max)
 

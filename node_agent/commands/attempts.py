@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 from node_agent.commands.invocation import (
+    Seconds,
     Invocation,
     ago,
     coloured,
@@ -70,7 +71,7 @@ def show(invocation: Invocation, attempt: str) -> None:
 
 @attempts.command()
 @click.argument("attempt")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0), default=60.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=Seconds(0), default=60.0, show_default=True)
 @node_command
 def wait(invocation: Invocation, attempt: str, timeout_s: float) -> None:
     """Wait until ATTEMPT has ended, and show it."""

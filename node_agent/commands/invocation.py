@@ -4,6 +4,7 @@ Owns how a command speaks: JSON alone on stdout with --json, else tables and col
 """
 
 import functools
+import math
 import os
 import shlex
 import sys
@@ -37,6 +38,19 @@ _COLOURS: Final = {
     "awaiting_input": "magenta",
     "parked": "yellow",
 }
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds within bounds; `nan` is in none of them, and `inf` is no number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; wrong use where it is not finite."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return number
 
 
 class Invocation:

@@ -38,6 +38,7 @@ from protocol.errors import ErrorCode, LocalProtocolError, SkepError
 from protocol.log_chunks import GapChunk, LogChunk, LogCursor, advance, check_follows
 from protocol.log_chunks import Outcome as Follows
 from protocol.messages import LogMark, LogState
+from protocol.whole_numbers import following
 
 LOG: Final = logging.getLogger(__name__)
 #: Acknowledgements may be written late: one that is lost makes the hive say it again.
@@ -392,7 +393,7 @@ async def _chunks_covering(
     tx: Transaction, execution_id: str, after_entry: int, chunks_max: int, bytes_max: int
 ) -> list[LogChunk | GapChunk]:
     row = await tx.fetch_one(
-        _CHUNK_OF_ENTRY, {"execution_id": execution_id, "entry": after_entry + 1}
+        _CHUNK_OF_ENTRY, {"execution_id": execution_id, "entry": following(after_entry)}
     )
     first = 1 if row is None else row["chunk_seq"]
     return await chunks_from(tx, execution_id, first, chunks_max, bytes_max)

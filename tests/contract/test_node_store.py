@@ -462,7 +462,7 @@ async def test_the_chunk_in_which_an_entry_begins(logs: ChunkStore):
             made.cut(b"\n4\n", continued=True),
         ]
     )
-    for after, first in ((0, 1), (1, 1), (2, 2), (3, 5), (4, 5), (9, 5)):
+    for after, first in ((0, 1), (1, 1), (2, 2), (3, 5), (4, 5), (9, 5), (2**63 - 1, 5)):
         found = await logs.chunks_covering("e", after, chunks_max=9, bytes_max=1 << 20)
         assert found[0].chunk_seq == first, after
         assert found[-1].chunk_seq == 5

@@ -66,6 +66,9 @@ def test_every_command_loads_and_takes_json(name: str):
         ["nodes", "--limit", "0"],
         ["nodes", "join-token", "--ttl", "2h"],
         ["attempt", "cat", "a"],
+        ["attempts", "wait", "a", "--timeout", "nan"],
+        ["tasks", "run", "a", "--wait", "nan"],
+        ["attempt", "stop", "a", "--grace-s", "inf"],
     ],
 )
 def test_wrong_use_exits_2(words: list[str]):
@@ -97,6 +100,23 @@ def test_an_argument_that_is_not_utf_8_is_told():
         assert (said.returncode, said.stdout) == (1, "")
         assert '"an argument is not UTF-8"' in said.stderr
         assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str):
+    """What would be said there is said to nobody; the exit code stays."""
+    line = f'"{sys.executable}" -m hive nodes {closed}; echo $?'
+    environment = {"HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    said = subprocess.run(
+        ["sh", "-c", line],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert said.stdout == "1\n"
+    assert "Traceback" not in said.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):

@@ -91,6 +91,8 @@ def test_a_call_of_the_agent_loads_nothing_heavy(name: str) -> None:
         ["attempts", "--limit", "0"],
         ["attempt", "diff"],
         ["join", "https://hive"],
+        ["attempts", "wait", "a", "--timeout", "nan"],
+        ["attempt", "stop", "a", "--grace-s", "inf"],
     ],
 )
 def test_wrong_use_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,3 +139,19 @@ def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str, tmp_path: Path) -> None:
+    """What would be said there is said to nobody; the exit code stays."""
+    line = f'"{sys.executable}" -m node_agent attempts --data "{tmp_path}/none" {closed}; echo $?'
+    said = subprocess.run(
+        ["sh", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert said.stdout == "1\n"
+    assert "Traceback" not in said.stderr

@@ -5,7 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.whole_numbers import WHOLE_NUMBER_MAX, WHOLE_NUMBER_MIN, field_out_of_range
+from protocol.whole_numbers import (
+    WHOLE_NUMBER_MAX,
+    WHOLE_NUMBER_MIN,
+    field_out_of_range,
+    following,
+)
 
 
 class Inner(msgspec.Struct):
@@ -34,3 +39,9 @@ def test_what_can_be_held_passes(number: int) -> None:
     """The bounds themselves are in; so is all that is no whole number."""
     assert field_out_of_range(Outer(count=[number, 1e300, "9" * 99, None])) == ""
     assert field_out_of_range(Outer(inner=Inner(number))) == ""
+
+
+def test_none_follows_the_greatest() -> None:
+    """The next number can be held as well."""
+    assert [following(n) for n in (0, WHOLE_NUMBER_MAX - 1)] == [1, WHOLE_NUMBER_MAX]
+    assert following(WHOLE_NUMBER_MAX) == WHOLE_NUMBER_MAX

@@ -43,6 +43,16 @@ async def test_pages_meet_without_gap_or_repeat(running: RunningHive):
 
 
 @pytest.mark.asyncio
+async def test_nothing_stands_behind_the_greatest_number(running: RunningHive):
+    """A page after the greatest number that can be asked for is empty, and no failure."""
+    node = await running.node("one")
+    _, execution = await running_log(node)
+    await node.prints(execution, "one\n")
+    page = await running.get(f"executions/{execution}/log", after=2**63 - 1)
+    assert (page.status, page.json["entries"], page.json["next"]) == (200, [], 2**63 - 1)
+
+
+@pytest.mark.asyncio
 async def test_lines_are_found_by_text(running: RunningHive):
     """`grep` keeps the numbers of the lines it keeps."""
     node = await running.node("one")

@@ -125,6 +125,8 @@ async def test_bounds_of_sending(running: RunningHive):
     assert (await send(running, session["id"], *many[:100])).json["persisted"] == 100
     assert (await send(running, session["id"])).status == 422
     assert (await send(running, session["id"], {"content": "x"})).status == 422
+    misspelt = await send(running, session["id"], {"id": "m", "contents": "x"})
+    assert (misspelt.status, misspelt.error["details"]["field"]) == (422, "messages[0].contents")
     large = await send(running, session["id"], {"id": "l", "content": "x" * 256 * 1024})
     assert (large.status, large.error["code"]) == (413, "too_large")
     fits = await send(running, session["id"], {"id": "l", "content": "x" * 255 * 1024})

@@ -43,6 +43,8 @@ async def test_the_history_is_read_with_the_node_off(running: RunningHive):
     ):
         found = (await running.get("operations", **query)).json["items"]
         assert [row["key"] for row in found] == keys
+    wrong = await running.get("operations", status="ended")
+    assert (wrong.status, wrong.error["details"]["field"]) == (422, "status")
     page = (await running.get("operations", limit="1")).json
     rest = (await running.get("operations", cursor=page["next"])).json
     assert [row["key"] for row in (*page["items"], *rest["items"])] == ["key-1", "local-1"]
