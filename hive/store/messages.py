@@ -34,14 +34,23 @@ WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq > :af
 ORDER BY message_seq LIMIT :limit
 """
 _SELECT: Final = "SELECT * FROM message WHERE id = :id"
-_FIRST: Final = """
-SELECT 1 FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq = 1
+#: What its node has told all it has of, and how far the session goes.
+_ENDS: Final = """
+SELECT told_through, message_count, (
+    SELECT max(message_seq) FROM message
+    WHERE message.session_id = session.id AND message.forgotten_at_ms IS NULL
+) AS held_through
+FROM session WHERE id = :session_id
 """
-#: The highest place up to which nothing is missing, where the first one is there.
+_AT: Final = """
+SELECT 1 FROM message
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq = :place
+"""
+#: The highest place up to which nothing is missing from a place on, where that one is there.
 _WHOLE_THROUGH: Final = """
 SELECT min(message_seq) AS through FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND NOT EXISTS (
+WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq >= :place
+    AND NOT EXISTS (
     SELECT 1 FROM message AS following
     WHERE following.session_id = message.session_id AND following.forgotten_at_ms IS NULL
         AND following.message_seq = message.message_seq + 1
@@ -77,7 +86,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
 class TranscriptPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a session, oldest first.
 
-    It stands for the places from `first` to `last`; `missing`: runs of them that are not held here.
+    It stands for the places from `first` to `last`; `missing`: runs of them that are not held here
+    and may come; `lost`: runs that nobody is expected to bring.
     """
 
     session: SessionRow
@@ -85,6 +95,7 @@ class TranscriptPage(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     last: int
     missing: list[tuple[int, int]]
+    lost: list[tuple[int, int]]
     more_before: bool
     more_after: bool
 
@@ -131,12 +142,17 @@ async def read_page(
     if items and beyond:
         # Cut at its far end: the page goes as far as its messages do.
         first, last = (items[0].seq, last) if after is None else (first, items[-1].seq)
+    missing = missing_places([item.seq for item in items], first, last)
+    # A revoked node is not asked.
+    told_through = session.told_through if session.node_revoked_at_ms is None else END
+    lost, missing = parted(missing, told_through)
     return TranscriptPage(
         session=session,
         items=items,
         first=first,
         last=last,
-        missing=missing_places([item.seq for item in items], first, last),
+        missing=missing,
+        lost=lost,
         more_before=first > 1,
         more_after=last < newest_due,
     )
@@ -154,13 +170,35 @@ def missing_places(held: Sequence[int], first: int, last: int) -> list[tuple[int
     return missing
 
 
-async def whole_through(tx: Transaction, session_id: str) -> int:
-    """Return the place up to which no message of a session is missing; 0 where the first is."""
-    place = {"session_id": session_id}
-    if await tx.fetch_one(_FIRST, place) is None:
+def parted(
+    runs: Sequence[tuple[int, int]], through: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Part runs of places at one of them: what lies up to it, and what lies behind it."""
+    upto = [(first, min(last, through)) for first, last in runs if first <= through]
+    behind = [(max(first, through + 1), last) for first, last in runs if last > through]
+    return upto, behind
+
+
+async def messages_due(tx: Transaction, session_id: str) -> int:
+    """Return how many messages a session has, as far as anyone told; 0 where it is not known."""
+    ends = await tx.fetch_one(_ENDS, {"session_id": session_id})
+    return 0 if ends is None else max(ends["message_count"], ends["held_through"] or 0)
+
+
+async def settled_through(tx: Transaction, session_id: str) -> int | None:
+    """Return the place up to which nothing of a session is missing that may yet come.
+
+    None where nothing is at all; 0 where the first message is, or the session is not known.
+    """
+    ends = await tx.fetch_one(_ENDS, {"session_id": session_id})
+    if ends is None:
         return 0
-    row = await tx.fetch_one(_WHOLE_THROUGH, place)
-    return 0 if row is None else row["through"] or 0
+    through: int = ends["told_through"]
+    place = {"session_id": session_id, "place": through + 1}
+    if await tx.fetch_one(_AT, place) is not None:
+        row = await tx.fetch_one(_WHOLE_THROUGH, place)
+        through = through if row is None else row["through"]
+    return None if through >= max(ends["message_count"], ends["held_through"] or 0) else through
 
 
 #: Filters of a list over sessions, by name: the condition each adds.

@@ -1,7 +1,8 @@
 """What the hive asked of nodes: stored before it is sent, and what came of each id.
 
-An id that is gone, or that the node does not know, is never asked for again; one that is being
-fetched is not asked for twice; a need without an answer is asked again at the next hello.
+An id that is gone, or that the node does not know, is never asked for again, nor are messages where
+its node sent all it has; one that is being fetched is not asked for twice; a need without an answer
+is asked again at the next hello.
 """
 
 from collections.abc import Sequence
@@ -9,13 +10,15 @@ from typing import Final
 
 import msgspec
 
-from hive.store import sync
-from hive.store.backend import Transaction
+from hive.store import sessions, sync
+from hive.store.backend import Change, Transaction
 from hive.store.link_checks import check_link
-from hive.store.messages import whole_through
+from hive.store.messages import messages_due, settled_through
+from protocol.conversation import Message, Session
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
-from protocol.messages import Need, NeedDone
+from protocol.messages import Need, NeedDone, NeedOutcome
+from protocol.ops import OpKind, Record, decode_body
 
 #: Kinds of a need. The ids of the first two are attempts', of the third executions', of
 #: the last sessions'.
@@ -37,14 +40,14 @@ INSERT INTO need (request_id, node_id, kind, max_bytes, status, asked_at_ms, don
 VALUES (:request_id, :node_id, :kind, :max_bytes, 'open', :now_ms, NULL)
 """
 _INSERT_ITEM = """
-INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason)
-VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '')
+INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason, through)
+VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '', 0)
 """
 _SELECT_NEED = """
 SELECT request_id, node_id, kind, max_bytes, status FROM need WHERE request_id = :request_id
 """
 _SELECT_ITEMS = """
-SELECT need_item.id, log.next_chunk, log.next_entry, log.digest FROM need_item
+SELECT need_item.id, need_item.through, log.next_chunk, log.next_entry, log.digest FROM need_item
 LEFT JOIN log ON log.execution_id = need_item.id
 WHERE request_id = :request_id ORDER BY place
 """
@@ -99,7 +102,9 @@ async def store_need(tx: Transaction, node_id: str, need: Need, now_ms: int) -> 
 
 
 async def _asked(tx: Transaction, node_id: str, kind: str, entity_id: str) -> str | None:
-    """Return the open need that asks for an id; an empty string where it is gone; else None."""
+    """Return the open need that asks for an id; an empty string for nothing to get; else None."""
+    if kind == MESSAGES and await settled_through(tx, entity_id) is None:
+        return ""
     fetching = None
     rows = await tx.fetch_all(_SELECT_ITEM, {"node_id": node_id, "id": entity_id, "kind": kind})
     for row in rows:
@@ -123,7 +128,7 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         max_bytes=row["max_bytes"],
     )
     if need.kind == MESSAGES:
-        after = [await whole_through(tx, session_id) for session_id in need.ids]
+        after = [await settled_through(tx, session_id) or 0 for session_id in need.ids]
         return msgspec.structs.replace(need, after=after)
     if need.kind != LOGS:
         return need
@@ -135,11 +140,6 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         # node has must go on from exactly this.
         digests=[EMPTY if item["digest"] is None else bytes(item["digest"]) for item in items],
     )
-
-
-async def is_answered_gone(tx: Transaction, node_id: str, kind: str, entity_id: str) -> bool:
-    """Whether its node has answered that it has no more of this, so that nobody asks again."""
-    return await _asked(tx, node_id, kind, entity_id) == ""
 
 
 async def open_needs(tx: Transaction, node_id: str) -> list[Need]:
@@ -193,9 +193,93 @@ async def need_done(
         if outcome.outcome in sync.GONE:
             reason = outcome.reason[:200] or outcome.outcome
             await _set_gone(tx, node_id, need["kind"], outcome.id, reason)
+        if need["kind"] == MESSAGES:
+            through = next(item["through"] for item in items if item["id"] == outcome.id)
+            # The last one may have been cut short: then it is what was sent that counts.
+            cut = done.more and outcome is done.outcomes[-1]
+            await _messages_told(tx, node_id, outcome, 0 if cut else through)
     await tx.execute(_CLOSE, {"request_id": done.request_id, "now_ms": now_ms})
     await _refresh(tx, need["kind"], asked)
 
+
+# --- messages -------------------------------------------------------------------------------------
+
+_SET_THROUGH = """
+UPDATE need_item SET through = :through
+WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
+"""
+_ASKED_FOR = """
+SELECT 1 FROM need_item
+WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
+"""
+_SET_TOLD = """
+UPDATE session SET told_through = :through
+WHERE id = :id AND node_id = :node_id AND told_through < :through
+"""
+
+
+async def records_came(
+    tx: Transaction, node_id: str, request_id: str, records: Sequence[Record]
+) -> None:
+    """Note how far an answer has told of a session's messages: it tells of them in their order.
+
+    What it passes over is not at the node either.
+    """
+    told: dict[str, int] = {}
+    for record in records:
+        asked = {"request_id": request_id, "node_id": node_id}
+        body = _body_of(record)
+        if isinstance(body, Session):
+            values = {**asked, "id": body.id, "through": body.message_count}
+            await tx.execute(_SET_THROUGH, values)
+        elif isinstance(body, Message):
+            told[body.session_id] = max(told.get(body.session_id, 0), body.seq)
+    for session_id, through in told.items():
+        values = {"request_id": request_id, "node_id": node_id, "id": session_id}
+        if await tx.fetch_one(_ASKED_FOR, values) is not None:
+            await tx.execute(_SET_TOLD, {**values, "through": through})
+
+
+def _body_of(record: Record) -> msgspec.Struct | None:
+    """Return what a record tells of a conversation; None for others, and what cannot be read."""
+    if record.kind not in {OpKind.SESSION, OpKind.MESSAGE}:
+        return None
+    try:
+        return decode_body(record.kind, record.body)
+    except msgspec.DecodeError:
+        return None
+
+
+async def _messages_told(tx: Transaction, node_id: str, outcome: NeedOutcome, through: int) -> None:
+    if outcome.outcome in sync.GONE:
+        through = await messages_due(tx, outcome.id)
+    await tx.execute(_SET_TOLD, {"id": outcome.id, "node_id": node_id, "through": through})
+    # What was on its way may be lost now: whoever waits for it looks again.
+    ids = await sessions.live_ids_of(tx, node_id, outcome.id)
+    if ids is not None:
+        tx.note(Change(kind="session.changed", ids=ids))
+
+
+_FORGET_MESSAGES_GONE = """
+DELETE FROM need_item
+WHERE node_id = :node_id AND kind = 'messages' AND outcome IN ('gone', 'unknown')
+"""
+_FORGET_THROUGH = """
+UPDATE need_item SET through = 0
+WHERE node_id = :node_id AND kind = 'messages' AND outcome IS NULL
+"""
+_FORGET_TOLD = """
+UPDATE session SET told_through = 0 WHERE node_id = :node_id AND told_through > 0
+"""
+
+
+async def forget_messages_missed(tx: Transaction, node_id: str) -> None:
+    """A node has told anew of all it owns: what it lacked before, it may have now."""
+    for statement in (_FORGET_MESSAGES_GONE, _FORGET_THROUGH, _FORGET_TOLD):
+        await tx.execute(statement, {"node_id": node_id})
+
+
+# --- another history ------------------------------------------------------------------------------
 
 _SELECT_MISSED = """
 SELECT DISTINCT kind, id FROM need_item
@@ -214,6 +298,7 @@ async def forget_missed(tx: Transaction, node_id: str) -> None:
     missed = await tx.fetch_all(_SELECT_MISSED, values)
     for statement in (_FORGET_MISSED, _FORGET_LOGS_GONE, _FORGET_ATTEMPTS_GONE):
         await tx.execute(statement, values)
+    await forget_messages_missed(tx, node_id)
     for row in missed:
         await _refresh(tx, row["kind"], [row["id"]])
 

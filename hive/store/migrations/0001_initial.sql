@@ -310,6 +310,8 @@ CREATE TABLE session (
     parked_until_ms INTEGER,
     heartbeat_at_ms INTEGER,
     created_by TEXT NOT NULL,
+    -- Its node was asked for the messages up to this place, and sent all of them that it has.
+    told_through INTEGER NOT NULL,
     rank INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     at_ms INTEGER NOT NULL,
@@ -485,6 +487,8 @@ CREATE TABLE need_item (
     outcome TEXT,
     sent INTEGER NOT NULL,
     reason TEXT NOT NULL,
+    -- Of messages: how many of them the answer said there are.
+    through INTEGER NOT NULL,
     PRIMARY KEY (request_id, place)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX need_item_by_id ON need_item (node_id, id);
