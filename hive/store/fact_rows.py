@@ -143,12 +143,7 @@ BESIDE: Final[dict[OpKind, dict[str, str]]] = {
     OpKind.CHECKOUT: {"project_id": "NULL", "problem": "''"},
     OpKind.EXECUTION: {},
     OpKind.ATTEMPT: {"superseded": "0", "sync_state": "'partial'", "gone_reason": "NULL"},
-    OpKind.SESSION: {
-        "task_id": "NULL",
-        "heartbeat_at_ms": "NULL",
-        "created_by": "''",
-        "told_through": "0",
-    },
+    OpKind.SESSION: {"task_id": "NULL", "heartbeat_at_ms": "NULL", "created_by": "''"},
     OpKind.TURN: {},
     OpKind.MESSAGE: {"sender_id": "NULL"},
     OpKind.REQUEST: {},

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from hive.conversation_folds import text_of
-from hive.store import sessions
+from hive.store import message_gaps, sessions
 from hive.store.backend import Change, Row, Transaction
 from hive.store.sessions import SessionRow
 from protocol.conversation import (
@@ -34,28 +34,6 @@ WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq > :af
 ORDER BY message_seq LIMIT :limit
 """
 _SELECT: Final = "SELECT * FROM message WHERE id = :id"
-#: What its node has told all it has of, and how far the session goes.
-_ENDS: Final = """
-SELECT told_through, message_count, (
-    SELECT max(message_seq) FROM message
-    WHERE message.session_id = session.id AND message.forgotten_at_ms IS NULL
-) AS held_through
-FROM session WHERE id = :session_id
-"""
-_AT: Final = """
-SELECT 1 FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq = :place
-"""
-#: The highest place up to which nothing is missing from a place on, where that one is there.
-_WHOLE_THROUGH: Final = """
-SELECT min(message_seq) AS through FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq >= :place
-    AND NOT EXISTS (
-    SELECT 1 FROM message AS following
-    WHERE following.session_id = message.session_id AND following.forgotten_at_ms IS NULL
-        AND following.message_seq = message.message_seq + 1
-)
-"""
 #: Beyond every place there is.
 END: Final = 2**62
 
@@ -142,10 +120,12 @@ async def read_page(
     if items and beyond:
         # Cut at its far end: the page goes as far as its messages do.
         first, last = (items[0].seq, last) if after is None else (first, items[-1].seq)
-    missing = missing_places([item.seq for item in items], first, last)
-    # A revoked node is not asked.
-    told_through = session.told_through if session.node_revoked_at_ms is None else END
-    lost, missing = parted(missing, told_through)
+    lost = missing_places([item.seq for item in items], first, last)
+    missing: list[tuple[int, int]] = []
+    # A revoked node is not asked: all that is missing is lost.
+    if lost and session.node_revoked_at_ms is None:
+        gaps = await message_gaps.between(tx, session_id, first, last)
+        lost, missing = message_gaps.parted(lost, gaps)
     return TranscriptPage(
         session=session,
         items=items,
@@ -168,37 +148,6 @@ def missing_places(held: Sequence[int], first: int, last: int) -> list[tuple[int
     if due <= last:
         missing.append((due, last))
     return missing
-
-
-def parted(
-    runs: Sequence[tuple[int, int]], through: int
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Part runs of places at one of them: what lies up to it, and what lies behind it."""
-    upto = [(first, min(last, through)) for first, last in runs if first <= through]
-    behind = [(max(first, through + 1), last) for first, last in runs if last > through]
-    return upto, behind
-
-
-async def messages_due(tx: Transaction, session_id: str) -> int:
-    """Return how many messages a session has, as far as anyone told; 0 where it is not known."""
-    ends = await tx.fetch_one(_ENDS, {"session_id": session_id})
-    return 0 if ends is None else max(ends["message_count"], ends["held_through"] or 0)
-
-
-async def settled_through(tx: Transaction, session_id: str) -> int | None:
-    """Return the place up to which nothing of a session is missing that may yet come.
-
-    None where nothing is at all; 0 where the first message is, or the session is not known.
-    """
-    ends = await tx.fetch_one(_ENDS, {"session_id": session_id})
-    if ends is None:
-        return 0
-    through: int = ends["told_through"]
-    place = {"session_id": session_id, "place": through + 1}
-    if await tx.fetch_one(_AT, place) is not None:
-        row = await tx.fetch_one(_WHOLE_THROUGH, place)
-        through = through if row is None else row["through"]
-    return None if through >= max(ends["message_count"], ends["held_through"] or 0) else through
 
 
 #: Filters of a list over sessions, by name: the condition each adds.

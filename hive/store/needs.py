@@ -1,8 +1,8 @@
 """What the hive asked of nodes: stored before it is sent, and what came of each id.
 
 An id that is gone, or that the node does not know, is never asked for again, nor are messages where
-its node sent all it has; one that is being fetched is not asked for twice; a need without an answer
-is asked again at the next hello.
+its node told of all it has; one that is being fetched is not asked for twice; a need without an
+answer is asked again at the next hello.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,9 @@ from typing import Final
 
 import msgspec
 
-from hive.store import sessions, sync
-from hive.store.backend import Change, Transaction
+from hive.store import message_gaps, sessions, sync
+from hive.store.backend import Change, Row, Transaction
 from hive.store.link_checks import check_link
-from hive.store.messages import messages_due, settled_through
 from protocol.conversation import Message, Session
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -40,14 +39,17 @@ INSERT INTO need (request_id, node_id, kind, max_bytes, status, asked_at_ms, don
 VALUES (:request_id, :node_id, :kind, :max_bytes, 'open', :now_ms, NULL)
 """
 _INSERT_ITEM = """
-INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason, through)
-VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '', 0)
+INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason, due,
+    told_through, stale)
+VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '', 0, 0, 0)
 """
 _SELECT_NEED = """
 SELECT request_id, node_id, kind, max_bytes, status FROM need WHERE request_id = :request_id
 """
 _SELECT_ITEMS = """
-SELECT need_item.id, need_item.through, log.next_chunk, log.next_entry, log.digest FROM need_item
+SELECT need_item.id, need_item.due, need_item.told_through, need_item.stale, log.next_chunk,
+    log.next_entry, log.digest
+FROM need_item
 LEFT JOIN log ON log.execution_id = need_item.id
 WHERE request_id = :request_id ORDER BY place
 """
@@ -102,8 +104,8 @@ async def store_need(tx: Transaction, node_id: str, need: Need, now_ms: int) -> 
 
 
 async def _asked(tx: Transaction, node_id: str, kind: str, entity_id: str) -> str | None:
-    """Return the open need that asks for an id; an empty string for nothing to get; else None."""
-    if kind == MESSAGES and await settled_through(tx, entity_id) is None:
+    """Return the open need that asks for an id; empty where there is nothing to get; else None."""
+    if kind == MESSAGES and await _has_all_there_is(tx, entity_id):
         return ""
     fetching = None
     rows = await tx.fetch_all(_SELECT_ITEM, {"node_id": node_id, "id": entity_id, "kind": kind})
@@ -128,7 +130,7 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         max_bytes=row["max_bytes"],
     )
     if need.kind == MESSAGES:
-        after = [await settled_through(tx, session_id) or 0 for session_id in need.ids]
+        after = [await message_gaps.settled_through(tx, session_id) for session_id in need.ids]
         return msgspec.structs.replace(need, after=after)
     if need.kind != LOGS:
         return need
@@ -176,7 +178,7 @@ async def need_done(
             ErrorCode.FORBIDDEN, "the need was another node's", named=done.request_id
         )
     items = await tx.fetch_all(_SELECT_ITEMS, {"request_id": done.request_id})
-    asked = [item["id"] for item in items]
+    asked = {item["id"]: item for item in items}
     for outcome in done.outcomes:
         if outcome.id not in asked:
             continue
@@ -194,50 +196,44 @@ async def need_done(
             reason = outcome.reason[:200] or outcome.outcome
             await _set_gone(tx, node_id, need["kind"], outcome.id, reason)
         if need["kind"] == MESSAGES:
-            through = next(item["through"] for item in items if item["id"] == outcome.id)
-            # The last one may have been cut short: then it is what was sent that counts.
+            # Only the last one may have been cut short.
             cut = done.more and outcome is done.outcomes[-1]
-            await _messages_told(tx, node_id, outcome, 0 if cut else through)
+            await _messages_told(tx, node_id, outcome, asked[outcome.id], cut=cut)
     await tx.execute(_CLOSE, {"request_id": done.request_id, "now_ms": now_ms})
-    await _refresh(tx, need["kind"], asked)
+    await _refresh(tx, need["kind"], list(asked))
 
 
 # --- messages -------------------------------------------------------------------------------------
 
-_SET_THROUGH = """
-UPDATE need_item SET through = :through
-WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
-"""
-_ASKED_FOR = """
-SELECT 1 FROM need_item
+_SET_DUE = """
+UPDATE need_item SET due = :due
 WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
 """
 _SET_TOLD = """
-UPDATE session SET told_through = :through
-WHERE id = :id AND node_id = :node_id AND told_through < :through
+UPDATE need_item SET told_through = :through
+WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
 """
+
+
+async def _has_all_there_is(tx: Transaction, session_id: str) -> bool:
+    due = await message_gaps.due_of(tx, session_id)
+    return 0 < due <= await message_gaps.settled_through(tx, session_id)
 
 
 async def records_came(
     tx: Transaction, node_id: str, request_id: str, records: Sequence[Record]
 ) -> None:
-    """Note how far an answer has told of a session's messages: it tells of them in their order.
-
-    What it passes over is not at the node either.
-    """
+    """Note how far an answer tells of a session's messages: it tells of them in their order."""
     told: dict[str, int] = {}
+    asked = {"request_id": request_id, "node_id": node_id}
     for record in records:
-        asked = {"request_id": request_id, "node_id": node_id}
         body = _body_of(record)
         if isinstance(body, Session):
-            values = {**asked, "id": body.id, "through": body.message_count}
-            await tx.execute(_SET_THROUGH, values)
+            await tx.execute(_SET_DUE, {**asked, "id": body.id, "due": body.message_count})
         elif isinstance(body, Message):
-            told[body.session_id] = max(told.get(body.session_id, 0), body.seq)
+            told[body.session_id] = body.seq
     for session_id, through in told.items():
-        values = {"request_id": request_id, "node_id": node_id, "id": session_id}
-        if await tx.fetch_one(_ASKED_FOR, values) is not None:
-            await tx.execute(_SET_TOLD, {**values, "through": through})
+        await tx.execute(_SET_TOLD, {**asked, "id": session_id, "through": through})
 
 
 def _body_of(record: Record) -> msgspec.Struct | None:
@@ -250,33 +246,41 @@ def _body_of(record: Record) -> msgspec.Struct | None:
         return None
 
 
-async def _messages_told(tx: Transaction, node_id: str, outcome: NeedOutcome, through: int) -> None:
-    if outcome.outcome in sync.GONE:
-        through = await messages_due(tx, outcome.id)
-    await tx.execute(_SET_TOLD, {"id": outcome.id, "node_id": node_id, "through": through})
-    # What was on its way may be lost now: whoever waits for it looks again.
+async def _messages_told(
+    tx: Transaction, node_id: str, outcome: NeedOutcome, item: Row, *, cut: bool
+) -> None:
+    """A node has told of its messages of a session: of all of them, or as far as it came."""
     ids = await sessions.live_ids_of(tx, node_id, outcome.id)
-    if ids is not None:
-        tx.note(Change(kind="session.changed", ids=ids))
+    if ids is None or item["stale"]:
+        return
+    if outcome.outcome in sync.GONE:
+        through = await message_gaps.due_of(tx, outcome.id)
+    elif cut:
+        through = item["told_through"]
+    else:
+        # What lies before one that is here was sent before it. What was said since is not meant.
+        through = max(item["due"], await message_gaps.held_of(tx, outcome.id))
+    await message_gaps.record(tx, node_id, outcome.id, through)
+    # What was on its way may be lost now: whoever waits for it looks again.
+    tx.note(Change(kind="session.changed", ids=ids))
 
 
 _FORGET_MESSAGES_GONE = """
 DELETE FROM need_item
 WHERE node_id = :node_id AND kind = 'messages' AND outcome IN ('gone', 'unknown')
 """
-_FORGET_THROUGH = """
-UPDATE need_item SET through = 0
+#: From where on these ask was known before: what opened since is not among what they tell of.
+_SET_STALE = """
+UPDATE need_item SET stale = 1
 WHERE node_id = :node_id AND kind = 'messages' AND outcome IS NULL
-"""
-_FORGET_TOLD = """
-UPDATE session SET told_through = 0 WHERE node_id = :node_id AND told_through > 0
 """
 
 
 async def forget_messages_missed(tx: Transaction, node_id: str) -> None:
     """A node has told anew of all it owns: what it lacked before, it may have now."""
-    for statement in (_FORGET_MESSAGES_GONE, _FORGET_THROUGH, _FORGET_TOLD):
+    for statement in (_FORGET_MESSAGES_GONE, _SET_STALE):
         await tx.execute(statement, {"node_id": node_id})
+    await message_gaps.forget_of_node(tx, node_id)
 
 
 # --- another history ------------------------------------------------------------------------------

@@ -83,7 +83,6 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     parked_until_ms: int | None
     heartbeat_at_ms: int | None
     created_by: str
-    told_through: int
     forgotten_at_ms: int | None
 
     @property
@@ -176,10 +175,10 @@ _INSERT = """
 INSERT INTO session (id, node_id, attempt_id, task_id, agent_session_id, agent_session_at_ms,
     executor, profile, agent, agent_version, capabilities, topic, status, reason, message_count,
     turn_count, usage, forked_from, created_at_ms, last_activity_at_ms, closed_at_ms,
-    heartbeat_at_ms, created_by, told_through, rank, seq, at_ms, snapshot_id, forgotten_at_ms)
+    heartbeat_at_ms, created_by, rank, seq, at_ms, snapshot_id, forgotten_at_ms)
 VALUES (:id, NULL, :attempt_id, :task_id, :agent_session_id, :now_ms, 'external', NULL, :agent,
     :agent_version, :capabilities, :topic, :status, NULL, 0, 0, NULL, NULL, :now_ms, :now_ms, NULL,
-    :now_ms, :created_by, 0, 0, 0, :now_ms, NULL, NULL)
+    :now_ms, :created_by, 0, 0, :now_ms, NULL, NULL)
 """
 _RESUME = """
 UPDATE session SET status = 'idle', reason = NULL, closed_at_ms = NULL, heartbeat_at_ms = :now_ms

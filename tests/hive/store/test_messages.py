@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from hive.store import messages, sessions
-from hive.store.messages import NewMessage, missing_places, parted
+from hive.store import message_gaps, messages, sessions
+from hive.store.messages import NewMessage, missing_places
 from hive.store.sessions import NewSession
 from protocol.conversation import AuthorKind, MessageRole
 from protocol.errors import ErrorCode, OperationError
@@ -49,13 +49,6 @@ def test_missing_places():
     assert missing_places([], 1, 3) == [(1, 3)]
     assert missing_places([], 4, 3) == []
     assert missing_places([1, 2], 1, 2) == []
-
-
-def test_runs_are_parted_at_a_place():
-    """What lies up to it and what behind it; a run that lies on both sides is cut in two."""
-    assert parted([(1, 2), (4, 8), (10, 10)], 5) == ([(1, 2), (4, 5)], [(6, 8), (10, 10)])
-    assert parted([(3, 4)], 0) == ([], [(3, 4)])
-    assert parted([(3, 4)], 4) == ([(3, 4)], [])
 
 
 @pytest.mark.asyncio
@@ -136,9 +129,9 @@ async def test_holes_are_told(hive: OpenHive):
     """What the node has and the hive does not stands in a page as missing."""
     node = await hive.reporting()
     await node.tells(reported.checkout(1), reported.attempt(), reported.session(message_count=9))
-    assert await hive.database.read(messages.settled_through, uid(30)) == 0
+    assert await hive.database.read(message_gaps.settled_through, uid(30)) == 0
     await node.tells(*(reported.message(seq) for seq in (1, 2, 5, 6)))
-    assert await hive.database.read(messages.settled_through, uid(30)) == 2
+    assert await hive.database.read(message_gaps.settled_through, uid(30)) == 2
 
     async def missing(**place: int | None):
         asked = {"before": None, "after": None, "limit": 3, **place}

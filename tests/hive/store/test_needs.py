@@ -89,6 +89,18 @@ async def test_what_grew_while_the_answer_was_under_way_is_not_lost(hive: OpenHi
 
 
 @pytest.mark.asyncio
+async def test_a_node_that_knows_of_fewer_messages_than_are_here(hive: OpenHive):
+    """What lies before a message that is here is no more on its way, whatever its node counts."""
+    node = await with_holes(hive, count=4)
+    assert await holes(hive) == ([(3, 4)], [])
+    await node.tells(reported.message(9))
+    await asks(hive, "r1")
+    await answers(node, "r1", reported.session(message_count=4))
+    assert await holes(hive) == ([], [(3, 4), (7, 8)])
+    assert await asks(hive, "r2") is None
+
+
+@pytest.mark.asyncio
 async def test_an_answer_that_was_cut_speaks_of_what_it_sent(hive: OpenHive):
     """The next need goes on behind it, so that what lies far behind a hole comes as well."""
     node = await with_holes(hive)
