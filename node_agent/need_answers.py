@@ -123,10 +123,12 @@ async def _messages(
     # The session first: it says whose the messages are.
     yield Records(request_id=request_id, records=session)
     while True:
+        before = after
         after, records = await store.messages_after(session_id, after, _MESSAGES_PER_READ_MAX)
-        if not records:
+        if after == before:
             return
-        for page in record_pages(records):
+        # Of places whose messages are damaged there is nothing to send, but of those behind them.
+        for page in record_pages(records) if records else ():
             yield Records(request_id=request_id, records=page)
 
 

@@ -102,10 +102,15 @@ class SessionTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessageGap(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages of the session that are not here: their first and last `seq`, and why."""
+    """Messages of the session that are not here: their first and last `seq`, and why.
+
+    `lost`: nobody is expected to bring them (their node was asked and has no more of them, or was
+    revoked); others may yet come.
+    """
 
     gap: tuple[int, int]
     reason: str
+    lost: bool = False
 
 
 class MessagePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from hive.api.operations import node_errors
 from hive.api.paging import Limit, PageQuery, pack, unpack
 from hive.api.sessions import named_ids, session_of
 from hive.operation_proxy import Intent, Target
-from hive.store import messages, needs, operations
+from hive.store import messages, operations
 from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.ids import new_id
@@ -44,6 +44,7 @@ _TAKEN: Final = frozenset({operations.DONE, DeferredStatus.WAITING, DeferredStat
 _FETCHED: Final = "not here yet; its node is asked for it"
 _AWAY: Final = "not here yet; its node is away"
 _GONE: Final = "its node no longer has it"
+_REVOKED: Final = "not here, and its node was revoked"
 
 SenderId = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Place = Annotated[int, msgspec.Meta(ge=0, le=messages.END)]
@@ -100,30 +101,23 @@ async def transcript(request: web.Request) -> web.Response:
     if page.missing and page.session.node_id is not None:
         # Looking at it is what asks for what is not here.
         context.backfill.missed_messages(page.session.node_id, session_id)
-    return json_response(await _page_reply(context, page))
+    return json_response(_page_reply(context, page))
 
 
-async def _page_reply(
-    context: HiveContext, page: TranscriptPage
-) -> conversation_replies.MessagePage:
+def _page_reply(context: HiveContext, page: TranscriptPage) -> conversation_replies.MessagePage:
     node_id = page.session.node_id
-    reason = "" if node_id is None or not page.missing else await _why(context, page, node_id)
+    coming = _FETCHED if node_id and context.registry.is_online(node_id) else _AWAY
+    gap = conversation_replies.MessageGap
+    gaps = [gap(gap=run, reason=coming, lost=False) for run in page.missing]
+    gone = _GONE if page.session.node_revoked_at_ms is None else _REVOKED
+    gaps += [gap(gap=run, reason=gone, lost=True) for run in page.lost]
     return conversation_replies.MessagePage(
         items=[message_reply(item) for item in page.items],
-        gaps=[conversation_replies.MessageGap(gap=gap, reason=reason) for gap in page.missing],
+        gaps=sorted(gaps, key=lambda one: one.gap),
         previous=page.first if page.more_before else None,
         next=page.last if page.more_after else None,
         message_count=page.session.message_count,
     )
-
-
-async def _why(context: HiveContext, page: TranscriptPage, node_id: str) -> str:
-    """Return why messages of a node's session are not here."""
-    session_id = page.session.id
-    read = context.database.read
-    if await read(needs.is_answered_gone, node_id, needs.MESSAGES, session_id):
-        return _GONE
-    return _FETCHED if context.registry.is_online(node_id) else _AWAY
 
 
 def message_reply(row: MessageRow) -> conversation_replies.Message:

@@ -102,6 +102,8 @@ class Follower:
         self._missing: list[tuple[int, int]] = []
         #: Messages printed that may yet change: tool calls that have not ended, plans.
         self._unsettled: dict[str, int] = {}
+        #: What a closed session was last said to wait for.
+        self._awaited: dict[str, Any] | None = None
 
     def run(self, *, after: int | None, limit: int) -> None:
         """Print the newest `limit` messages, or those after one, and go on from there."""
@@ -146,14 +148,29 @@ class Follower:
                 if not is_gap:
                     self._after = row["seq"]
                     self._print(row)
-                elif row["gap"][0] < newest:
+                elif row["lost"] or row["gap"][0] < newest:
                     self._missing.append((row["gap"][0], row["gap"][1]))
                     self._printer.gap(row)
+                    self._after = row["gap"][1]
                 else:
                     # The last ones are on their way: they are printed when they are here.
-                    return False
+                    return self._waits_for(row, closed=session["status"] == "closed")
             if page["next"] is None:
-                return bool(session["status"] == "closed")
+                return self._is_over(session)
+
+    def _waits_for(self, gap: dict[str, Any], *, closed: bool) -> bool:
+        if closed and gap != self._awaited:
+            self._awaited = gap
+            self._printer.note(f"[the session is closed; waiting for its end: {gap['reason']}]")
+        return False
+
+    def _is_over(self, session: dict[str, Any]) -> bool:
+        if session["status"] == "closed":
+            return True
+        if session["forgotten_at_ms"] is None:
+            return False
+        self._printer.note("[its node no longer knows this session]")
+        return True
 
     def _fill(self) -> None:
         """Print what was missing when it was passed, and is here now."""

@@ -159,12 +159,10 @@ class SqliteIngestStore:
     async def commit_records(
         self, node_id: str, link_no: int, request_id: str, records: Sequence[Record]
     ) -> None:
-        # What was asked for is known by the need; records are judged by their own positions.
-        del request_id
         failpoint("hive.commit.before_records")
         try:
             await self._database.write(
-                journal.commit_records, self._context(), node_id, link_no, records
+                journal.commit_records, self._context(), node_id, link_no, request_id, records
             )
         except RemoteProtocolError as error:
             await self._audit(node_id, error)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hive.projections import OWNED, EventDraft, Source
-from hive.store import events, facts
+from hive.store import events, facts, needs
 from hive.store.backend import JournalState, Row, Transaction
 from hive.store.link_checks import Refused, check_link
 from hive.store.linking import LinkContext
@@ -330,6 +330,7 @@ async def commit_snapshot(
         )
         for row in forgotten:
             await facts.note_changed(tx, kind, row["id"], node_id)
+    await needs.forget_messages_missed(tx, node_id)
 
 
 async def commit_skip(
@@ -369,6 +370,7 @@ async def commit_records(
     context: LinkContext,
     node_id: str,
     link_no: int,
+    request_id: str,
     records: Sequence[Record],
 ) -> None:
     """Commit state that answers a need, each record under its own position."""
@@ -388,3 +390,4 @@ async def commit_records(
         )
         op = Op(record.kind, record.entity_id, record.at_ms, record.body)
         await facts.apply(tx, context, source, op)
+    await needs.records_came(tx, node_id, request_id, records)

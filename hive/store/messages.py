@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from hive.conversation_folds import text_of
-from hive.store import sessions
+from hive.store import message_gaps, sessions
 from hive.store.backend import Change, Row, Transaction
 from hive.store.sessions import SessionRow
 from protocol.conversation import (
@@ -34,19 +34,6 @@ WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq > :af
 ORDER BY message_seq LIMIT :limit
 """
 _SELECT: Final = "SELECT * FROM message WHERE id = :id"
-_FIRST: Final = """
-SELECT 1 FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND message_seq = 1
-"""
-#: The highest place up to which nothing is missing, where the first one is there.
-_WHOLE_THROUGH: Final = """
-SELECT min(message_seq) AS through FROM message
-WHERE session_id = :session_id AND forgotten_at_ms IS NULL AND NOT EXISTS (
-    SELECT 1 FROM message AS following
-    WHERE following.session_id = message.session_id AND following.forgotten_at_ms IS NULL
-        AND following.message_seq = message.message_seq + 1
-)
-"""
 #: Beyond every place there is.
 END: Final = 2**62
 
@@ -77,7 +64,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
 class TranscriptPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a session, oldest first.
 
-    It stands for the places from `first` to `last`; `missing`: runs of them that are not held here.
+    It stands for the places from `first` to `last`; `missing`: runs of them that are not held here
+    and may come; `lost`: runs that nobody is expected to bring.
     """
 
     session: SessionRow
@@ -85,6 +73,7 @@ class TranscriptPage(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     last: int
     missing: list[tuple[int, int]]
+    lost: list[tuple[int, int]]
     more_before: bool
     more_after: bool
 
@@ -131,12 +120,19 @@ async def read_page(
     if items and beyond:
         # Cut at its far end: the page goes as far as its messages do.
         first, last = (items[0].seq, last) if after is None else (first, items[-1].seq)
+    lost = missing_places([item.seq for item in items], first, last)
+    missing: list[tuple[int, int]] = []
+    # A revoked node is not asked: all that is missing is lost.
+    if lost and session.node_revoked_at_ms is None:
+        gaps = await message_gaps.between(tx, session_id, first, last)
+        lost, missing = message_gaps.parted(lost, gaps)
     return TranscriptPage(
         session=session,
         items=items,
         first=first,
         last=last,
-        missing=missing_places([item.seq for item in items], first, last),
+        missing=missing,
+        lost=lost,
         more_before=first > 1,
         more_after=last < newest_due,
     )
@@ -152,15 +148,6 @@ def missing_places(held: Sequence[int], first: int, last: int) -> list[tuple[int
     if due <= last:
         missing.append((due, last))
     return missing
-
-
-async def whole_through(tx: Transaction, session_id: str) -> int:
-    """Return the place up to which no message of a session is missing; 0 where the first is."""
-    place = {"session_id": session_id}
-    if await tx.fetch_one(_FIRST, place) is None:
-        return 0
-    row = await tx.fetch_one(_WHOLE_THROUGH, place)
-    return 0 if row is None else row["through"] or 0
 
 
 #: Filters of a list over sessions, by name: the condition each adds.

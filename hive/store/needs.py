@@ -1,7 +1,8 @@
 """What the hive asked of nodes: stored before it is sent, and what came of each id.
 
-An id that is gone, or that the node does not know, is never asked for again; one that is being
-fetched is not asked for twice; a need without an answer is asked again at the next hello.
+An id that is gone, or that the node does not know, is never asked for again, nor are messages where
+its node told of all it has; one that is being fetched is not asked for twice; a need without an
+answer is asked again at the next hello.
 """
 
 from collections.abc import Sequence
@@ -9,13 +10,14 @@ from typing import Final
 
 import msgspec
 
-from hive.store import sync
-from hive.store.backend import Transaction
+from hive.store import message_gaps, sessions, sync
+from hive.store.backend import Change, Row, Transaction
 from hive.store.link_checks import check_link
-from hive.store.messages import whole_through
+from protocol.conversation import Message, Session
 from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
-from protocol.messages import Need, NeedDone
+from protocol.messages import Need, NeedDone, NeedOutcome
+from protocol.ops import OpKind, Record, decode_body
 
 #: Kinds of a need. The ids of the first two are attempts', of the third executions', of
 #: the last sessions'.
@@ -37,14 +39,17 @@ INSERT INTO need (request_id, node_id, kind, max_bytes, status, asked_at_ms, don
 VALUES (:request_id, :node_id, :kind, :max_bytes, 'open', :now_ms, NULL)
 """
 _INSERT_ITEM = """
-INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason)
-VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '')
+INSERT INTO need_item (request_id, place, node_id, kind, id, outcome, sent, reason, due,
+    told_through, stale)
+VALUES (:request_id, :place, :node_id, :kind, :id, NULL, 0, '', 0, 0, 0)
 """
 _SELECT_NEED = """
 SELECT request_id, node_id, kind, max_bytes, status FROM need WHERE request_id = :request_id
 """
 _SELECT_ITEMS = """
-SELECT need_item.id, log.next_chunk, log.next_entry, log.digest FROM need_item
+SELECT need_item.id, need_item.due, need_item.told_through, need_item.stale, log.next_chunk,
+    log.next_entry, log.digest
+FROM need_item
 LEFT JOIN log ON log.execution_id = need_item.id
 WHERE request_id = :request_id ORDER BY place
 """
@@ -99,7 +104,9 @@ async def store_need(tx: Transaction, node_id: str, need: Need, now_ms: int) -> 
 
 
 async def _asked(tx: Transaction, node_id: str, kind: str, entity_id: str) -> str | None:
-    """Return the open need that asks for an id; an empty string where it is gone; else None."""
+    """Return the open need that asks for an id; empty where there is nothing to get; else None."""
+    if kind == MESSAGES and await _has_all_there_is(tx, entity_id):
+        return ""
     fetching = None
     rows = await tx.fetch_all(_SELECT_ITEM, {"node_id": node_id, "id": entity_id, "kind": kind})
     for row in rows:
@@ -123,7 +130,7 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         max_bytes=row["max_bytes"],
     )
     if need.kind == MESSAGES:
-        after = [await whole_through(tx, session_id) for session_id in need.ids]
+        after = [await message_gaps.settled_through(tx, session_id) for session_id in need.ids]
         return msgspec.structs.replace(need, after=after)
     if need.kind != LOGS:
         return need
@@ -135,11 +142,6 @@ async def _read(tx: Transaction, request_id: str) -> Need | None:
         # node has must go on from exactly this.
         digests=[EMPTY if item["digest"] is None else bytes(item["digest"]) for item in items],
     )
-
-
-async def is_answered_gone(tx: Transaction, node_id: str, kind: str, entity_id: str) -> bool:
-    """Whether its node has answered that it has no more of this, so that nobody asks again."""
-    return await _asked(tx, node_id, kind, entity_id) == ""
 
 
 async def open_needs(tx: Transaction, node_id: str) -> list[Need]:
@@ -176,7 +178,7 @@ async def need_done(
             ErrorCode.FORBIDDEN, "the need was another node's", named=done.request_id
         )
     items = await tx.fetch_all(_SELECT_ITEMS, {"request_id": done.request_id})
-    asked = [item["id"] for item in items]
+    asked = {item["id"]: item for item in items}
     for outcome in done.outcomes:
         if outcome.id not in asked:
             continue
@@ -193,9 +195,95 @@ async def need_done(
         if outcome.outcome in sync.GONE:
             reason = outcome.reason[:200] or outcome.outcome
             await _set_gone(tx, node_id, need["kind"], outcome.id, reason)
+        if need["kind"] == MESSAGES:
+            # Only the last one may have been cut short.
+            cut = done.more and outcome is done.outcomes[-1]
+            await _messages_told(tx, node_id, outcome, asked[outcome.id], cut=cut)
     await tx.execute(_CLOSE, {"request_id": done.request_id, "now_ms": now_ms})
-    await _refresh(tx, need["kind"], asked)
+    await _refresh(tx, need["kind"], list(asked))
 
+
+# --- messages -------------------------------------------------------------------------------------
+
+_SET_DUE = """
+UPDATE need_item SET due = :due
+WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
+"""
+_SET_TOLD = """
+UPDATE need_item SET told_through = :through
+WHERE request_id = :request_id AND node_id = :node_id AND id = :id AND kind = 'messages'
+"""
+
+
+async def _has_all_there_is(tx: Transaction, session_id: str) -> bool:
+    due = await message_gaps.due_of(tx, session_id)
+    return 0 < due <= await message_gaps.settled_through(tx, session_id)
+
+
+async def records_came(
+    tx: Transaction, node_id: str, request_id: str, records: Sequence[Record]
+) -> None:
+    """Note how far an answer tells of a session's messages: it tells of them in their order."""
+    told: dict[str, int] = {}
+    asked = {"request_id": request_id, "node_id": node_id}
+    for record in records:
+        body = _body_of(record)
+        if isinstance(body, Session):
+            await tx.execute(_SET_DUE, {**asked, "id": body.id, "due": body.message_count})
+        elif isinstance(body, Message):
+            told[body.session_id] = body.seq
+    for session_id, through in told.items():
+        await tx.execute(_SET_TOLD, {**asked, "id": session_id, "through": through})
+
+
+def _body_of(record: Record) -> msgspec.Struct | None:
+    """Return what a record tells of a conversation; None for others, and what cannot be read."""
+    if record.kind not in {OpKind.SESSION, OpKind.MESSAGE}:
+        return None
+    try:
+        return decode_body(record.kind, record.body)
+    except msgspec.DecodeError:
+        return None
+
+
+async def _messages_told(
+    tx: Transaction, node_id: str, outcome: NeedOutcome, item: Row, *, cut: bool
+) -> None:
+    """A node has told of its messages of a session: of all of them, or as far as it came."""
+    ids = await sessions.live_ids_of(tx, node_id, outcome.id)
+    if ids is None or item["stale"]:
+        return
+    if outcome.outcome in sync.GONE:
+        through = await message_gaps.due_of(tx, outcome.id)
+    elif cut:
+        through = item["told_through"]
+    else:
+        # What lies before one that is here was sent before it. What was said since is not meant.
+        through = max(item["due"], await message_gaps.held_of(tx, outcome.id))
+    await message_gaps.record(tx, node_id, outcome.id, through)
+    # What was on its way may be lost now: whoever waits for it looks again.
+    tx.note(Change(kind="session.changed", ids=ids))
+
+
+_FORGET_MESSAGES_GONE = """
+DELETE FROM need_item
+WHERE node_id = :node_id AND kind = 'messages' AND outcome IN ('gone', 'unknown')
+"""
+#: From where on these ask was known before: what opened since is not among what they tell of.
+_SET_STALE = """
+UPDATE need_item SET stale = 1
+WHERE node_id = :node_id AND kind = 'messages' AND outcome IS NULL
+"""
+
+
+async def forget_messages_missed(tx: Transaction, node_id: str) -> None:
+    """A node has told anew of all it owns: what it lacked before, it may have now."""
+    for statement in (_FORGET_MESSAGES_GONE, _SET_STALE):
+        await tx.execute(statement, {"node_id": node_id})
+    await message_gaps.forget_of_node(tx, node_id)
+
+
+# --- another history ------------------------------------------------------------------------------
 
 _SELECT_MISSED = """
 SELECT DISTINCT kind, id FROM need_item
@@ -214,6 +302,7 @@ async def forget_missed(tx: Transaction, node_id: str) -> None:
     missed = await tx.fetch_all(_SELECT_MISSED, values)
     for statement in (_FORGET_MISSED, _FORGET_LOGS_GONE, _FORGET_ATTEMPTS_GONE):
         await tx.execute(statement, values)
+    await forget_messages_missed(tx, node_id)
     for row in missed:
         await _refresh(tx, row["kind"], [row["id"]])
 

@@ -19,7 +19,7 @@ from protocol.errors import ErrorCode, OperationError
 _COLUMNS: Final = """
 SELECT session.*, coalesce(session.task_id, attempt.task_id) AS of_task, attempt.task_title,
     coalesce(attempt.project_id, task.project_id) AS project_id, node.name AS node_name,
-    node.last_seen_at_ms AS node_seen_at_ms, (
+    node.last_seen_at_ms AS node_seen_at_ms, node.revoked_at_ms AS node_revoked_at_ms, (
         SELECT max(message_seq) FROM message
         WHERE message.session_id = session.id AND message.forgotten_at_ms IS NULL
     ) AS messages_held
@@ -58,6 +58,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str | None
     node_name: str | None
     node_seen_at_ms: int | None
+    node_revoked_at_ms: int | None
     attempt_id: str | None
     task_id: str | None
     task_title: str | None

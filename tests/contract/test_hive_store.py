@@ -889,6 +889,20 @@ async def test_what_is_gone_is_not_asked_again(guarded: Hive):
 
 
 @pytest.mark.asyncio
+async def test_messages_that_were_gone_are_asked_for_again_after_a_snapshot(hive: Hive):
+    """A node that tells anew of all it owns may have another history, with what it lacked."""
+    live = await link(hive)
+    need = _need("r1", uid(30), kind="messages")
+    assert await hive.store.store_need(NODE, need) is not None
+    gone = NeedDone(request_id="r1", outcomes=[NeedOutcome(uid(30), "unknown")])
+    await hive.store.need_done(NODE, live.link_no, gone)
+    assert await hive.store.store_need(NODE, _need("r2", uid(30), kind="messages")) is None
+    page = Snapshot(snapshot_id="s", epoch=1, seq=1, records=[], last=True)
+    await hive.store.commit_snapshot(NODE, live.link_no, page)
+    assert await hive.store.store_need(NODE, _need("r3", uid(30), kind="messages")) is not None
+
+
+@pytest.mark.asyncio
 async def test_a_need_is_answered_by_the_node_it_was_asked_of(guarded: Hive):
     """Another node's answer is refused and audited; one to a need nobody knows is let be."""
     await link(guarded)

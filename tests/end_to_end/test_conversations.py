@@ -227,9 +227,12 @@ def test_a_follower_sees_each_message_once(
 def test_what_the_hive_lost_is_fetched_from_the_node(
     installation: Installation, node: NodeProgram, talk: Talk
 ) -> None:
-    """A hole is shown as one, and filled from the node's own store because someone looked."""
+    """A hole is shown as one, and filled from the node's own store because someone looked.
+
+    What that node has lost as well is told as lost, and ends who follows the closed session.
+    """
     hive = installation.hive
-    talk.say(150)
+    talk.say(150, closed=True)
     node.start()
     until(
         lambda: len(all_of(installation, talk.session.id)), "it is at the hive", holds=(150).__eq__
@@ -247,6 +250,25 @@ def test_what_the_hive_lost_is_fetched_from_the_node(
         "the node has filled the hole",
         holds=lambda found: found == whole(talk),
     )
+    node.stop()
+    hive.close_client()
+    hive.stop()
+    for database, lost in (
+        (hive.data_dir / "hive.db", "DELETE FROM message WHERE message_seq > 140"),
+        (
+            node.data_dir / "state.db",
+            "DELETE FROM record WHERE entity_id IN (SELECT id FROM message WHERE seq > 145)",
+        ),
+    ):
+        with contextlib.closing(sqlite3.connect(database)) as lossy, lossy:
+            lossy.execute(lost)
+    hive.start()
+    following = Following(hive, "sessions", "messages", talk.session.id, "--after", "130")
+    node.start()
+    assert following.wait() == 0
+    *there, gap = following.lines
+    assert [line["seq"] for line in there] == list(range(131, 146))
+    assert (gap["gap"], gap["lost"]) == ([146, 150], True)
 
 
 def test_what_an_agent_says_is_read_at_the_hive(

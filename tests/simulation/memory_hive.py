@@ -369,6 +369,12 @@ class MemoryHive:
         for key, row in node.rows.items():
             if (row.rank, row.seq) < (rank, page.seq) and row.named_by != page.snapshot_id:
                 node.rows[key] = Row(row.body, row.rank, row.seq, row.named_by, forgotten=True)
+        # What the node lacked of messages under the history before, it may have now.
+        self.missing = {
+            key: how
+            for key, how in self.missing.items()
+            if (key[0], how[0]) != ("messages", node_id)
+        }
 
     async def commit_skip(self, node_id: str, link_no: int, skip: Skip) -> int:
         node = self._writable(node_id, link_no)

@@ -388,6 +388,16 @@ CREATE UNIQUE INDEX message_by_sender ON message (session_id, sender_id)
     WHERE sender_id IS NOT NULL;
 CREATE INDEX message_by_node ON message (node_id);
 
+-- Runs of a session's messages that its node was asked for and has no more than the hive.
+CREATE TABLE message_gap (
+    session_id TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    PRIMARY KEY (session_id, first_seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX message_gap_by_node ON message_gap (node_id);
+
 -- What an agent asks of people. `options`, `form`, `tool` and `answer` in JSON, as the node told them.
 CREATE TABLE request (
     id TEXT PRIMARY KEY,
@@ -485,6 +495,11 @@ CREATE TABLE need_item (
     outcome TEXT,
     sent INTEGER NOT NULL,
     reason TEXT NOT NULL,
+    -- Of messages: how many the answer said there are, and the last one it told of.
+    due INTEGER NOT NULL,
+    told_through INTEGER NOT NULL,
+    -- Its node told of all it owns meanwhile.
+    stale INTEGER NOT NULL,
     PRIMARY KEY (request_id, place)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX need_item_by_id ON need_item (node_id, id);

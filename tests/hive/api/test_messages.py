@@ -87,6 +87,22 @@ async def test_a_hole_is_asked_of_its_node(running: RunningHive):
     await running.hive.ingest.need_done(node.id, node.link_no, told)
     page = (await running.get(f"sessions/{session.id}/messages")).json
     assert {gap["reason"] for gap in page["gaps"]} == {"its node no longer has it"}
+    assert [gap["lost"] for gap in page["gaps"]] == [True, True]
+
+
+@pytest.mark.asyncio
+async def test_what_a_revoked_node_has_is_lost(running: RunningHive):
+    """Nobody waits for a node that may not come back; where it joins again, it is asked."""
+    node = await running.node()
+    session = await talks(node, message_count=3)
+    await node.tells_of(*node.messages(session, 1, 2))
+    where = f"sessions/{session.id}/messages"
+    assert [gap["lost"] for gap in (await running.get(where)).json["gaps"]] == [False]
+    await running.post(f"nodes/{node.id}/revoke")
+    [gap] = (await running.get(where)).json["gaps"]
+    assert gap == {"gap": [3, 3], "reason": "not here, and its node was revoked", "lost": True}
+    await node.join()
+    assert [gap["lost"] for gap in (await running.get(where)).json["gaps"]] == [False]
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from protocol.conversation import Session, SessionStatus
+from protocol.messages import NeedDone, NeedOutcome, Records, Snapshot
+from protocol.ops import OpKind, Record, encode_body
 from tests.hive.api.running import FakeNode, RunningHive
 from tests.hive.api.test_sessions import talks
 from tests.hive.commands.programs import Commands
@@ -45,6 +47,23 @@ class Listener:
 async def listen(hive: Commands, session: Session, *words: str) -> Listener:
     """Follow a session."""
     return Listener(await hive.process("sessions", "messages", session.id, "-f", "--json", *words))
+
+
+async def answers(running: RunningHive, node: FakeNode, session: Session, outcome: str) -> None:
+    """Have the node answer, once it is asked, that it has no more than it told of."""
+    async with asyncio.timeout(60):
+        while not node.needs:
+            await asyncio.sleep(0.01)
+    [need] = node.needs
+    told = NeedOutcome(session.id, outcome, int(outcome == "sent"))
+    if outcome == "sent":
+        body = encode_body(session)
+        record = Record(OpKind.SESSION, session.id, 1, body, node.epoch, node.seq)
+        await running.hive.ingest.records(
+            node.id, node.link_no, Records(request_id=need.request_id, records=[record])
+        )
+    done = NeedDone(request_id=need.request_id, outcomes=[told])
+    await running.hive.ingest.need_done(node.id, node.link_no, done)
 
 
 async def closes(node: FakeNode, session: Session, count: int) -> None:
@@ -86,3 +105,53 @@ async def test_what_was_missing_is_printed_when_it_comes(running: RunningHive, h
     assert await listener.hears(10) == [*holes, 7, 8, 3, 4]
     await closes(node, session, far)
     assert await listener.ends() == [*holes, 7, 8, 3, 4]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("outcome", ["sent", "unknown"])
+async def test_a_closed_session_whose_end_is_lost_ends(
+    running: RunningHive, hive: Commands, outcome: str
+):
+    """It waits for what its node may have; once that has no more either, it says so and ends."""
+    node = await running.node()
+    session = await talks(node, message_count=9, status=SessionStatus.CLOSED)
+    await node.tells_of(*node.messages(session, 1, 2), *node.messages(session, 5, 1))
+    listener = await listen(hive, session)
+    assert await listener.hears(4) == [1, 2, (3, 4), 5]
+    await answers(running, node, session, outcome)
+    assert await listener.ends() == [1, 2, (3, 4), 5, (6, 9)]
+    assert listener.told[-1]["reason"] == "its node no longer has it"
+    again = await listen(hive, session)
+    assert await again.ends() == [1, 2, (3, 4), 5, (6, 9)]
+    assert len(node.needs) == 1, "nor is it asked for again"
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_goes_on_behind_what_is_lost(running: RunningHive, hive: Commands):
+    """What is lost at its end so far is told, and what is said after it is printed."""
+    node = await running.node()
+    session = await talks(node, message_count=3, status=SessionStatus.OPEN)
+    await node.tells_of(*node.messages(session, 1, 1))
+    listener = await listen(hive, session)
+    assert await listener.hears(1) == [1]
+    await answers(running, node, session, "sent")
+    assert await listener.hears(2) == [1, (2, 3)]
+    await node.tells_of(*node.messages(session, 4, 1))
+    assert await listener.hears(3) == [1, (2, 3), 4]
+    await node.tells_of(*node.messages(session, 3, 1))
+    assert await listener.hears(4) == [1, (2, 3), 4, 3]
+    await closes(node, session, 4)
+    assert await listener.ends() == [1, (2, 3), 4, 3]
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_its_node_has_forgotten_ends(running: RunningHive, hive: Commands):
+    """A node whose disk was put back knows nothing of it: it is never closed."""
+    node = await running.node()
+    session = await talks(node, message_count=2, status=SessionStatus.OPEN)
+    await node.tells_of(*node.messages(session, 1, 2))
+    listener = await listen(hive, session)
+    assert await listener.hears(2) == [1, 2]
+    page = Snapshot(snapshot_id="s", epoch=node.epoch, seq=node.seq + 1, records=[], last=True)
+    await running.hive.ingest.snapshot(node.id, node.link_no, page)
+    assert await listener.ends() == [1, 2]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hive.store import messages, sessions
+from hive.store import message_gaps, messages, sessions
 from hive.store.messages import NewMessage, missing_places
 from hive.store.sessions import NewSession
 from protocol.conversation import AuthorKind, MessageRole
@@ -129,9 +129,9 @@ async def test_holes_are_told(hive: OpenHive):
     """What the node has and the hive does not stands in a page as missing."""
     node = await hive.reporting()
     await node.tells(reported.checkout(1), reported.attempt(), reported.session(message_count=9))
-    assert await hive.database.read(messages.whole_through, uid(30)) == 0
+    assert await hive.database.read(message_gaps.settled_through, uid(30)) == 0
     await node.tells(*(reported.message(seq) for seq in (1, 2, 5, 6)))
-    assert await hive.database.read(messages.whole_through, uid(30)) == 2
+    assert await hive.database.read(message_gaps.settled_through, uid(30)) == 2
 
     async def missing(**place: int | None):
         asked = {"before": None, "after": None, "limit": 3, **place}

@@ -8,6 +8,8 @@ from node_agent.need_answers import answer
 from node_agent.store import messages, sessions, transcripts
 from node_agent.store.answers import StoredAnswers
 from node_agent.store.errors import NotStored
+from node_agent.store.journal import forget
+from node_agent.store.transaction import Transaction
 from protocol.conversation import AuthorKind, Message, MessageRole, Session
 from protocol.messages import Need, NeedDone, NeedOutcome, Records
 from protocol.ops import OpKind, decode_body
@@ -94,3 +96,22 @@ async def test_a_need_for_messages(tmp_path: Path):
         told = [decode_body(record.kind, record.body) for record in records[1:]]
         assert [message.seq for message in told] == list(range(101, 121))
         assert {record.epoch for record in records} == {3}
+
+
+@pytest.mark.asyncio
+async def test_messages_behind_many_that_are_damaged_are_sent(tmp_path: Path):
+    """What the hive is not sent it takes for lost: the answer goes to the session's very end."""
+    async with open_workshop(tmp_path / "data", 3) as shop:
+        session = await talk(shop, count=120)
+
+        async def damaged(tx: Transaction) -> None:
+            for place in range(2, 110):
+                await forget(tx, OpKind.MESSAGE, uid(10_000 + place))
+
+        await shop.database.write(damaged)
+        answers = StoredAnswers(shop.database, shop.journal, shop.chunks)
+        need = Need(request_id="r", kind="messages", ids=[session.id], after=[0])
+        frames = [frame async for frame in answer(need, answers)]
+        records = [row for page in frames if isinstance(page, Records) for row in page.records]
+        told = [decode_body(record.kind, record.body) for record in records[1:]]
+        assert [message.seq for message in told] == [1, *range(110, 121)]
