@@ -136,7 +136,7 @@ class Database:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             writer = await aiosqlite.connect(path, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnreadable(str(path), str(error)) from error
+            raise StoreUnreadable(str(path), str(error), writable=_is_writable(path)) from error
         try:
             await _on_thread(writer, _prepare, path, writer, steps, shrinks)
         except sqlite3.Error as error:
@@ -144,7 +144,9 @@ class Database:
             if await asyncio.to_thread(_found_no_room, error, path):
                 raise StoreFull(str(path)) from error
             damaged = _primary_code(error) in _DAMAGED
-            raise StoreUnreadable(str(path), str(error), damaged=damaged) from error
+            raise StoreUnreadable(
+                str(path), str(error), damaged=damaged, writable=_is_writable(path)
+            ) from error
         except SchemaTooNew:
             await writer.close()
             raise
@@ -392,6 +394,10 @@ async def _on_thread(connection: aiosqlite.Connection, function: Callable[..., T
     # aiosqlite's public calls hop once for each statement: 200 units would be 600 hops.
     execute: Callable[..., Awaitable[T]] = connection._execute  # noqa: SLF001
     return await execute(function, *args)
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and os.access(path, os.R_OK | os.W_OK)
 
 
 def _found_no_room(error: sqlite3.Error, path: Path) -> bool:

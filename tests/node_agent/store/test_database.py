@@ -371,6 +371,46 @@ async def test_deleted_rows_give_their_room_back(tmp_path: Path):
         await database.close()
 
 
+#: Opens a store in a folder that it may only read, also as root: that is what is dropped.
+FORBIDDEN = """
+import asyncio, ctypes, os, sys
+from pathlib import Path
+
+if len(sys.argv) == 2:
+    for capability in (1, 2) if os.geteuid() == 0 else ():
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[2], sys.argv[1], "dropped"])
+
+from node_agent.store.database import Database
+from node_agent.store.errors import StoreUnreadable
+
+try:
+    asyncio.run(Database.open(Path(sys.argv[1]), "state", on_fatal=print))
+except StoreUnreadable as error:
+    print(error.damaged, error.hint)
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_cannot_be_written_is_no_damage(opened: Opened):
+    """A whole database in it wants another user, or another mount, and no backup."""
+    await opened.database.write(put, "a")
+    await opened.database.close()
+    opened.path.parent.chmod(0o500)
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", FORBIDDEN, opened.path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        opened.path.parent.chmod(0o700)
+    assert done.stdout.startswith("False Run this as the user who owns"), done.stderr
+
+
 #: Meets a limit to the size of its files in a large write, twice, and has it lifted.
 LIMITED = """
 import asyncio, resource, sys
