@@ -15,7 +15,7 @@ import msgspec
 
 from hive.config import ConfigError, HiveConfig, check_exposure
 from hive.store.backups import list_backups, verify
-from hive.store.inspection import Inspection, inspect
+from hive.store.inspection import Inspection, inspect, may_be_used
 from hive.tls import server_context
 from protocol.errors import SkepError
 
@@ -101,6 +101,13 @@ def _integrity(found: Inspection) -> Finding:
 
 
 def _permissions(config: HiveConfig) -> Iterator[Finding]:
+    if not may_be_used(config.database):
+        yield Finding(
+            name="permissions",
+            level="error",
+            message=f"{config.data_dir}, or the store in it, cannot be written by this user",
+            hint="Run hive as the user who owns it; if it is mounted read-only, mount it writable.",
+        )
     for path in (config.database, config.signing_key):
         if not path.exists():
             yield Finding(

@@ -181,6 +181,7 @@ class AttemptRunner:
                 forks=request.from_turn is not None,
                 steers=request.steer,
                 asked_for=key.asked_for,
+                session_id=request.session,
             ),
             record,
             key.body_hash,

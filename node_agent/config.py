@@ -286,7 +286,11 @@ def _from_file(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"cannot read {path}: {error}", where=str(path), hint="Mend or remove the file."
+            f"cannot read {path}: {error}",
+            where=str(path),
+            hint="Run this as the user who owns the folder."
+            if isinstance(error, PermissionError)
+            else "Mend or remove the file.",
         ) from error
     return _checked(values, str(path))
 

@@ -26,9 +26,19 @@ class HiveClock:
         self._wall_s = wall_s
         self._heard: tuple[float, float] | None = None
 
-    def heard(self, hive_time_ms: int) -> None:
-        """The hive says that it is this time now."""
-        self._heard = (hive_time_ms / 1000, self._steady_s())
+    def asking_s(self) -> float:
+        """Return what `heard` wants to know of the moment at which the hive is asked."""
+        return self._steady_s()
+
+    def heard(self, hive_time_ms: int, asked_s: float) -> None:
+        """The hive said, at some time since it was asked, that it was this time.
+
+        By now it is that or more, by the time its word may have been under way at most. What was
+        known stays where it fits in there: a word that comes late does not set the clock back.
+        """
+        at_s, said_s = self._steady_s(), hive_time_ms / 1000
+        known_s = said_s if self._heard is None else self.now_s()
+        self._heard = (min(max(known_s, said_s), said_s + at_s - asked_s), at_s)
 
     def now_s(self) -> float:
         """Return the hive's time."""

@@ -48,6 +48,8 @@ _CHUNKS_PER_READ_MAX: Final = 16
 #: A wall of time this much longer than the wait asked for means that the machine slept.
 _SLEPT_S: Final = 5.0
 _HANDSHAKE_TICK_S: Final = 0.2
+#: Heartbeats whose moment is known; one before them is taken for sent as the link began.
+_HEARTBEATS_ASKED_MAX: Final = 64
 
 
 class Journal(Protocol):
@@ -179,6 +181,9 @@ class LinkSession:
         self._answers: dict[str, AsyncIterator[Frame]] = {}
         self._live = LiveTextQueue()
         self._clock = clock
+        self._began_s = clock.asking_s()
+        #: When each heartbeat left that is not answered yet, in order.
+        self._asked_s: dict[int, float] = {}
         self._machine: node_link.NodeLink | None = None
         # What was committed between reading the stores and the machine's birth.
         self._grew: dict[int, int] = {}
@@ -264,7 +269,7 @@ class LinkSession:
             case node_effects.Send(message):
                 self._control.append(message)
             case node_effects.Accepted(welcome):
-                self._clock.heard(welcome.hive_time_ms)
+                self._clock.heard(welcome.hive_time_ms, self._began_s)
                 self._keys.update(welcome.keys)
                 # Also of epochs that end before this link: nothing of them is acknowledged again.
                 self._sources.agent.marks_moved({mark.epoch: mark.mark for mark in welcome.marks})
@@ -357,7 +362,8 @@ class LinkSession:
             case Draining():
                 self._hooks.draining(message)
             case HeartbeatReply():
-                self._clock.heard(message.hive_time_ms)
+                asked_s = self._asked_s.pop(message.n, self._began_s)
+                self._clock.heard(message.hive_time_ms, asked_s)
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -378,6 +384,10 @@ class LinkSession:
                 await self._wake.wait()
 
     async def _send(self, message: NodeMessage) -> None:
+        if isinstance(message, Heartbeat):
+            while len(self._asked_s) >= _HEARTBEATS_ASKED_MAX:
+                del self._asked_s[next(iter(self._asked_s))]
+            self._asked_s[message.n] = self._clock.asking_s()
         await self._socket.send(codec.encode(message))
 
     async def _send_next(self, machine: node_link.NodeLink) -> bool:

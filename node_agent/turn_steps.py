@@ -11,11 +11,12 @@ import msgspec
 
 from node_agent.attempt_outcome import Verdict
 from node_agent.sessions import parking
+from node_agent.sessions.follow_ups import check_session
 from node_agent.stamps import now_ms
 from node_agent.store import attempts, operations, parked_turns, plans, removals, sessions, turns
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown, TurnEnd
-from protocol.conversation import SessionStatus
+from protocol.conversation import Session, SessionStatus
 from protocol.entities import Attempt, OperationRecord
 from protocol.errors import ErrorCode, OperationError
 from protocol.states import AttemptPhase, ExecutionKind
@@ -59,6 +60,8 @@ class Wanted(NamedTuple):
     steers: bool = False
     #: Of one that waited at the hive: the newest run of the agent that its author saw.
     asked_for: str | None = None
+    #: The session it is meant for, where one is named.
+    session_id: str | None = None
 
 
 async def take_follow_up(
@@ -66,13 +69,15 @@ async def take_follow_up(
 ) -> Turn:
     """Queue a turn, or begin it where its attempt has ended; key, turn and answer are one commit.
 
-    Raises NodeFull where an ended attempt finds no slot, and Running.
+    Raises NodeFull where an ended attempt finds no slot, Running, and CONFLICT for another session.
     """
     before = await operations.answered_before(tx, record, body_hash)
     if before is not None:
         return msgspec.msgpack.decode(before, type=Turn)
     attempt = await attempts.get(tx, wanted.turn.attempt_id)
     await check_not_worn(tx, attempt)
+    if wanted.session_id is not None:
+        check_session(wanted.session_id, await session_to_go_on_in(tx, attempt.id))
     for one in await attempts.running_of(tx, attempt.id):
         if one.kind is ExecutionKind.SCRIPT and one.script != DEV:
             raise Running(
@@ -95,6 +100,17 @@ async def take_follow_up(
         taken = await _go_on(tx, attempt) or taken
     await operations.answer(tx, record, body_hash, msgspec.msgpack.encode(taken))
     return taken
+
+
+async def session_to_go_on_in(tx: Transaction, attempt_id: str) -> Session | None:
+    """Return the session that a further turn would be of; None where it is not there yet."""
+    begun = await turns.current(tx, attempt_id)
+    if await turns.any_forks(tx, attempt_id) or (
+        # One that was parked has its fork, though no process at the moment.
+        begun is not None and begun.forks and begun.execution_id is None and not begun.parks
+    ):
+        return None
+    return await sessions.newest_of(tx, attempt_id)
 
 
 async def check_not_worn(tx: Transaction, attempt: Attempt) -> None:

@@ -10,9 +10,13 @@ from typing import Final
 _NAME: Final = re.compile(
     r"(?!.*_(?:FILE|PATH|DIR)\Z).*"
     r"(?:TOKEN(?!I[SZ])|SECRET(?!AR)|PASSW|PASSPHRASE|CREDENTIAL"
-    r"|(?:API|PRIVATE|ACCESS)[_.-]?KEY)",
+    r"|(?:API|PRIVATE|ACCESS)[_.-]?KEY"
+    # At the end, as a word: a bypass is none, nor is what a shell calls its folder.
+    r"|(?<![A-Z0-9])PASS[_.-]?[0-9]*\Z|[_.-]PWD[_.-]?[0-9]*\Z)",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+#: Scripts keep the folder they came from in such: `OLD_PWD=/srv/app`.
+_FOLDER_NAME: Final = re.compile(r".*PWD[_.-]?[0-9]*\Z", re.ASCII | re.IGNORECASE | re.DOTALL)
 #: Shorter values are switches and placeholders more often than secrets.
 SECRET_CHARACTERS_MIN: Final = 8
 
@@ -24,4 +28,6 @@ def names_secret(name: str) -> bool:
 
 def holds_secret(name: str, value: str) -> bool:
     """Whether this variable, by its name, holds a value that nobody should read."""
-    return len(value) >= SECRET_CHARACTERS_MIN and names_secret(name)
+    if len(value) < SECRET_CHARACTERS_MIN or not names_secret(name):
+        return False
+    return not (value.startswith("/") and _FOLDER_NAME.match(name))

@@ -3,6 +3,7 @@
 Reads only, and never folds in the write-ahead log: that is its writer's alone.
 """
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -38,6 +39,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 def inspect(database: Path) -> Inspection:
     """Look at a store, also one in use. Raises INVALID where it cannot be read at all."""
     address = f"file:{quote(str(database.absolute()))}?mode=ro"
+    if not may_be_used(database) and not _is_open(database):
+        # Even to read, SQLite would make files beside it.
+        address += "&immutable=1"
     try:
         with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
             integrity = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
@@ -54,8 +58,21 @@ def inspect(database: Path) -> Inspection:
         raise SkepError(
             ErrorCode.INVALID,
             f"the store at {database} cannot be read: {error}",
-            hint="Restore the newest whole backup: hive restore FILE --force",
+            hint="Restore the newest whole backup: hive restore FILE --force"
+            if may_be_used(database)
+            else "That says nothing of what is in it: look as the user who owns the folder.",
         ) from error
+
+
+def may_be_used(database: Path) -> bool:
+    """Whether this user may write the store and the folder that it is in."""
+    return os.access(database, os.R_OK | os.W_OK) and os.access(database.parent, os.W_OK)
+
+
+def _is_open(database: Path) -> bool:
+    """Whether a process has it open, or left something that is still to be folded in."""
+    shared, log = (database.with_name(f"{database.name}{end}") for end in ("-shm", "-wal"))
+    return shared.exists() or (log.exists() and log.stat().st_size > 0)
 
 
 def _one(connection: sqlite3.Connection, statement: str) -> Any:

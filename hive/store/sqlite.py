@@ -33,6 +33,7 @@ from hive.store.backend import (
     Unit,
 )
 from hive.store.changes import coalesced, number_changes
+from hive.store.room import takes_no_more
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,14 @@ class SqliteDatabase:
         if self._broken is not None:
             # A failed sync is never tried again: what it lost would pass for written.
             raise self._broken
-        return await _on_thread(self._connection, _run_group, group)
+        try:
+            return await _on_thread(self._connection, _run_group, group)
+        except StoreBroken as error:
+            # So SQLite tells a used-up quota, too, and a limit to the size of files.
+            unwritten = _name(error.__cause__) == "SQLITE_IOERR_WRITE"
+            if unwritten and await asyncio.to_thread(takes_no_more, self.path):
+                raise StoreFull(f"{self.path} takes no more") from error
+            raise
 
     async def _next_group(self) -> list[_Submission]:
         first = await self._queue.get()
@@ -383,7 +391,7 @@ def _truncate_wal(connection: sqlite3.Connection) -> None:
 
 def _translated(error: sqlite3.Error) -> Exception:
     """Return what an error of SQLite means to us; itself where it is the statement's fault."""
-    name: str = getattr(error, "sqlite_errorname", "")
+    name = _name(error)
     if name in _FULL_EXTENDED:
         return StoreFull(str(error))
     if name.startswith(("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY")):
@@ -393,6 +401,11 @@ def _translated(error: sqlite3.Error) -> Exception:
     if name == "SQLITE_INTERRUPT":
         return ReadTooLong(READ_S_MAX)
     return error
+
+
+def _name(error: BaseException | None) -> str:
+    name: str = getattr(error, "sqlite_errorname", "")
+    return name
 
 
 def _resolve(done: asyncio.Future[Any], outcome: _Outcome) -> None:

@@ -78,6 +78,8 @@ async def answer(node: LocalNode, method: str, path: str, asked: ApiRequest) -> 
         # With no agent nothing changes, and whoever waits would keep one from starting.
         query.pop("wait_ms", None)
     if await _is_elsewhere(node, route, names, query):
+        # It would read with the token of the person who signed in here, all that they may see.
+        check_person(asked.from_attempt)
         if node.elsewhere is None:
             raise _not_running(node)
         return await node.elsewhere.ask(method, path.removeprefix(PREFIX), asked)

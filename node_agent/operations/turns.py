@@ -23,7 +23,7 @@ from node_agent.store import attempts, operations, sessions, turns
 from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown
-from node_agent.turn_steps import done_record
+from node_agent.turn_steps import done_record, session_to_go_on_in
 from protocol.conversation import Session
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorCode, OperationError
@@ -118,9 +118,11 @@ class TurnOperations(TurnsShown):
         assert isinstance(request, FollowUpRequest)  # noqa: S101  the table's own pairing
         attempt = await attempt_of(self._database, asking)
         if executor_named(attempt.executor).converses:
-            session, last_no, forks = await self._database.read(_conversation_of, attempt.id)
+            session, last_no, goes_on_in = await self._database.read(_conversation_of, attempt.id)
             check_follow_up(request, session, last_no)
-            check_session(request, None if forks else session)
+            if request.session is not None:
+                # Sooner than the commit that takes it, which looks again: a fork may come between.
+                check_session(request.session, goes_on_in)
         else:
             _check_without_session(request, attempt.executor)
         await check_expected_head(self._database, self._worktrees_dir, asking, attempt)
@@ -215,14 +217,11 @@ def _check_without_session(request: FollowUpRequest, executor: str) -> None:
 
 async def _conversation_of(
     tx: Transaction, attempt_id: str
-) -> tuple[Session | None, int | None, bool]:
+) -> tuple[Session | None, int | None, Session | None]:
     begun = await turns.current(tx, attempt_id)
     session = await sessions.newest_of(tx, attempt_id)
-    forks = await turns.any_forks(tx, attempt_id) or (
-        # One that was parked has its fork, though no process at the moment.
-        begun is not None and begun.forks and begun.execution_id is None and not begun.parks
-    )
-    return session, None if begun is None else begun.turn.no, forks
+    goes_on_in = await session_to_go_on_in(tx, attempt_id)
+    return session, None if begun is None else begun.turn.no, goes_on_in
 
 
 def _key(asking: Asking) -> StartKey:

@@ -82,12 +82,12 @@ def _refuse_command(command: str | None) -> None:
         )
 
 
-def check_session(request: FollowUpRequest, session: Session | None) -> None:
-    """Raise CONFLICT where it is for another session than the one the attempt goes on in.
+def check_session(meant_id: str, session: Session | None) -> None:
+    """Raise CONFLICT where another session is meant than the one the attempt goes on in.
 
     `session`: that one; None where it is not there yet.
     """
-    if request.session is None or (session is not None and session.id == request.session):
+    if session is not None and session.id == meant_id:
         return
     raise OperationError(
         ErrorCode.CONFLICT,

@@ -27,6 +27,7 @@ from node_agent.store.errors import (
     StoreFull,
     StoreUnreadable,
 )
+from node_agent.store.room import takes_no_more
 from node_agent.store.transaction import Submitted, Transaction, drive
 
 P = ParamSpec("P")
@@ -52,6 +53,10 @@ _PROGRESS_STEPS: Final = 20_000
 #: Primary result codes after which a sync or a page cannot be trusted any more.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FATAL: Final = _DAMAGED | {sqlite3.SQLITE_IOERR}
+#: Extended ones that may mean a used-up quota or a limit to the size of files.
+_MAYBE_FULL: Final = frozenset(
+    {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN}
+)
 
 
 class Database:
@@ -131,15 +136,17 @@ class Database:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             writer = await aiosqlite.connect(path, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnreadable(str(path), str(error)) from error
+            raise StoreUnreadable(str(path), str(error), writable=_is_writable(path)) from error
         try:
             await _on_thread(writer, _prepare, path, writer, steps, shrinks)
         except sqlite3.Error as error:
             await writer.close()
-            if _primary_code(error) == sqlite3.SQLITE_FULL:
+            if await asyncio.to_thread(_found_no_room, error, path):
                 raise StoreFull(str(path)) from error
             damaged = _primary_code(error) in _DAMAGED
-            raise StoreUnreadable(str(path), str(error), damaged=damaged) from error
+            raise StoreUnreadable(
+                str(path), str(error), damaged=damaged, writable=_is_writable(path)
+            ) from error
         except SchemaTooNew:
             await writer.close()
             raise
@@ -194,7 +201,7 @@ class Database:
             try:
                 announced = await _on_thread(self._writer, self._run_group, group)
             except Exception as error:  # noqa: BLE001  whatever it is, the submitters get it
-                failure = self._judge(error)
+                failure = await self._judge(error)
         if failure is not None:
             for submitted in group:
                 submitted.fail(failure)
@@ -224,13 +231,13 @@ class Database:
         failpoint("node.store.after_commit")
         return announced
 
-    def _judge(self, error: Exception) -> Exception:
+    async def _judge(self, error: Exception) -> Exception:
         """Return what the submitters of a failed group are told; end it all where that is due."""
         if not isinstance(error, sqlite3.Error):
             return error
-        code = _primary_code(error)
-        if code == sqlite3.SQLITE_FULL:
+        if await asyncio.to_thread(_found_no_room, error, self.path):
             return StoreFull(str(self.path))
+        code = _primary_code(error)
         if code in _FATAL:
             return self._break(code, error)
         return error
@@ -387,6 +394,17 @@ async def _on_thread(connection: aiosqlite.Connection, function: Callable[..., T
     # aiosqlite's public calls hop once for each statement: 200 units would be 600 hops.
     execute: Callable[..., Awaitable[T]] = connection._execute  # noqa: SLF001
     return await execute(function, *args)
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and os.access(path, os.R_OK | os.W_OK)
+
+
+def _found_no_room(error: sqlite3.Error, path: Path) -> bool:
+    """Whether it failed because nothing more can be written; looks at the disk where in doubt."""
+    if _primary_code(error) == sqlite3.SQLITE_FULL:
+        return True
+    return getattr(error, "sqlite_errorcode", 0) in _MAYBE_FULL and takes_no_more(path)
 
 
 def _primary_code(error: sqlite3.Error) -> int:

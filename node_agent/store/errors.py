@@ -37,13 +37,17 @@ class StoreClosed(SkepError):  # noqa: N818
 
 
 class StoreUnreadable(SkepError):  # noqa: N818
-    """The file is there and is no database of ours."""
+    """The file is no database of ours, or not this user's to write."""
 
-    def __init__(self, path: str, reason: str, *, damaged: bool = False) -> None:
+    def __init__(
+        self, path: str, reason: str, *, damaged: bool = False, writable: bool = True
+    ) -> None:
         super().__init__(
             ErrorCode.INTERNAL,
             f"{path} cannot be opened: {reason}",
-            hint="Restore the data folder from a backup, or move this file away to begin anew.",
+            hint="Restore the data folder from a backup, or move this file away to begin anew."
+            if writable
+            else "Run this as the user who owns the data folder; it must be mounted writable.",
             path=path,
         )
         self.damaged = damaged

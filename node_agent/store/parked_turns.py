@@ -33,7 +33,10 @@ async def release(tx: Transaction, turn: Turn, executions_before: int) -> None:
 _CONTINUES = """
 SELECT 1 FROM turn WHERE attempt_id = :attempt_id AND no IS NOT NULL AND parks > 0
     AND first_executions_before <= :former AND executions_before > :former
-    AND (executions_before > :place OR status = 'running' OR execution_id = :execution_id)
+    AND (executions_before > :place OR execution_id = :execution_id OR NOT EXISTS (
+        -- It ended before it was given the prompt, and no other turn was begun by then.
+        SELECT 1 FROM turn AS later WHERE later.attempt_id = :attempt_id
+            AND later.no > turn.no AND later.first_executions_before <= :place))
 LIMIT 1
 """
 

@@ -23,6 +23,13 @@ from protocol.secret_names import SECRET_CHARACTERS_MIN, holds_secret, names_sec
         "CREDENTIALS",
         "FILE_TOKEN",
         "TOKENIZER_TOKEN",
+        "DB_PASS",
+        "db-pass",
+        "PASS",
+        "SMTP_PASS_2",
+        "REDIS_PASSWD",
+        "MYSQL_PWD",
+        "FTP_PWD1",
     ],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -40,6 +47,14 @@ def test_names_of_secrets(name: str) -> None:
         "TOKENISER",
         "SECRETARY",
         "BYPASS",
+        "COMPASS",
+        "PASS_THROUGH",
+        "PASSENGERS",
+        "2PASS",
+        "PASSIVE",
+        "PWD",
+        "OLDPWD",
+        "PWD_DEPTH",
         "AWS_WEB_IDENTITY_TOKEN_FILE",
         "SSH_PRIVATE_KEY_PATH",
         "secrets_dir",
@@ -55,3 +70,10 @@ def test_short_values_are_none() -> None:
     assert not holds_secret("TOKEN", "x" * (SECRET_CHARACTERS_MIN - 1))
     assert holds_secret("TOKEN", "x" * SECRET_CHARACTERS_MIN)
     assert not holds_secret("COLOUR", "x" * SECRET_CHARACTERS_MIN)
+
+
+def test_a_folder_is_no_secret() -> None:
+    """What scripts keep the folder they came from in is called as some passwords are."""
+    assert not holds_secret("OLD_PWD", "/srv/app/build")
+    assert holds_secret("MYSQL_PWD", "correct horse")
+    assert holds_secret("DB_PASS", "/correct horse")

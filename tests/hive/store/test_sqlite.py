@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -341,3 +343,55 @@ async def test_a_file_that_is_no_database_is_refused(path, fatal):
     with pytest.raises(StoreBroken):
         await open_at(path, fatal)
     assert path.read_bytes().startswith(b"this is no database")
+
+
+#: Meets a limit to the size of its files in a large write, twice, and has it lifted.
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+from hive.store.sqlite import SqliteDatabase
+
+async def put(tx, number, value):
+    await tx.execute(
+        "INSERT INTO change (change_no, generation, kind, ids) VALUES (:number, 0, 'put', :value)",
+        {"number": number, "value": value},
+    )
+
+async def numbers(tx):
+    return [row[0] for row in await tx.fetch_all("SELECT change_no FROM change WHERE kind = 'put'")]
+
+async def main(path):
+    fatal = []
+    database = await SqliteDatabase.open(path, on_fatal=fatal.append)
+    await database.write(put, 1, "x")
+    written = max(file.stat().st_size for file in path.parent.glob(path.name + "*"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written + 40_000, hard))
+    for _ in range(2):
+        try:
+            await database.write(put, 2, "x" * 300_000)
+        except Exception as error:
+            print(type(error).__name__)
+    print(await database.read(numbers))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await database.write(put, 2, "x" * 300_000)
+    print(await database.read(numbers), fatal)
+    await database.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_limit_to_the_size_of_files_is_no_broken_disk(tmp_path: Path):
+    """SQLite tells it as an error of the disk, as it does a used-up quota; the store goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "store.db"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (
+        ["StoreFull", "StoreFull", "[1]", "[1, 2] []"],
+        "",
+    )

@@ -1,10 +1,15 @@
 """Every route answers in one shape, and does what its row of the table says."""
 
+from pathlib import Path
+
 import pytest
 
 from node_agent.api.router import Route
 from node_agent.api.routes import ROUTES, writes
 from node_agent.callers import UNPLACED
+from node_agent.elsewhere import Elsewhere
+from node_agent.hive_login import HiveLogin, write_login
+from node_agent.identity import Enrolment
 from node_agent.local_node import LocalNode
 from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import ROOTS
@@ -85,3 +90,22 @@ async def test_an_attempts_program_may_look(ask: Ask, stored: StoredNode) -> Non
     """What only reads is answered, to whomever."""
     shown = await ask("GET", f"attempts/{stored.attempt.id}", from_attempt=stored.attempt.id)
     assert shown[0] == 200
+
+
+@pytest.mark.asyncio
+async def test_an_attempts_program_does_not_look_with_a_persons_token(
+    ask: Ask, node: LocalNode, stored: StoredNode, tmp_path: Path
+) -> None:
+    """What is of other nodes is read as whoever signed in here: that is for people alone."""
+    write_login(tmp_path, HiveLogin(hive_id="h", token="skep_x"))
+    elsewhere = Elsewhere(tmp_path, lambda: Enrolment(url="http://127.0.0.1:9", hive_id="h"))
+    node.elsewhere = elsewhere
+    paths = [f"attempts/{UNKNOWN}", f"sessions/{UNKNOWN}/messages", f"executions/{UNKNOWN}/log"]
+    try:
+        for path, query in [*((path, {}) for path in paths), ("attempts", {"all": 1})]:
+            person = await ask("GET", path, **query)
+            program = await ask("GET", path, from_attempt=stored.attempt.id, **query)
+            codes = [said["error"]["code"] for _, said in (person, program)]
+            assert codes == ["hive_offline", "forbidden"], path
+    finally:
+        await elsewhere.close()

@@ -8,6 +8,7 @@ import pytest
 from node_agent.attempt_runner import StartKey
 from node_agent.operations.turns import TurnOperations, TurnReading
 from node_agent.store import parked_turns, sessions, turns
+from node_agent.turn_steps import Wanted, done_record, take_follow_up
 from protocol.conversation import Session
 from protocol.errors import ErrorCode, OperationError
 from protocol.turn_requests import (
@@ -189,6 +190,29 @@ async def test_behind_a_fork_another_session_comes(stored: StoredNode) -> None:
         await operations_of(stored, runner).follow_up(stored.asking("follow_up", request, key="k"))
     assert caught.value.code is ErrorCode.CONFLICT
     assert runner.asked == []
+
+
+@pytest.mark.asyncio
+async def test_a_fork_that_is_queued_meanwhile(stored: StoredNode) -> None:
+    """What a follow-up's session is, is judged in the commit that takes it."""
+    await talks(stored, "s1")
+    attempt_id, database = stored.attempt.id, stored.stores.database
+
+    def turn(name: str) -> Turn:
+        return Turn(id=name, attempt_id=attempt_id, status=TurnStatus.QUEUED, prompt="p")
+
+    async def takes(name: str, session_id: str | None, *, forks: bool = False) -> None:
+        wanted = Wanted(turn(name), turns.Shown(), forks=forks, session_id=session_id)
+        record = done_record("follow_up", name, attempt_id, "tester")
+        await database.write(take_follow_up, wanted, record, "hash", 2)
+
+    await takes("t1", "s1")
+    await takes("t2", "s1", forks=True)
+    with pytest.raises(OperationError) as caught:
+        await takes("t3", "s1")
+    assert caught.value.code is ErrorCode.CONFLICT
+    await takes("t1", "s1")
+    assert [one.id for one in await database.read(turns.queued, attempt_id)] == ["t1", "t2"]
 
 
 @pytest.mark.asyncio

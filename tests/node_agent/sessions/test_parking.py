@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -304,6 +305,29 @@ async def test_runs_of_one_turn_count_as_one(talk: Talk):
     assert len(await talk.shop.agents(attempt)) == 4
     assert await seen(again) == [first, again]
     assert first not in (await seen(first))[-1:]
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_could_not_go_on_is_no_other_work(talk: Talk):
+    """It ended before the turn's prompt was so much as wanted of it, and has done nothing."""
+    agent = talk.folder / "agent"
+    agent.symlink_to(sys.executable)
+    command = shlex.join([str(agent), *shlex.split(command_of(talk.folder))[1:]])
+    attempt = await talk.shop.start(command, executor="acp", prompt=f"limit {LATER}")
+    await parked(talk.shop, attempt)
+    agent.unlink()
+    await talk.shop.go_on(attempt)
+    assert (await talk.shop.runner.wait_ended(attempt.id)).outcome == "failed"
+    first, second = [one.id for one in await talk.shop.agents(attempt)]
+    (turn,) = await talk.turns()
+    assert turn.execution_id is None
+    seen = partial(talk.shop.database.read, runs_since, attempt.id)
+    assert await seen(first) == [first]
+    agent.symlink_to(sys.executable)
+    await talk.shop.follow_up(attempt, prompt="say two")
+    await talk.shop.runner.wait_ended(attempt.id)
+    *_, third = [one.id for one in await talk.shop.agents(attempt)]
+    assert await seen(first) == [first, second, third]
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -367,3 +369,95 @@ async def test_deleted_rows_give_their_room_back(tmp_path: Path):
         assert database.path.stat().st_size < full - 900_000
     finally:
         await database.close()
+
+
+#: Opens a store in a folder that it may only read, also as root: that is what is dropped.
+FORBIDDEN = """
+import asyncio, ctypes, os, sys
+from pathlib import Path
+
+if len(sys.argv) == 2:
+    for capability in (1, 2) if os.geteuid() == 0 else ():
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[2], sys.argv[1], "dropped"])
+
+from node_agent.store.database import Database
+from node_agent.store.errors import StoreUnreadable
+
+try:
+    asyncio.run(Database.open(Path(sys.argv[1]), "state", on_fatal=print))
+except StoreUnreadable as error:
+    print(error.damaged, error.hint)
+"""
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_cannot_be_written_is_no_damage(opened: Opened):
+    """A whole database in it wants another user, or another mount, and no backup."""
+    await opened.database.write(put, "a")
+    await opened.database.close()
+    opened.path.parent.chmod(0o500)
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", FORBIDDEN, opened.path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        opened.path.parent.chmod(0o700)
+    assert done.stdout.startswith("False Run this as the user who owns"), done.stderr
+
+
+#: Meets a limit to the size of its files in a large write, twice, and has it lifted.
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+from node_agent.store.database import Database
+
+async def put(tx, number, value):
+    await tx.execute(
+        "INSERT INTO setting (name, value) VALUES (:number, :value)",
+        {"number": number, "value": value},
+    )
+
+async def numbers(tx):
+    return [int(row[0]) for row in await tx.fetch_all("SELECT name FROM setting ORDER BY name")]
+
+async def main(path):
+    fatal = []
+    database = await Database.open(path, "state", on_fatal=fatal.append)
+    await database.write(put, 1, "x")
+    written = max(file.stat().st_size for file in path.parent.glob(path.name + "*"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written + 40_000, hard))
+    for _ in range(2):
+        try:
+            await database.write(put, 2, "x" * 300_000)
+        except Exception as error:
+            print(type(error).__name__)
+    print(await database.read(numbers))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await database.write(put, 2, "x" * 300_000)
+    print(await database.read(numbers), fatal)
+    await database.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_limit_to_the_size_of_files_is_no_broken_disk(tmp_path: Path):
+    """SQLite tells it as an error of the disk, as it does a used-up quota; the store goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "store.db"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (
+        ["StoreFull", "StoreFull", "[1]", "[1, 2] []"],
+        "",
+    )
