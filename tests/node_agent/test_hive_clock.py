@@ -8,17 +8,32 @@ def test_the_hives_word_is_carried_on():
     steady, wall = [100.0], [5_000_000.0]
     clock = HiveClock(lambda: steady[0], lambda: wall[0])
     assert clock.now_s() == 5_000_000.0
-    clock.heard(1_000_000_000)
+    clock.heard(1_000_000_000, asked_at_s=100.0)
     assert clock.now_s() == 1_000_000.0
     steady[0] += 30
     wall[0] -= 86_400
     assert clock.now_s() == 1_000_030.0
-    clock.heard(1_000_031_000)
+    clock.heard(1_000_031_000, asked_at_s=130.0)
     assert clock.now_s() == 1_000_031.0
+
+
+def test_a_word_that_was_on_its_way_for_long():
+    """It does not set the time back by its delay; a hive whose clock was set is believed."""
+    steady = [100.0]
+    clock = HiveClock(lambda: steady[0], lambda: 0.0)
+    clock.heard(1_000_000_000, asked_at_s=100.0)
+    steady[0] += 320
+    clock.heard(1_000_020_000, asked_at_s=120.0)
+    assert clock.now_s() == 1_000_320.0
+    clock.heard(1_000_500_000, asked_at_s=419.0)
+    assert clock.now_s() == 1_000_500.0
+    steady[0] += 10
+    clock.heard(1_000_100_000, asked_at_s=429.0)
+    assert clock.now_s() == 1_000_101.0
 
 
 def test_the_clock_runs():
     """By default it is a clock of the system's that goes forward."""
     clock = HiveClock()
-    clock.heard(1_000)
+    clock.heard(1_000, asked_at_s=clock.steady_s())
     assert clock.now_s() >= 1.0
