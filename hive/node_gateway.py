@@ -42,6 +42,8 @@ _COMMITS_WAITING_MAX: Final = 1024
 _CHUNKS_PER_COMMIT_MAX: Final = 64
 #: How long a link waits before it tries again to commit on a full disk.
 _STORE_FULL_RETRY_S: Final = 2.0
+#: How long a link that is closed may take to take that in, before it is cut.
+_CLOSE_S_MAX: Final = 4.0
 #: How often the control round trip is measured while log bytes arrive.
 _MEASURE_INTERVAL_S: Final = 1.0
 
@@ -126,7 +128,7 @@ class NodeGateway:
             timeout=2.0,
         )
         await socket.prepare(request)
-        link = _Link(self, socket)
+        link = _Link(self, socket, request)
         self._links.add(link)
         try:
             if self.draining:
@@ -142,16 +144,19 @@ class NodeGateway:
     async def drain(self, retry_after_ms: int) -> None:
         """Tell every node that the hive is about to close, and close the links."""
         self.draining = True
-        for link in list(self._links):
-            await link.drain(retry_after_ms)
+        # At once: many that say nothing more would take a while one after the other.
+        await asyncio.gather(*(link.drain(retry_after_ms) for link in list(self._links)))
 
 
 class _Link:
     """One socket: reads frames, hands them to the machine, runs its two lanes of commits."""
 
-    def __init__(self, gateway: NodeGateway, socket: web.WebSocketResponse) -> None:
+    def __init__(
+        self, gateway: NodeGateway, socket: web.WebSocketResponse, request: web.Request
+    ) -> None:
         self.gateway = gateway
         self.socket = socket
+        self._request = request
         self.challenged_at = gateway.next_order()
         self.machine = hive_link.HiveLink(gateway.facts.hive_id, secrets.token_bytes(32))
         self.node_id = ""
@@ -161,6 +166,7 @@ class _Link:
         self._pings: dict[int, float] = {}
         self._ping_no = 0
         self._log_bytes_came = False
+        self._frame_bytes = 0
         #: What `on_caught_up` is given, until it was.
         self._logs_coming: Collection[str] | None = None
         self._closing = False
@@ -181,13 +187,17 @@ class _Link:
     async def _shake_hands(self) -> bool:
         """Bring the link to be live; False where it is to be closed."""
         try:
-            await self.send(self.machine.challenge())
-            async with asyncio.timeout(limits.HANDSHAKE_S_MAX):
+            async with asyncio.timeout(limits.HANDSHAKE_S_MAX) as allowed:
+                await self.send(self.machine.challenge())
                 while self.machine.phase is not hive_link.Phase.LIVE:
-                    if not await self._read_one(limits.HANDSHAKE_S_MAX):
+                    if not await self._read_one(None):
                         return False
+                    # Thousands of logs to name over a slow line take their time.
+                    more_s = self._frame_bytes / limits.HANDSHAKE_BYTES_PER_S_MIN
+                    allowed.reschedule((allowed.when() or 0.0) + more_s)
         except TimeoutError:
-            await self.close(ErrorCode.BAD_FRAME)
+            # No refusal: a line that was too slow, or swallowed what was said, is tried again soon.
+            await self.close(ErrorCode.DEADLINE_PASSED)
             return False
         except SkepError as error:
             await self._refuse(error)
@@ -228,7 +238,7 @@ class _Link:
         while await self._read_one(limits.LINK_SILENT_S_MAX):
             pass
 
-    async def _read_one(self, timeout_s: float) -> bool:
+    async def _read_one(self, timeout_s: float | None) -> bool:
         try:
             frame = await self.socket.receive(timeout=timeout_s)
         except TimeoutError:
@@ -237,6 +247,7 @@ class _Link:
         if frame.type is WSMsgType.BINARY:
             if self.live is not None:
                 self.live.last_frame_ms = _now_ms()
+            self._frame_bytes = len(frame.data)
             message = codec.decode_from_node(frame.data)
             for effect in self.machine.receive(message):
                 await self._take(effect)
@@ -249,8 +260,23 @@ class _Link:
         """Send one frame. A socket that is closing takes nothing: its reader ends the link."""
         if self.socket.closed or self._closing:
             return
-        with contextlib.suppress(ConnectionError):
-            await self.socket.send_bytes(codec.encode(message))
+        try:
+            async with asyncio.timeout(limits.LINK_SILENT_S_MAX):
+                await self._say(codec.encode(message))
+        except ConnectionError:
+            pass
+        except TimeoutError:
+            # It may be the reader that waits here, who would notice a silence.
+            log.info("node %s takes nothing", self.node_id, extra={"node_id": self.node_id})
+            self._cut()
+
+    async def _say(self, frame: bytes) -> None:
+        try:
+            await self.socket.send_bytes(frame)
+        except asyncio.CancelledError:
+            # The frame is on its way; only the wait for room has ended.
+            if not _another_was_cancelled():
+                raise
 
     async def close(self, code: ErrorCode) -> None:
         """Close the socket with what `code` means."""
@@ -258,7 +284,9 @@ class _Link:
         await self._close_socket(close_code, code.value)
 
     async def drain(self, retry_after_ms: int) -> None:
-        await self.send(Draining(retry_after_ms=retry_after_ms))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S_MAX):
+                await self.send(Draining(retry_after_ms=retry_after_ms))
         await self.close(ErrorCode.DRAINING)
 
     async def _refuse(self, error: SkepError) -> None:
@@ -278,8 +306,23 @@ class _Link:
         self._closing = True
         # A close frame carries at most 123 bytes of reason (RFC 6455, section 5.5).
         message = reason.encode()[:120].decode(errors="ignore").encode()
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            await self.socket.close(code=close_code, message=message)
+        try:
+            async with asyncio.timeout(_CLOSE_S_MAX):
+                await self.socket.close(code=close_code, message=message)
+        except (ConnectionError, RuntimeError):
+            pass
+        except asyncio.CancelledError:
+            if not _another_was_cancelled():
+                raise
+            self._cut()
+        except TimeoutError:
+            # Its buffers are full: what is said last would never go, and nobody be told.
+            self._cut()
+
+    def _cut(self) -> None:
+        """End the connection without a word, and with it all that waits for it."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -348,7 +391,8 @@ class _Link:
         )
         replaced = gateway.registry.attach(self.live, self)
         if replaced is not None:
-            await replaced.close(ErrorCode.SUPERSEDED)
+            # Not waited for: a socket that is half gone takes its time.
+            _ = gateway.leaving(self.node_id, replaced.close(ErrorCode.SUPERSEDED))
         for frame in frames:
             failpoint("hive.link.before_welcome")
             await self.send(frame)
@@ -509,6 +553,16 @@ class _Link:
                 if len(self._pings) < 16:
                     self._pings[self._ping_no] = now
                 await self.send(Ping(n=self._ping_no))
+
+
+def _another_was_cancelled() -> bool:
+    """Whether a CancelledError is not this task's own.
+
+    All who wait for room on a socket wait for one future of aiohttp's: one of them who is
+    cancelled cancels it for the others too, and nobody is to end for that.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 def _leading_chunks(batch: list[hive_link.Effect]) -> list[hive_link.CommitChunk]:

@@ -1,7 +1,9 @@
 """The hive's clock, as this node last heard of it, carried on by a clock that nobody sets.
 
 What the hive signs is judged by its time; this machine's wall clock may be wrong, or jump, at any
-moment. Must not be told of anything but the hive's own word.
+moment. The hive's word may have been on its way for long, or have waited while the machine slept:
+it bounds the time, and sets it only where what was reckoned lies outside. Must not be told of
+anything but the hive's own word.
 """
 
 import time
@@ -26,19 +28,17 @@ class HiveClock:
         self._wall_s = wall_s
         self._heard: tuple[float, float] | None = None
 
-    def asking_s(self) -> float:
-        """Return what `heard` wants to know of the moment at which the hive is asked."""
+    def steady_s(self) -> float:
+        """Return the time of the clock that nobody sets."""
         return self._steady_s()
 
-    def heard(self, hive_time_ms: int, asked_s: float) -> None:
-        """The hive said, at some time since it was asked, that it was this time.
-
-        By now it is that or more, by the time its word may have been under way at most. What was
-        known stays where it fits in there: a word that comes late does not set the clock back.
-        """
-        at_s, said_s = self._steady_s(), hive_time_ms / 1000
-        known_s = said_s if self._heard is None else self.now_s()
-        self._heard = (min(max(known_s, said_s), said_s + at_s - asked_s), at_s)
+    def heard(self, hive_time_ms: int, *, asked_at_s: float) -> None:
+        """The hive said that it is this time, at some moment since `asked_at_s` of `steady_s`."""
+        now_s = self._steady_s()
+        earliest_s = hive_time_ms / 1000
+        latest_s = earliest_s + now_s - asked_at_s
+        reckoned_s = earliest_s if self._heard is None else self.now_s()
+        self._heard = (min(max(reckoned_s, earliest_s), latest_s), now_s)
 
     def now_s(self) -> float:
         """Return the hive's time."""

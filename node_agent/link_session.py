@@ -7,6 +7,7 @@ Owns the order in which frames leave: control first, then ops, then parts, logs 
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Final, Protocol
 from websockets.asyncio.client import ClientConnection
 
 from node_agent.failpoints import failpoint
-from node_agent.hive_clock import CLOCK, HiveClock
+from node_agent.hive_clock import HiveClock
 from node_agent.identity import HiveIdentity
 from node_agent.link_calls import Dispatcher, LinkCalls
 from node_agent.live_text import LiveTextQueue
@@ -48,8 +49,8 @@ _CHUNKS_PER_READ_MAX: Final = 16
 #: A wall of time this much longer than the wait asked for means that the machine slept.
 _SLEPT_S: Final = 5.0
 _HANDSHAKE_TICK_S: Final = 0.2
-#: Heartbeats whose moment is known; one before them is taken for sent as the link began.
-_HEARTBEATS_ASKED_MAX: Final = 64
+#: Beats whose answer may still say what time it is at the hive.
+_BEATS_MAX: Final = 16
 
 
 class Journal(Protocol):
@@ -181,9 +182,10 @@ class LinkSession:
         self._answers: dict[str, AsyncIterator[Frame]] = {}
         self._live = LiveTextQueue()
         self._clock = clock
-        self._began_s = clock.asking_s()
-        #: When each heartbeat left that is not answered yet, in order.
-        self._asked_s: dict[int, float] = {}
+        self._began_s = clock.steady_s()
+        #: Beats that were not answered, with the time each was made.
+        self._beats: dict[int, float] = {}
+        self._tick_due_s = math.inf
         self._machine: node_link.NodeLink | None = None
         # What was committed between reading the stores and the machine's birth.
         self._grew: dict[int, int] = {}
@@ -258,6 +260,9 @@ class LinkSession:
             except TimeoutError:
                 log.warning("the hive fell silent")
                 return
+            if self._slept():
+                # What waited is of before: the hive may have told its caller another outcome.
+                return
             for effect in machine.receive(codec.decode_from_hive(frame)):
                 await self._take(machine, effect)
             self._wake.set()
@@ -269,7 +274,7 @@ class LinkSession:
             case node_effects.Send(message):
                 self._control.append(message)
             case node_effects.Accepted(welcome):
-                self._clock.heard(welcome.hive_time_ms, self._began_s)
+                self._clock.heard(welcome.hive_time_ms, asked_at_s=self._began_s)
                 self._keys.update(welcome.keys)
                 # Also of epochs that end before this link: nothing of them is acknowledged again.
                 self._sources.agent.marks_moved({mark.epoch: mark.mark for mark in welcome.marks})
@@ -362,8 +367,9 @@ class LinkSession:
             case Draining():
                 self._hooks.draining(message)
             case HeartbeatReply():
-                asked_s = self._asked_s.pop(message.n, self._began_s)
-                self._clock.heard(message.hive_time_ms, asked_s)
+                asked_at_s = self._beats.pop(message.n, None)
+                if asked_at_s is not None:
+                    self._clock.heard(message.hive_time_ms, asked_at_s=asked_at_s)
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -384,10 +390,6 @@ class LinkSession:
                 await self._wake.wait()
 
     async def _send(self, message: NodeMessage) -> None:
-        if isinstance(message, Heartbeat):
-            while len(self._asked_s) >= _HEARTBEATS_ASKED_MAX:
-                del self._asked_s[next(iter(self._asked_s))]
-            self._asked_s[message.n] = self._clock.asking_s()
         await self._socket.send(codec.encode(message))
 
     async def _send_next(self, machine: node_link.NodeLink) -> bool:
@@ -467,14 +469,22 @@ class LinkSession:
             live = machine.phase is node_link.Phase.LIVE
             if live:
                 n += 1
+                self._beats = {k: at_s for k, at_s in self._beats.items() if k > n - _BEATS_MAX}
+                self._beats[n] = self._clock.steady_s()
                 self._control.append(await self._sources.agent.heartbeat(n))
                 self._wake.set()
             wait_s = limits.PING_INTERVAL_S if live else _HANDSHAKE_TICK_S
-            before = time.clock_gettime(CLOCK)
+            self._tick_due_s = self._clock.steady_s() + wait_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._status_changed.wait()
             self._status_changed.clear()
-            if time.clock_gettime(CLOCK) - before > wait_s + _SLEPT_S:
-                log.info("the machine slept; calling the hive anew")
+            if self._slept():
                 return
+            self._tick_due_s = math.inf
+
+    def _slept(self) -> bool:
+        if self._clock.steady_s() <= self._tick_due_s + _SLEPT_S:
+            return False
+        log.info("the machine slept; calling the hive anew")
+        return True

@@ -98,6 +98,7 @@ class Uplink:
         generation_seen: int,
         sources: Sources,
         holder: Holder | None = None,
+        clock: HiveClock | None = None,
     ) -> None:
         self.state = UplinkState(generation=generation_seen)
         self._identity = identity
@@ -114,7 +115,7 @@ class Uplink:
         self._forks: list[Fork] = []
         self._detached: set[asyncio.Task[None]] = set()
         self._keys = dict(dial.keys)
-        self._clock = HiveClock()
+        self._clock = clock or HiveClock()
 
     # --- asked by the rest of the agent -------------------------------------------------------
 

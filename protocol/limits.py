@@ -95,6 +95,9 @@ RECONNECT_REFUSED_S: Final = 900.0
 LINK_HEALTHY_S: Final = 60.0
 #: The whole handshake, so that a slow caller cannot hold a socket open.
 HANDSHAKE_S_MAX: Final = 15.0
+#: What is read during the handshake gives it as much more time as a line of this speed takes: a
+#: node that was away for long names thousands of logs.
+HANDSHAKE_BYTES_PER_S_MIN: Final = 4 * KIB
 
 #: An agent may be silent for so long at least before a project has it stopped: less is no silence.
 SILENCE_STOP_S_MIN: Final = 1.0

@@ -279,7 +279,7 @@ class _Caller:
             expected_head=asked.expected_head,
         )
         word = self._word
-        answers = self.node.dispatcher.run_call(call, now_s=word.now_s, hive=word.hive)
+        answers = self.node.dispatcher.run_call(call, now_s=word.now_s, hive=word.hive, direct=True)
         answer = await anext(answers)
         await answers.aclose()
         assert isinstance(answer, Result)  # noqa: S101  what changes answers whole

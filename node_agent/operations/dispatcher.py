@@ -67,6 +67,8 @@ Answer = msgspec.Struct | Streamed
 #: What is asked -> the executions of its attempt's agent, oldest first, that count for it.
 RunsOf = Callable[[Asking], Awaitable[Sequence[str]]]
 _KEY_CHARACTERS_MAX: Final = 200
+#: What is reckoned of the hive's time may be wrong by so much, and its tokens tell whole seconds.
+_CLOCKS_DIFFER_S: Final = 5.0
 #: What a crash kept from being begun is begun at the next start only so soon after it was asked.
 _WAITED_FOR_S_MAX: Final = 600.0
 
@@ -121,12 +123,14 @@ class OperationDispatcher:
     # --- for the hive -------------------------------------------------------------------------
 
     async def run_call(
-        self, call: Call, *, now_s: float, hive: HiveIdentity
+        self, call: Call, *, now_s: float, hive: HiveIdentity, direct: bool = False
     ) -> AsyncGenerator[Reply, None]:
-        """Yield the frames that answer a call of the hive."""
+        """Yield the frames that answer a call of the hive; `direct`: its caller brought it here."""
         try:
             started_s = time.monotonic()
             operation, capability, asking = self._judge(call, now_s, hive)
+            if not direct:
+                _check_in_time(call, capability, now_s)
             try:
                 async with asyncio.timeout(call.time_left_ms / 1000):
                     answer = await self.perform(asking)
@@ -473,6 +477,17 @@ def _asking_of(known: KnownKey, asked: Asked) -> Asking:
 def _meaning(asking: Asking) -> tuple[str, str, str]:
     """Return what a key stands for: the operation, its attempt, and what it was asked to do."""
     return asking.operation.name, asking.attempt_id, asking.body_hash
+
+
+def _check_in_time(call: Call, capability: Capability, now_s: float) -> None:
+    """Raise OperationError where the hive has told its caller by now that no answer came."""
+    if now_s > capability.issued_at_s + call.time_left_ms / 1000 + _CLOCKS_DIFFER_S:
+        raise OperationError(
+            ErrorCode.NODE_OFFLINE,
+            "the call was on its way to the node for longer than its caller waits; nothing was"
+            " done",
+            hint="Ask again.",
+        )
 
 
 def _late(asking: Asking) -> OperationError:

@@ -223,7 +223,9 @@ class HiveDouble:
                     )
                 )
             case Result() | Opened() | Part() | End():
-                self._calls[message.call_id].put_nowait(message)
+                # Of a call that a test sent by itself, nobody waits for the answer.
+                if message.call_id in self._calls:
+                    self._calls[message.call_id].put_nowait(message)
             case LiveText():
                 self.live.append(message)
             case Snapshot():

@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node_agent.hive_clock import HiveClock
 from node_agent.identity import open_identity
 from node_agent.join import JoinError
 from node_agent.link_session import Sources
 from node_agent.store.answers import StoredAnswers
 from node_agent.uplink import Dial, Uplink
 from protocol.errors import ErrorCode
-from protocol.messages import Heartbeat, LiveText
+from protocol.messages import Call, Heartbeat, LiveText, Result
 from tests.node_agent.hive_double import HiveDouble, hive_double
 from tests.node_agent.workshop import open_workshop
 
@@ -41,9 +43,25 @@ class QuietAgent:
         return frozenset()
 
 
+class DoneAtOnce:
+    """Carries each call out at once, and keeps its number."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    async def run_call(self, call: Call, **_given: Any) -> AsyncGenerator[Result, None]:
+        self.done.append(call.call_id)
+        yield Result(call_id=call.call_id, body=b"")
+
+
 @contextlib.asynccontextmanager
 async def linked(
-    folder: Path, hive: HiveDouble, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    folder: Path,
+    hive: HiveDouble,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    *,
+    dispatcher: Any = None,
+    clock: HiveClock | None = None,
 ) -> AsyncIterator[Uplink]:
     """An uplink with an empty store, connected."""
     identity = open_identity(folder)
@@ -63,9 +81,10 @@ async def linked(
                 journal=shop.journal,
                 chunks=shop.chunks,
                 answers=StoredAnswers(shop.database, shop.journal, shop.chunks),
-                dispatcher=None,  # type: ignore[arg-type]  nothing is called here
+                dispatcher=dispatcher,
                 agent=QuietAgent(),
             ),
+            clock=clock,
         )
         running = asyncio.create_task(uplink.run())
         try:
@@ -126,3 +145,36 @@ async def test_live_text_is_not_sent_to_a_hive_that_named_no_such(tmp_path: Path
             await hive.wait(lambda: len(hive.heartbeats) > before, within_s=60)
             assert hive.connected.is_set()
     assert hive.live == []
+
+
+def call(number: int) -> Call:
+    """A call of the hive, as it lies in the socket."""
+    return Call(
+        call_id=f"call-{number}",
+        operation="stop",
+        attempt_id="a",
+        body=b"",
+        capability="",
+        time_left_ms=30_000,
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_waited_in_the_socket_of_a_machine_that_slept_is_not_done(
+    tmp_path: Path,
+) -> None:
+    """Its caller was told long ago that nobody answered; the node calls anew before it acts."""
+    slept = [0.0]
+    clock = HiveClock(lambda: time.monotonic() + slept[0])
+    dispatcher = DoneAtOnce()
+    async with hive_double() as hive:
+        (tmp_path / "node").mkdir()
+        async with linked(tmp_path / "node", hive, dispatcher=dispatcher, clock=clock):
+            await hive.wait(hive.connected.is_set, within_s=60)
+            # As on a resume: this clock jumped, the one that timers go by did not.
+            slept[0] = 300.0
+            await hive.send(call(1))
+            await hive.wait(lambda: len(hive.hellos) == 2 and hive.connected.is_set(), within_s=60)
+            await hive.send(call(2))
+            await hive.wait(lambda: dispatcher.done, within_s=60)
+    assert dispatcher.done == ["call-2"]

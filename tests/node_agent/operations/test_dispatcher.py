@@ -336,6 +336,24 @@ async def test_calls_that_make_no_sense() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_call_that_was_too_long_on_its_way_is_not_carried_out() -> None:
+    """Its caller was told that nobody answered: nothing is done, and its key is not taken."""
+    stopping = Stopping()
+    at = dispatcher(stop=stopping)
+    asked_at_s = int(NOW_S) - 20
+    late = await result(
+        at, call("stop", idempotency_key="k", issued_at_s=asked_at_s, time_left_ms=10_000)
+    )
+    assert late.error
+    assert late.error.code == "node_offline"
+    assert not stopping.asked
+    in_time = await result(
+        at, call("stop", idempotency_key="k", issued_at_s=asked_at_s, time_left_ms=30_000)
+    )
+    assert in_time.error is None
+
+
+@pytest.mark.asyncio
 async def test_a_bug_is_an_answer_and_is_kept() -> None:
     """A function that fails unexpectedly is answered as a failure of the node, once and for all."""
 
