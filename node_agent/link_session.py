@@ -451,10 +451,7 @@ class LinkSession:
     ) -> None:
         journal = self._sources.journal
         position, records = await journal.snapshot()
-        digests = {
-            (epoch, through): await journal.digest_at(epoch, through) or b""
-            for epoch, through in wanted.skips
-        }
+        digests = {place: await journal.digest_at(*place) for place in wanted.skips}
         snapshot_id = f"{position.epoch:x}-{position.seq:x}-{self._caller.connect_no:x}"
         frames = machine.snapshot_read(
             snapshot_id, (position.epoch, position.seq), records, digests

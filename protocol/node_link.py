@@ -479,9 +479,14 @@ class NodeLink:
         snapshot_id: str,
         position: tuple[int, int],
         records: Sequence[Record],
-        digests: Mapping[tuple[int, int], bytes],
+        digests: Mapping[tuple[int, int], bytes | None],
     ) -> list[NodeMessage]:
-        """Take the state of all we own as of `position`; return snapshot and skips, in order."""
+        """Take the state of all we own as of `position`; return snapshot and skips, in order.
+
+        Raises LocalProtocolError (4410) where more was pruned since the hello: a skip without the
+        digest of its place would part the two histories, and the next hello says how far it goes.
+        """
+        skips = [(place, digests.get(place)) for place in self._skips()]
         pages = record_pages(records)
         frames: list[NodeMessage] = [
             Snapshot(
@@ -493,8 +498,10 @@ class NodeLink:
             )
             for number, page in enumerate(pages, 1)
         ]
-        for number, through in self._skips():
-            frames.append(Skip(epoch=number, through=through, digest=digests[number, through]))
+        for (number, through), digest in skips:
+            if digest is None:
+                raise LocalProtocolError(ErrorCode.HOLE, "ops were pruned under the link")
+            frames.append(Skip(epoch=number, through=through, digest=digest))
             # Not acknowledged before it is: until then heartbeats tell the mark of before.
             self._epochs[number].sent = through
         self._snapshot_due = False

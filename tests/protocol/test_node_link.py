@@ -250,6 +250,15 @@ def test_a_snapshot_and_a_skip_stand_for_pruned_ops() -> None:
     assert (wanted.epoch, wanted.after) == (1, 3)
 
 
+def test_a_skip_whose_digest_is_no_longer_kept_ends_the_link() -> None:
+    """What was pruned since the hello makes no skip: with a digest of nothing it would be a fork."""
+    link = live([EpochState(1, 4, 9, OURS)], marks=[m.EpochMark(1, 1, D)])
+    assert link.next_wanted() == SnapshotWanted(((1, 3),))
+    with pytest.raises(LocalProtocolError) as caught:
+        link.snapshot_read("s", (1, 9), [], {(1, 3): None})
+    assert caught.value.meaning.close_code == 4410
+
+
 def test_a_heartbeat_may_come_before_the_skip_is_taken() -> None:
     """While a snapshot is on its way the hive's mark is the one of before, and no lower one."""
     link = live([EpochState(1, 4, 5, OURS)], marks=[m.EpochMark(1, 1, D)])

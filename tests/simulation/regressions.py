@@ -36,4 +36,5 @@ REGRESSIONS: Final = {
     20780: "the judge looked while a heartbeat was on its way",
     21249: "the judge looked while a heartbeat was on its way",
     24351: "a rival had answered that it does not know a log: a release has it asked for again",
+    10007859: "what a skip stood for was pruned meanwhile: without its digest it made a fork of one node",
 }
