@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from node_agent.acp.reset_times import other_zone
 from node_agent.acp.steps import Opening
 from node_agent.agent_mcp import tool_server, words_of
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
@@ -375,6 +376,7 @@ class AttemptRun:
             model=conversing.model,
             auth_method=conversing.auth_method if logged_in else None,
             mcp_servers=servers,
+            zone=other_zone(environment, self._context.environment),
         )
         return ConversationRun(
             self._context,
@@ -594,5 +596,5 @@ def _words(error: Exception) -> str:
 
 def _with_hint(error: OperationError) -> str:
     """Return an error as a reason people read, with what to do about it."""
-    words = ". ".join(filter(None, [error.message, error.hint]))
-    return f"{error.code.value}: {words}"[:_REASON_CHARACTERS_MAX]
+    words = f"{error.code.value}: " + ". ".join(filter(None, [error.message, error.hint]))
+    return words[:_REASON_CHARACTERS_MAX]

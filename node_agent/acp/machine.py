@@ -28,6 +28,7 @@ from node_agent.acp.requests import (
     ask_permission,
     cancelled_answer,
 )
+from node_agent.acp.reset_times import told_in
 from node_agent.acp.state import (
     REQUESTS_MAX,
     UNREADABLE_LINES_MAX,
@@ -457,6 +458,7 @@ class AgentMachine:
             limit = usage_limit_in(error)
             if limit is not None:
                 reset = limit.reset_at_ms or state.limit_reset_at_ms
+                zone = None if state.opening is None else state.opening.zone
                 self._end_turn(
                     TurnOver(
                         turn_id=turn.id,
@@ -465,7 +467,7 @@ class AgentMachine:
                         message=_words(error),
                         reset_at_ms=reset,
                         reset_after_ms=limit.reset_after_ms,
-                        reset_by_clock=limit.reset_by_clock,
+                        reset_by_clock=told_in(limit.reset_by_clock, zone),
                     )
                 )
             elif error.code == AUTH_REQUIRED:

@@ -184,6 +184,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     #: How to log in where the agent asks for it: one of its own methods, from its own environment.
     auth_method: str | None = None
     client_version: str = ""
+    #: The agent's time zone, where that is another than this node's.
+    zone: str | None = None
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node_agent.acp.reset_times import WallTime
+from node_agent.acp.reset_times import OWN_ZONE, WallTime
 from node_agent.acp.usage_limits import UsageLimit, reset_told, usage_limit_in
 from node_agent.acp.wire import RpcError
 
@@ -47,10 +47,6 @@ LIMITS = {
                          " minutes."),
         None, 511_860_000,
     ),
-    "codex's local time": (
-        RpcError(-32603, "You've hit your usage limit. Try again at Jul 5th, 2026 8:19 PM."),
-        None, None,
-    ),
     "gemini's status": (
         RpcError(-32603, "e", {"status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "34s"}]}),
         None, 34_000,
@@ -76,6 +72,16 @@ def test_a_clock_on_the_wall():
     """The end by a clock whose zone is named is handed on: when that is, is not known here."""
     limit = usage_limit_in(RpcError(-32603, "You've hit your limit · resets 3pm (Europe/Berlin)"))
     assert limit == UsageLimit(reset_by_clock=WallTime(hour=15, minute=0, zone="Europe/Berlin"))
+
+
+def test_codexs_own_clock():
+    """The end of a long wait, which Codex tells by its machine's clock, is handed on as that."""
+    words = "You've hit your usage limit. Upgrade to Pro or try again at Jul 5th, 2026 8:19 PM."
+    error = RpcError(
+        -32603, "Internal error", {"message": words, "codexErrorInfo": "usageLimitExceeded"}
+    )
+    told = WallTime(hour=20, minute=19, zone=OWN_ZONE, year=2026, month=7, day=5)
+    assert usage_limit_in(error) == UsageLimit(reset_by_clock=told)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """A turn that meets a usage limit waits for its end and goes on once, whatever happens."""
 
 import asyncio
+import datetime as dt
 import shlex
 import sys
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
@@ -134,6 +137,32 @@ async def test_while_it_waits(talk: Talk):
     with pytest.raises(OperationError) as caught:
         await talk.shop.go_on(attempt)
     assert caught.value.code is ErrorCode.NO_TURN
+
+
+@pytest.mark.parametrize(
+    ("environment", "zone"),
+    [({}, "Asia/Kathmandu"), ({"TZ": "Asia/Tokyo"}, "Asia/Tokyo")],
+    ids=["node's", "agent's"],
+)
+@pytest.mark.asyncio
+async def test_a_time_by_the_agents_clock(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], zone: str
+):
+    """As Codex says it: the turn waits until the clock where the agent runs shows that."""
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        meant = dt.datetime.now(ZoneInfo(zone)).replace(second=0, microsecond=0)
+        meant += dt.timedelta(days=3)
+        shown = meant.strftime("%b %dth, %Y %I:%M %p")
+        attempt = await talk.start(
+            f"once met try again at {shown}.\nsay one", environment=environment
+        )
+        waits = await parked(talk.shop, attempt)
+        assert waits.parked_until_ms == int(meant.timestamp() * 1000)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.asyncio
