@@ -115,7 +115,10 @@ async def _check_open(context: HiveContext, row: RequestRow, key: str | None) ->
         return
     if row.forgotten_at_ms is not None:
         raise OperationError(
-            ErrorCode.GONE, "its node does not know the request any more", request_id=row.id
+            ErrorCode.GONE,
+            "its node does not know the request any more",
+            hint="It went on from an older disk; hive requests --open shows what is asked now.",
+            request_id=row.id,
         )
     if row.status == RequestStatus.OPEN:
         return
