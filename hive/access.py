@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from protocol.errors import ErrorCode, OperationError
 from protocol.operation_values import ROOTS
 from protocol.operations import OPERATIONS, Role
 
@@ -160,3 +161,13 @@ def allows(requirement: Requirement, principal: Principal | None) -> bool:
     assert isinstance(requirement, Role)  # noqa: S101  all others are above
     # The auditor is the lowest number and so below every role: it reads events, nothing else.
     return principal.role >= requirement
+
+
+def role_lacking(what: str, role: str, principal: Principal | None) -> OperationError:
+    """Return the error of a caller whose role is not enough for `what`."""
+    return OperationError(
+        ErrorCode.FORBIDDEN,
+        f"{what} needs the role {role}",
+        hint="An admin can give you a token with that role: hive tokens create --role.",
+        role=principal.role.name.lower() if principal else "",
+    )

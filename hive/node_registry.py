@@ -332,7 +332,9 @@ class NodeRegistry:
             if pending.changing:
                 raise _unknown(pending.call, "no answer came in time") from late
             raise OperationError(
-                ErrorCode.DEADLINE_PASSED, f"the node took longer than {deadline_s:g} s"
+                ErrorCode.DEADLINE_PASSED,
+                f"the node took longer than {deadline_s:g} s",
+                hint="Ask for less at a time, or again later.",
             ) from late
         except asyncio.CancelledError:
             # Whoever asked is gone; what only reads has no reason to go on.

@@ -242,7 +242,11 @@ class OperationProxy:
         if key in self._under_way:
             raise _in_progress(key)
         if len(self._under_way) >= _UNDER_WAY_MAX:
-            raise OperationError(ErrorCode.SLOW_DOWN, "too many operations are under way")
+            raise OperationError(
+                ErrorCode.SLOW_DOWN,
+                "too many operations are under way",
+                hint="Ask again in a few seconds.",
+            )
 
     async def _run(self, key: str, call: Coroutine[Any, Any, bytes]) -> bytes:
         task = asyncio.create_task(call, name=f"operation {key}")

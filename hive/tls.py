@@ -24,7 +24,11 @@ def server_context(cert: Path, key: Path) -> ssl.SSLContext:
             hint="Give a certificate with its chain and its own key, in PEM, without passphrase.",
         ) from error
     except OSError as error:
-        raise ConfigError(f"cannot read {cert} and {key}: {error}", where="--tls-cert") from error
+        raise ConfigError(
+            f"cannot read {cert} and {key}: {error}",
+            where="--tls-cert",
+            hint="Let the user that runs the hive read both.",
+        ) from error
     return context
 
 

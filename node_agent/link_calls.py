@@ -52,8 +52,12 @@ class LinkCalls:
     def start(self, call: Call, *, now_s: float, hive: HiveIdentity) -> None:
         """Run a call in a task of its own."""
         if len(self._tasks) >= limits.CALLS_OPEN_MAX or call.call_id in self._tasks:
-            error = SkepError(ErrorCode.SLOW_DOWN, "too many operations are under way").body()
-            self._control(Result(call_id=call.call_id, error=error))
+            error = SkepError(
+                ErrorCode.SLOW_DOWN,
+                "too many operations are under way",
+                hint="Ask again in a few seconds.",
+            )
+            self._control(Result(call_id=call.call_id, error=error.body()))
             return
         operation = OPERATIONS.get(call.operation)
         if operation is not None and operation.changing:

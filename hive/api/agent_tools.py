@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from hive import placement
-from hive.access import Principal
+from hive.access import Principal, role_lacking
 from hive.api import starting
 from hive.api.attempts import shown_attempts
 from hive.api.context import CONTEXT, HiveContext, now_ms
@@ -24,7 +24,7 @@ from hive.store.backend import Transaction
 from hive.store.tasks import TaskRow, TaskSettings
 from protocol import agent_tools
 from protocol.agent_tools import AGENT_TOOLS, AgentTool, AnsweredBy
-from protocol.errors import ErrorCode, OperationError, SkepError
+from protocol.errors import ErrorCode, OperationError
 from protocol.operations import OPERATIONS
 
 #: Attempts of a task that are shown with it, newest first.
@@ -70,11 +70,7 @@ async def call_tool(
             hint=f"There are: {', '.join(tool.name for tool in tools_for(principal))}.",
         )
     if principal.role < tool.role:
-        raise SkepError(
-            ErrorCode.FORBIDDEN,
-            f"{name} needs the role {tool.role.name.lower()}",
-            role=principal.role.name.lower(),
-        )
+        raise role_lacking(name, tool.role.name.lower(), principal)
     if not isinstance(arguments, dict):
         raise InvalidInput("arguments: an object", field="arguments")
     asked = convert(arguments, tool.arguments)

@@ -1,6 +1,7 @@
 """`/api/v1/attempts`: the runs as their nodes told them, with what the hive knows beside it."""
 
 import asyncio
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -10,7 +11,7 @@ from hive.api import replies
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import query_of
 from hive.api.middleware import json_response
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.store import attempts
 from hive.store.attempts import AttemptRow
 from hive.store.backend import Transaction
@@ -257,10 +258,9 @@ async def list_(request: web.Request) -> web.Response:
         )
 
     rows = await context.database.read(read)
-    page = rows[: query.limit]
-    following = pack(page[-1].created_at_ms, page[-1].id) if len(rows) > query.limit else None
-    items = [_reply(context, row) for row in page]
-    return json_response(replies.Page(items=items, next=following))
+    shown = partial(_reply, context)
+    page = page_of(rows, query.limit, shown, lambda row: (row.created_at_ms, row.id))
+    return json_response(page)
 
 
 async def show(request: web.Request) -> web.Response:

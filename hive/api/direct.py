@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from hive.access import role_lacking
 from hive.api import replies
 from hive.api.attempts import attempt_id_of, shown_attempt
 from hive.api.context import CONTEXT, url_of
@@ -80,9 +81,7 @@ async def direct_call(request: web.Request) -> web.Response:
             f"operation: {asked.operation[:100]!r} changes no attempt", field="operation"
         )
     if principal.role < operation.role:
-        raise OperationError(
-            ErrorCode.FORBIDDEN, f"{operation.name} needs the role {operation.role.name.lower()}"
-        )
+        raise role_lacking(operation.name, operation.role.name.lower(), principal)
     wanted = convert(asked.request, operation.request)
     node = await context.database.read(get_node, row.node_id)
     target = Target(

@@ -7,7 +7,7 @@ from hive.api import replies
 from hive.api.context import CONTEXT
 from hive.api.decoding import query_of
 from hive.api.middleware import json_response
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.store.backend import Transaction
 from hive.store.catalog import resolve
 from hive.store.events import Event, list_events
@@ -47,10 +47,9 @@ async def list_(request: web.Request) -> web.Response:
             attempt_id=named["attempt"],
         )
 
-    events = await context.database.read(read)
-    page = events[: query.limit]
-    following = pack(page[-1].no) if len(events) > query.limit else None
-    return json_response(replies.Page(items=[_shown(event) for event in page], next=following))
+    rows = await context.database.read(read)
+    page = page_of(rows, query.limit, _shown, lambda event: (event.no,))
+    return json_response(page)
 
 
 def _shown(event: Event) -> replies.Event:

@@ -11,14 +11,14 @@ import msgspec
 from aiohttp import web
 
 from hive.access import Principal
-from hive.api import conversation_replies, replies
+from hive.api import conversation_replies
 from hive.api.attempts import await_reopened
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.deferring import Wish, change_or_keep, wish_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.operations import node_errors
-from hive.api.paging import Limit, PageQuery, pack, unpack
+from hive.api.paging import Limit, PageQuery, page_of, unpack
 from hive.api.sessions import named_ids, session_of
 from hive.operation_proxy import Intent, Target
 from hive.store import messages, operations
@@ -151,13 +151,13 @@ async def list_(request: web.Request) -> web.Response:
         )
 
     rows = await context.database.read(read)
-    page = rows[: query.limit]
-    following = None
-    if len(rows) > query.limit:
-        begun_ms, last = page[-1]
-        following = pack(begun_ms, last.session_id, last.seq)
-    items = [message_reply(row) for _, row in page]
-    return json_response(replies.Page(items=items, next=following))
+    page = page_of(
+        rows,
+        query.limit,
+        lambda found: message_reply(found[1]),
+        lambda found: (found[0], found[1].session_id, found[1].seq),
+    )
+    return json_response(page)
 
 
 async def show(request: web.Request) -> web.Response:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from hive.access import ROUTES, Need, Principal, allows, least_role
+from hive.access import ROUTES, Need, Principal, allows, least_role, role_lacking
 from hive.config import LOOPBACK_NAMES, HiveConfig
 from protocol.errors import ErrorBody, ErrorCode, SkepError
 
@@ -126,7 +126,11 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionResetError:
         raise
     except TimeoutError:
-        late = SkepError(ErrorCode.DEADLINE_PASSED, "the hive took too long")
+        late = SkepError(
+            ErrorCode.DEADLINE_PASSED,
+            "the hive took too long",
+            hint="Ask for less at a time, or again later.",
+        )
         return error_response(late.body(), late.meaning.http_status)
     except Exception:
         log.exception(
@@ -209,7 +213,9 @@ class Doorkeeper:
         own = {_origin(scheme, host) for scheme in ("http", "https")}
         if origin.lower() not in own | self._origins:
             raise SkepError(
-                ErrorCode.FORBIDDEN, f"requests of the page at {origin[:200]!r} are not taken"
+                ErrorCode.FORBIDDEN,
+                f"requests of the page at {origin[:200]!r} are not taken",
+                hint="Where that page is the hive's own, start it with --public-url.",
             )
 
     def _knows(self, host: str) -> bool:
@@ -309,12 +315,7 @@ def guard(config: HiveConfig, tokens: TokenCache) -> Any:
         if requirement is not Need.NOBODY and principal is None:
             raise _unauthenticated(given=token is not None)
         if requirement is None or not allows(requirement, principal):
-            raise SkepError(
-                ErrorCode.FORBIDDEN,
-                f"this needs the role {least_role(requirement)}",
-                hint="An admin can give you a token with that role: hive tokens create --role.",
-                role=principal.role.name.lower() if principal else "",
-            )
+            raise role_lacking("this", least_role(requirement), principal)
         if principal is not None:
             request[PRINCIPAL] = principal
         return await handler(request)

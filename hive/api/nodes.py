@@ -1,5 +1,6 @@
 """`/api/v1/nodes`: the machines, as they report themselves and as the hive sees them."""
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -9,7 +10,7 @@ from hive.api import replies
 from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.store import links
 from hive.store.catalog import resolve
 from hive.store.nodes import NodeRow, drain_node, get_node, label_node, list_nodes
@@ -99,10 +100,9 @@ async def list_(request: web.Request) -> web.Response:
     rows = await context.database.read(
         list_nodes, after=after, limit=query.limit + 1, revoked=query.revoked
     )
-    page = rows[: query.limit]
-    following = pack(page[-1].name, page[-1].id) if len(rows) > query.limit else None
-    items = [node_reply(context, row) for row in page]
-    return json_response(replies.Page(items=items, next=following))
+    shown = partial(node_reply, context)
+    page = page_of(rows, query.limit, shown, lambda row: (row.name, row.id))
+    return json_response(page)
 
 
 async def _node_id(request: web.Request) -> str:

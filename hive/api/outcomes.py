@@ -3,6 +3,7 @@
 Owns how a record reads, and what its reader can do about it. Must not carry anything out.
 """
 
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from hive.api.attempts import attempt_id_of
 from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.decoding import query_of
 from hive.api.middleware import json_response, principal_of
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.operation_records import error_of
 from hive.store import deferred, operations
 from hive.store.backend import Transaction
@@ -79,11 +80,9 @@ async def list_(request: web.Request) -> web.Response:
         named["node_id"] = await context.database.read(resolve, "node", query.node)
     before = unpack(query.cursor, tuple[int, str])
     found = await context.database.read(_find_page, before, query.limit + 1, named)
-    page = found[: query.limit]
-    last = page[-1].row if len(found) > query.limit else None
-    following = None if last is None else pack(last.sent_at_ms, last.key)
-    items = [_reply(context, one) for one in page]
-    return json_response(replies.Page(items=items, next=following))
+    shown = partial(_reply, context)
+    page = page_of(found, query.limit, shown, lambda one: (one.row.sent_at_ms, one.row.key))
+    return json_response(page)
 
 
 async def show(request: web.Request) -> web.Response:

@@ -1,14 +1,17 @@
-"""Opaque cursors: where a page of a list ended, packed so that nobody builds on what is inside."""
+"""Pages of lists, and their cursors: where a page ended, packed so that nobody builds on it."""
 
 import base64
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from hive.api.decoding import PAGE_DEFAULT, PAGE_MAX, InvalidInput
+from hive.api.replies import Page
 from protocol.whole_numbers import holds
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
 _CHARACTERS_MAX: Final = 1000
 Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)]
@@ -19,6 +22,18 @@ class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: Limit = PAGE_DEFAULT
     cursor: str | None = None
+
+
+def page_of(
+    rows: Sequence[Row],
+    limit: int,
+    shown: Callable[[Row], T],
+    place: Callable[[Row], tuple[Any, ...]],
+) -> Page[T]:
+    """Return the first `limit` rows as a page; there is more where one more was read."""
+    page = rows[:limit]
+    following = pack(*place(page[-1])) if len(rows) > limit else None
+    return Page(items=[shown(row) for row in page], next=following)
 
 
 def pack(*place: Any) -> str:

@@ -10,7 +10,7 @@ from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.nodes import node_reply
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.store import catalog
 from hive.store.backend import Transaction
 from hive.store.catalog import CheckoutRow, ProjectRow, ProjectSettings
@@ -102,9 +102,8 @@ async def list_(request: web.Request) -> web.Response:
         query.limit + 1,
         archived=query.archived,
     )
-    page = found[: query.limit]
-    following = pack(page[-1].row.name, page[-1].row.id) if len(found) > query.limit else None
-    return json_response(replies.Page(items=[_reply(one) for one in page], next=following))
+    page = page_of(found, query.limit, _reply, lambda one: (one.row.name, one.row.id))
+    return json_response(page)
 
 
 async def create(request: web.Request) -> web.Response:

@@ -4,18 +4,19 @@ An answer is an operation of the node that owns the request: it counts once that
 """
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
 
-from hive.api import replies, request_replies
+from hive.api import request_replies
 from hive.api.attempts import FIRST_OP_S
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import idempotency_key, query_of
 from hive.api.middleware import json_response
 from hive.api.operations import run_operation
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.api.sessions import named_ids
 from hive.store import attempts, operations, requests
 from hive.store.backend import Transaction
@@ -82,10 +83,9 @@ async def list_(request: web.Request) -> web.Response:
         )
 
     rows = await context.database.read(read)
-    page = rows[: query.limit]
-    following = pack(page[-1].opened_at_ms, page[-1].id) if len(rows) > query.limit else None
-    items = [request_reply(context, row) for row in page]
-    return json_response(replies.Page(items=items, next=following))
+    shown = partial(request_reply, context)
+    page = page_of(rows, query.limit, shown, lambda row: (row.opened_at_ms, row.id))
+    return json_response(page)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -115,7 +115,10 @@ async def _check_open(context: HiveContext, row: RequestRow, key: str | None) ->
         return
     if row.forgotten_at_ms is not None:
         raise OperationError(
-            ErrorCode.GONE, "its node does not know the request any more", request_id=row.id
+            ErrorCode.GONE,
+            "its node does not know the request any more",
+            hint="It went on from an older disk; hive requests --open shows what is asked now.",
+            request_id=row.id,
         )
     if row.status == RequestStatus.OPEN:
         return

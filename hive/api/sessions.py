@@ -1,18 +1,19 @@
 """`/api/v1/sessions`: conversations, the nodes' and those of agents that are no node's."""
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
-from hive.api import conversation_replies, replies
+from hive.api import conversation_replies
 from hive.api.attempts import attempt_id_of
 from hive.api.context import CONTEXT, HiveContext
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.deferring import wish_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.operations import run_operation
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.api.session_views import session_reply
 from hive.store import attempts, sessions, turns
 from hive.store.backend import Transaction
@@ -107,10 +108,9 @@ async def list_(request: web.Request) -> web.Response:
         )
 
     rows = await context.database.read(read)
-    page = rows[: query.limit]
-    following = pack(page[-1].created_at_ms, page[-1].id) if len(rows) > query.limit else None
-    items = [session_reply(context, row) for row in page]
-    return json_response(replies.Page(items=items, next=following))
+    shown = partial(session_reply, context)
+    page = page_of(rows, query.limit, shown, lambda row: (row.created_at_ms, row.id))
+    return json_response(page)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -164,18 +164,13 @@ async def list_turns(request: web.Request) -> web.Response:
         return await turns.list_turns(tx, session, after=after, limit=query.limit + 1)
 
     rows = await context.database.read(read)
-    page = rows[: query.limit]
-    following = pack(*page[-1].position) if len(rows) > query.limit else None
-    items = [
-        conversation_replies.SessionTurn(
-            **{
-                name: getattr(row, name)
-                for name in conversation_replies.SessionTurn.__struct_fields__
-            }
-        )
-        for row in page
-    ]
-    return json_response(replies.Page(items=items, next=following))
+    page = page_of(rows, query.limit, _turn_reply, lambda row: row.position)
+    return json_response(page)
+
+
+def _turn_reply(row: TurnRow) -> conversation_replies.SessionTurn:
+    names = conversation_replies.SessionTurn.__struct_fields__
+    return conversation_replies.SessionTurn(**{name: getattr(row, name) for name in names})
 
 
 async def edit(request: web.Request) -> web.StreamResponse:

@@ -229,7 +229,11 @@ async def _start_somewhere(
         places = await places_of(context, work.project.id)
         place = next((one for one in places if one.node_id == node_id), None)
         if place is None:
-            raise OperationError(ErrorCode.NOT_FOUND, f"there is no node {asked.node_id!r}")
+            raise OperationError(
+                ErrorCode.NOT_FOUND,
+                f"there is no node {asked.node_id!r}",
+                hint="hive nodes lists them.",
+            )
         found = placement.refusal(place, asked.executor, work.project.name)
         # Whether a slot is free the node knows better than its last heartbeat.
         if found is not None and found.code is not ErrorCode.NODE_FULL:

@@ -9,7 +9,7 @@ from hive.api import replies
 from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.store import catalog, tasks, templates
 from hive.store.backend import Transaction
 from hive.store.tasks import TaskRow, TaskSettings
@@ -108,9 +108,8 @@ async def list_(request: web.Request) -> web.Response:
         )
 
     rows = await context.database.read(read)
-    page = rows[: query.limit]
-    following = pack(page[-1].created_at_ms, page[-1].id) if len(rows) > query.limit else None
-    return json_response(replies.Page(items=[task_reply(row) for row in page], next=following))
+    page = page_of(rows, query.limit, task_reply, lambda row: (row.created_at_ms, row.id))
+    return json_response(page)
 
 
 async def create(request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ from hive.api import replies
 from hive.api.context import CONTEXT, now_ms
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.store import catalog, templates
 from hive.store.templates import TemplateRow
 
@@ -65,9 +65,8 @@ async def list_(request: web.Request) -> web.Response:
         limit=query.limit + 1,
         project_id=project_id,
     )
-    page = rows[: query.limit]
-    following = pack(page[-1].name, page[-1].id) if len(rows) > query.limit else None
-    return json_response(replies.Page(items=[_reply(row) for row in page], next=following))
+    page = page_of(rows, query.limit, _reply, lambda row: (row.name, row.id))
+    return json_response(page)
 
 
 async def create(request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ from hive.api import replies
 from hive.api.context import CONTEXT, now_ms, url_of
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
-from hive.api.paging import PageQuery, pack, unpack
+from hive.api.paging import PageQuery, page_of, unpack
 from hive.config import is_loopback
 from hive.store import credentials
 from protocol.operations import Role
@@ -46,9 +46,8 @@ async def list_(request: web.Request) -> web.Response:
     rows = await request.app[CONTEXT].database.read(
         credentials.list_tokens, before=before, limit=query.limit + 1
     )
-    page = rows[: query.limit]
-    following = pack(page[-1].created_at_ms, page[-1].id) if len(rows) > query.limit else None
-    return json_response(replies.Page(items=[_reply(row) for row in page], next=following))
+    page = page_of(rows, query.limit, _reply, lambda row: (row.created_at_ms, row.id))
+    return json_response(page)
 
 
 async def create(request: web.Request) -> web.Response:

@@ -236,8 +236,7 @@ def _show_commits(invocation: Invocation, answer: dict[str, Any]) -> None:
         ],
         empty="No commits.",
     )
-    if answer["next"]:
-        invocation.say(f"[dim]More: --after {plain(answer['next'])}[/]")
+    invocation.more(answer["next"])
 
 
 def _show_merge(invocation: Invocation, answer: dict[str, Any]) -> None:
@@ -293,8 +292,7 @@ def _show_files(invocation: Invocation, answer: dict[str, Any]) -> None:
         ],
         empty="An empty folder.",
     )
-    if answer["next"]:
-        invocation.say(f"[dim]More: --after {plain(answer['next'])}[/]")
+    invocation.more(answer["next"])
 
 
 def _show_turn(invocation: Invocation, turn: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from node_agent.commands.invocation import (
     coloured,
     moment,
     node_command,
+    page_options,
     plain,
     standing,
 )
@@ -27,8 +28,7 @@ _NO_END_MS: Final = 253_402_300_799_000
 
 @click.group(invoke_without_command=True)
 @click.option("--status", help="Only attempts in this phase or with this outcome.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
-@click.option("--after", help="Go on behind a list's `next`.")
+@page_options
 @click.option("--all", "everywhere", is_flag=True, help="Also those of other nodes; see login.")
 @click.pass_context
 @node_command
@@ -54,8 +54,7 @@ def attempts(
             [_row(one) for one in page["items"]],
             empty="No attempts. Start one: node-agent start --project P --title T --command C",
         )
-        if page["next"]:
-            invocation.say(f"[dim]More: --after {plain(page['next'])}[/]")
+        invocation.more(page["next"])
 
     invocation.reply(answer, show)
 

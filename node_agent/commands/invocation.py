@@ -150,6 +150,11 @@ class Invocation:
             drawn.add_row(*row)
         self.console.print(drawn)
 
+    def more(self, place: str | None) -> None:
+        """Say how to go on from where a page ends, if it is not the last."""
+        if place:
+            self.say(f"[dim]More: --after {plain(place)}[/]")
+
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """Draw names and values below each other; empty values are left out."""
         from rich.table import Table
@@ -179,6 +184,14 @@ def node_command(function: Callable[..., None]) -> Callable[..., None]:
             function(Invocation(data_dir, as_json=as_json), *args, **options)
 
     return called
+
+
+def page_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a list --limit and --after."""
+    function = click.option("--after", help="Go on behind a list's `next`.")(function)
+    return click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)(
+        function
+    )
 
 
 def new_key() -> str:

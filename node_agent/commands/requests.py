@@ -13,6 +13,7 @@ from node_agent.commands.invocation import (
     moment,
     new_key,
     node_command,
+    page_options,
     plain,
 )
 from protocol.answer_requests import answer_in_words
@@ -27,8 +28,7 @@ _TITLE_CHARACTERS_MAX: Final = 60
 @click.option("--open", "only_open", is_flag=True, help="Only those that wait for an answer.")
 @click.option("--status", type=_STATUSES, help="Only those that stand so.")
 @click.option("--attempt", help="Only those of one attempt.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
-@click.option("--after", help="Go on behind a list's `next`.")
+@page_options
 @click.option("--all", "everywhere", is_flag=True, help="Also those of other nodes; see login.")
 @click.pass_context
 @node_command
@@ -72,8 +72,7 @@ def requests(
             ],
             empty="No agent asks anything.",
         )
-        if page["next"]:
-            invocation.say(f"[dim]More: --after {plain(page['next'])}[/]")
+        invocation.more(page["next"])
 
     invocation.reply(answer, show)
 

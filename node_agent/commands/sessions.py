@@ -13,6 +13,7 @@ from node_agent.commands.invocation import (
     moment,
     new_key,
     node_command,
+    page_options,
     plain,
     standing,
 )
@@ -22,8 +23,7 @@ _PROMPT_CHARACTERS_MAX: Final = 60
 
 @click.group(invoke_without_command=True)
 @click.option("--attempt", help="Only those of this attempt.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
-@click.option("--after", help="Go on behind a list's `next`.")
+@page_options
 @click.option("--all", "everywhere", is_flag=True, help="Also those of other nodes; see login.")
 @click.pass_context
 @node_command
@@ -52,8 +52,7 @@ def sessions(
             [_row(one) for one in page["items"]],
             empty="No sessions. An attempt with an agent that keeps one begins it.",
         )
-        if page["next"]:
-            invocation.say(f"[dim]More: --after {plain(page['next'])}[/]")
+        invocation.more(page["next"])
 
     invocation.reply(invocation.client.get("sessions", query), show)
 
@@ -83,8 +82,7 @@ def rename(invocation: Invocation, session: str, topic: str, key: str | None) ->
 
 @sessions.command()
 @click.argument("session")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
-@click.option("--after", help="Go on behind a list's `next`.")
+@page_options
 @node_command
 def turns(invocation: Invocation, session: str, limit: int, after: str | None) -> None:
     """Show the turns of SESSION: those that have begun, then the queue in its order."""
@@ -96,8 +94,7 @@ def turns(invocation: Invocation, session: str, limit: int, after: str | None) -
             [_turn_row(one) for one in page["items"]],
             empty="No turns.",
         )
-        if page["next"]:
-            invocation.say(f"[dim]More: --after {plain(page['next'])}[/]")
+        invocation.more(page["next"])
 
     invocation.reply(page, show)
 

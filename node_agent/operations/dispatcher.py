@@ -499,7 +499,9 @@ def _late(asking: Asking) -> OperationError:
             key=asking.key,
         )
     return OperationError(
-        ErrorCode.DEADLINE_PASSED, f"{asking.operation.name} is not done within its time"
+        ErrorCode.DEADLINE_PASSED,
+        f"{asking.operation.name} is not done within its time",
+        hint="Ask for less at a time, or again later.",
     )
 
 

@@ -42,7 +42,11 @@ class UsedCapabilities:
             )
         if len(self._expires_s) >= _REMEMBERED_MAX:
             # Forgetting one that still counts would let it be replayed.
-            raise OperationError(ErrorCode.SLOW_DOWN, "too many calls within a minute")
+            raise OperationError(
+                ErrorCode.SLOW_DOWN,
+                "too many calls within a minute",
+                hint="Ask again in a minute.",
+            )
         self._expires_s[jti] = expires_s + limits.TOKEN_LEEWAY_S
 
     def _forget(self, now_s: float) -> None:

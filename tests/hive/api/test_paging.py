@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from hive.api.decoding import InvalidInput
-from hive.api.paging import pack, unpack
+from hive.api.paging import pack, page_of, unpack
 from tests.hive.api.running import RunningHive
 
 LISTS = ("requests", "sessions", "tasks", "attempts", "templates", "projects", "operations")
@@ -15,6 +15,14 @@ def test_a_cursor_leads_back_to_its_place():
     """What was packed is unpacked; the first page has none."""
     assert unpack(pack(7, "x"), tuple[int, str]) == (7, "x")
     assert unpack(None, tuple[int, str]) is None
+
+
+@pytest.mark.parametrize(("read", "more"), [(0, False), (2, False), (3, True)])
+def test_a_page_says_whether_there_is_more(read: int, more: bool):
+    """One row more than asked for is not shown, and says that a page follows its last."""
+    page = page_of(range(read), 2, str, lambda row: (row,))
+    assert page.items == [str(row) for row in range(min(read, 2))]
+    assert unpack(page.next, tuple[int]) == ((1,) if more else None)
 
 
 @pytest.mark.parametrize(
