@@ -8,8 +8,8 @@ import click
 from hive.client import HiveClient, path_of
 from hive.commands import attempts
 from hive.commands.calling import (
-    Seconds,
     NounGroup,
+    Seconds,
     client_command,
     given_only,
     key_option,

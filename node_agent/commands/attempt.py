@@ -13,8 +13,8 @@ import msgspec
 
 from node_agent.commands.attempts import pull_request_line, show_attempt
 from node_agent.commands.invocation import (
-    Seconds,
     Invocation,
+    Seconds,
     coloured,
     moment,
     new_key,

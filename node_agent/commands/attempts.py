@@ -6,8 +6,8 @@ from typing import Any, Final
 import click
 
 from node_agent.commands.invocation import (
-    Seconds,
     Invocation,
+    Seconds,
     ago,
     coloured,
     moment,
