@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
 
@@ -67,17 +67,8 @@ class HiveClient:
     def __init__(
         self, url: str, token: str, ca: str | None = None, *, connect_s: float = _CONNECT_S_MAX
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise SkepError(
-                ErrorCode.INVALID,
-                f"{url!r} is not the address of a hive",
-                hint="Give it as https://HOST[:PORT].",
-                field="url",
-            )
+        parts, self._host, self._port = _place(url)
         self.url = url.rstrip("/")
-        self._host = parts.hostname
-        self._port = parts.port
         self._path = parts.path.rstrip("/")
         self._token = token
         self._connect_s = connect_s
@@ -161,10 +152,10 @@ class HiveClient:
 
         Its own connection; raises HiveAwayError where the stream ends or falls silent.
         """
-        connection = self._connect(silent_s_max)
-        headers = {"Accept": "text/event-stream", **self._headers()}
+        headers = {**self._headers(), "Accept": "text/event-stream"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
+        connection = self._connect(silent_s_max)
         try:
             try:
                 connection.request(
@@ -193,14 +184,14 @@ class HiveClient:
         headers: Mapping[str, str] | None,
         timeout_s: float,
     ) -> http.client.HTTPResponse:
-        sent = self._headers()
+        sent: dict[str, str | bytes] = self._headers()
         content = None
         if body is not None:
             content = msgspec.json.encode(body)
             sent["Content-Type"] = "application/json"
         if key:
-            sent["Idempotency-Key"] = key
-        sent.update(headers or {})
+            sent["Idempotency-Key"] = _header("Idempotency-Key", key)
+        sent |= {name: _header(name, value) for name, value in (headers or {}).items()}
         target = self._target(path, query or {})
         for kept in (True, False):
             connection = self._kept if kept else None
@@ -232,14 +223,16 @@ class HiveClient:
             connection.connect()
         except ssl.SSLCertVerificationError as error:
             raise _certificate_refused(self.url, error) from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise HiveAwayError(self.url, _reason(error)) from error
         connection.sock.settimeout(timeout_s)
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+    def _headers(self) -> dict[str, str | bytes]:
+        # Its name, as it is refused by: what it holds is told to nobody.
+        token = _header("token", self._token)
+        return {"Authorization": b"Bearer " + token, "Accept": "application/json"}
 
     def _target(self, path: str, query: Mapping[str, Any]) -> str:
         given = {name: _as_text(value) for name, value in query.items() if value is not None}
@@ -335,6 +328,35 @@ def _lost(url: str, key: str | None, why: str) -> SkepError:
         hint=f"Look the outcome up with `hive operations show {key}`, or send the same key again.",
         key=key,
     )
+
+
+def _place(url: str) -> tuple[SplitResult, str, int | None]:
+    """Take an address apart: all of it, its host, its port."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise SkepError(
+            ErrorCode.INVALID,
+            f"{url!r} is not the address of a hive",
+            hint="Give it as https://HOST[:PORT].",
+            field="url",
+        )
+    return parts, host, port
+
+
+def _header(field: str, value: str) -> bytes:
+    """Return the value of a header, which holds any letters, and nothing that would end it."""
+    if not value.isprintable():
+        raise SkepError(
+            ErrorCode.INVALID,
+            f"{field}: it holds a line break, or another character that cannot be shown",
+            hint="Look at where it comes from: a file may end its lines with CR.",
+            field=field,
+        )
+    return value.encode()
 
 
 def _reason(error: Exception) -> str:

@@ -26,6 +26,9 @@ PORT_DEFAULT: Final = 8700
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _FAILPOINT_VARIABLE: Final = "SKEP_FAILPOINT"
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
+#: A hundred years, beyond which clocks can hold no sums; and one.
+_DAYS_MAX: Final = 36_500
+_S_MAX: Final = 366 * 86_400
 _LOG_LEVELS: Final = frozenset({"debug", "info", "warning", "error"})
 
 
@@ -80,7 +83,11 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = 1000
     viewer_drain_s: Annotated[
         float,
-        Meta(gt=0, description="Seconds a viewer may take nothing before it is disconnected."),
+        Meta(
+            gt=0,
+            le=3600,
+            description="Seconds a viewer may take nothing before it is disconnected.",
+        ),
     ] = 10.0
     viewers_max: Annotated[int, Meta(ge=1, description="Live streams served at a time.")] = 2000
     enrol_failures_per_minute_max: Annotated[
@@ -100,21 +107,27 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ] = 30
     sweep_interval_s: Annotated[
-        float, Meta(gt=0, description="Seconds between looks for attempts that are partial.")
+        float,
+        Meta(gt=0, le=86_400, description="Seconds between looks for attempts that are partial."),
     ] = 300.0
     session_idle_s: Annotated[
         float,
-        Meta(gt=0, description="Seconds without a sign of life that close an external session."),
+        Meta(
+            gt=0,
+            le=_S_MAX,
+            description="Seconds without a sign of life that close an external session.",
+        ),
     ] = 1800.0
     session_age_s: Annotated[
         float,
         Meta(
             gt=0,
+            le=_S_MAX,
             description="Seconds after which an external agent is told to begin a fresh session.",
         ),
     ] = 3600.0
     history_kept_days: Annotated[
-        Annotated[int, Meta(ge=30)] | None,
+        Annotated[int, Meta(ge=30, le=_DAYS_MAX)] | None,
         Meta(
             description="Days events (those for auditors too) and operations whose outcome is"
             " known are kept, 30 at least; a key used again later is a new request. Default: for"
@@ -122,10 +135,11 @@ class HiveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ] = None
     call_s_max: Annotated[
-        float, Meta(gt=0, description="The longest deadline a caller may ask of a node.")
+        float, Meta(gt=0, le=86_400, description="The longest deadline a caller may ask of a node.")
     ] = 600.0
     drain_s: Annotated[
-        float, Meta(ge=0, description="Seconds a stopping hive gives to replies under way.")
+        float,
+        Meta(ge=0, le=3600, description="Seconds a stopping hive gives to replies under way."),
     ] = 5.0
     reconnect_after_ms: Annotated[
         int, Meta(ge=0, description="When nodes should come back after the hive drained.")

@@ -4,6 +4,7 @@ The path is asked through git; the rows are the store's. The user's checkout is 
 """
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,10 @@ from node_agent.store.database import Database
 from node_agent.store.transaction import Transaction
 from protocol.entities import Checkout
 from protocol.errors import ErrorCode, OperationError
+from protocol.one_line import is_one_line
+
+#: As a hive takes it.
+_NAME_CHARACTERS_MAX: Final = 200
 
 
 class CheckoutInUse(OperationError):  # noqa: N818  named for what it is
@@ -49,10 +54,18 @@ async def add_checkout(database: Database, path: Path, name: str | None = None) 
             hint="Rename the folder, or add it through a link with a plain name.",
             field="path",
         ) from error
+    project = name or await project_name(repository)
+    if not is_one_line(project) or len(project) > _NAME_CHARACTERS_MAX:
+        raise OperationError(
+            ErrorCode.INVALID,
+            f"project: {project[:_NAME_CHARACTERS_MAX]!r} cannot be the name of a project",
+            hint=f"Give one by --project: a line of at most {_NAME_CHARACTERS_MAX} characters.",
+            field="project",
+        )
     found = Checkout(
         id=new_id(),
         path=str(repository.path),
-        name=name or await project_name(repository),
+        name=project,
         identity=await repository_identity(repository),
         default_branch=await default_branch(repository),
     )

@@ -42,6 +42,9 @@ _LISTS: Final = frozenset(
     }
 )
 _CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
+#: A hundred years, and an exabyte: beyond them clocks and stores can hold no sums.
+_DAYS_MAX: Final = 36_500
+_BYTES_MAX: Final = 1024**6
 
 
 class ConfigError(SkepError):
@@ -87,6 +90,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         float,
         Meta(
             ge=0,
+            le=_DAYS_MAX * 24 * 60,
             description="An agent that says nothing for so long in a turn is told of; 0: never."
             " It is stopped only where its project says so.",
         ),
@@ -95,21 +99,37 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         int,
         Meta(
             ge=1024 * 1024,
+            le=_BYTES_MAX,
             description="Output of one execution kept while unread; beyond it the middle goes.",
         ),
     ] = 1024 * 1024 * 1024
     logs_kept_days: Annotated[
-        float, Meta(gt=0, description="Logs that may be deleted are deleted after this age.")
+        float,
+        Meta(
+            gt=0, le=_DAYS_MAX, description="Logs that may be deleted are deleted after this age."
+        ),
     ] = 14.0
     logs_kept_bytes: Annotated[
-        int, Meta(ge=0, description="Logs that may be deleted are deleted beyond this size.")
+        int,
+        Meta(
+            ge=0,
+            le=_BYTES_MAX,
+            description="Logs that may be deleted are deleted beyond this size.",
+        ),
     ] = 2 * 1024 * 1024 * 1024
     operation_keys_kept_days: Annotated[
-        float, Meta(ge=15, description="How long a repeated idempotency key finds its result.")
+        float,
+        Meta(
+            ge=15, le=_DAYS_MAX, description="How long a repeated idempotency key finds its result."
+        ),
     ] = 30.0
     drain_s: Annotated[
         float,
-        Meta(ge=0, description="Seconds a stopping agent gives to replies that are under way."),
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds a stopping agent gives to replies that are under way.",
+        ),
     ] = 5.0
     profiles: Annotated[
         dict[str, StrictProfile],

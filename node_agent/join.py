@@ -289,7 +289,8 @@ def _exchange(address: HiveAddress, body: bytes, context: ssl.SSLContext | None)
             _raise_refused(address, error, error.read(_REPLY_BYTES_MAX))
     except urllib.error.URLError as error:
         _raise_unreachable(address, error.reason)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
+        # A name that no host can have is no UnicodeError of ours.
         _raise_unreachable(address, error)
     try:
         return msgspec.json.decode(content, type=EnrolReply)
@@ -341,7 +342,7 @@ def _raise_unreachable(address: HiveAddress, reason: object) -> NoReturn:
             f"{address.url} does not speak TLS as expected ({reason.reason or 'no reason given'})",
             hint="Is it an http:// address, or another program's port?",
         ) from cause
-    if isinstance(reason, socket.gaierror):
+    if isinstance(reason, socket.gaierror | UnicodeError):
         raise HiveAwayError(
             ErrorCode.HIVE_OFFLINE,
             f"the name {address.host} is not known here",

@@ -90,7 +90,7 @@ class LocalClient:
         expected_head: str | None = None,
     ) -> Iterator[bytes]:
         """Yield the bytes of a reply as they come; raises the error the node answered."""
-        target = f"/api/v1/{path}"
+        target, headers = f"/api/v1/{path}", _headers(key, expected_head)
         if query:
             said = {name: value for name, value in query.items() if value is not None}
             target += "?" + urllib.parse.urlencode(said)
@@ -107,7 +107,6 @@ class LocalClient:
                     time.sleep(_RETRY_S)
                     continue
                 return
-            headers = _headers(key, expected_head)
             yield from _ask_agent(connection, method, target, body, headers, self._told)
             return
 
@@ -133,16 +132,26 @@ class LocalClient:
         return connection
 
 
-def _headers(key: str | None, expected_head: str | None) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+def _headers(key: str | None, expected_head: str | None) -> dict[str, str | bytes]:
+    headers: dict[str, str | bytes] = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+    }
     own = process_environment()
     for header, name in ((NODE_HEADER, NODE_VARIABLE), (ATTEMPT_HEADER, ATTEMPT_VARIABLE)):
         if name in own:
             headers[header] = urllib.parse.quote(own[name], safe="")
-    if key:
-        headers["Idempotency-Key"] = key
-    if expected_head:
-        headers["Expected-Head"] = expected_head
+    for header, value in (("Idempotency-Key", key), ("Expected-Head", expected_head)):
+        if value and not value.isprintable():
+            raise OperationError(
+                ErrorCode.INVALID,
+                f"{header}: it holds a line break, or another character that cannot be shown",
+                hint="Give one line of plain text.",
+                field=header,
+            )
+        if value:
+            # As text it would go as Latin-1, which holds few of the letters there are.
+            headers[header] = value.encode()
     return headers
 
 
@@ -151,10 +160,11 @@ def _ask_agent(
     method: str,
     target: str,
     body: bytes,
-    headers: dict[str, str],
+    headers: dict[str, str | bytes],
     told: Callable[[str], None],
 ) -> Iterator[bytes]:
-    key = headers.get("Idempotency-Key")
+    sent = headers.get("Idempotency-Key")
+    key = sent.decode() if isinstance(sent, bytes) else sent
     try:
         connection.request(method, target, body=body, headers=headers)
         reply = connection.getresponse()

@@ -15,6 +15,7 @@ from hive.store import links
 from hive.store.catalog import resolve
 from hive.store.nodes import NodeRow, drain_node, get_node, label_node, list_nodes
 from protocol.errors import ErrorCode
+from protocol.one_line import is_one_line
 
 _LABELS_MAX = 50
 
@@ -123,7 +124,7 @@ async def edit(request: web.Request) -> web.Response:
     node_id = await _node_id(request)
     asked = await body_of(request, EditNode)
     if asked.labels is not None and not all(
-        0 < len(label) <= 100 and label.isprintable() for label in asked.labels[: _LABELS_MAX + 1]
+        len(label) <= 100 and is_one_line(label) for label in asked.labels[: _LABELS_MAX + 1]
     ):
         raise InvalidInput("labels: each has 1 to 100 printable characters", field="labels")
     if asked.labels is not None and len(asked.labels) > _LABELS_MAX:

@@ -11,6 +11,7 @@ from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.nodes import node_reply
 from hive.api.paging import PageQuery, page_of, unpack
+from hive.api.texts import check_branches, check_line
 from hive.store import catalog
 from hive.store.backend import Transaction
 from hive.store.catalog import CheckoutRow, ProjectRow, ProjectSettings
@@ -19,7 +20,12 @@ from protocol.request_rules import rules_of_settings
 from protocol.silence import silence_stop_s_of_settings
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+RepoUrl = Annotated[str, msgspec.Meta(max_length=2000)]
 Text = Annotated[str, msgspec.Meta(max_length=65536)]
+#: Patterns; a node takes no more of them.
+CopyFiles = Annotated[
+    list[Annotated[str, msgspec.Meta(max_length=1000)]], msgspec.Meta(max_length=100)
+]
 Policy = Literal["full", "lazy", "metadata"]
 
 
@@ -33,7 +39,7 @@ class NewProject(msgspec.Struct, frozen=True, kw_only=True):
     """A project; checkouts of `repo_url`, or of that name, are linked to it."""
 
     name: Name
-    repo_url: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+    repo_url: RepoUrl | None = None
     default_branch: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     sync_policy: Policy = "full"
 
@@ -42,13 +48,13 @@ class EditProject(msgspec.Struct, frozen=True, kw_only=True):
     """What to change; what is not named stays. `version` refuses where another was faster."""
 
     name: Name | msgspec.UnsetType = msgspec.UNSET
-    repo_url: str | msgspec.UnsetType | None = msgspec.UNSET
+    repo_url: RepoUrl | msgspec.UnsetType | None = msgspec.UNSET
     default_branch: str | msgspec.UnsetType | None = msgspec.UNSET
     sync_policy: Policy | msgspec.UnsetType = msgspec.UNSET
     setup_script: Text | msgspec.UnsetType | None = msgspec.UNSET
     cleanup_script: Text | msgspec.UnsetType | None = msgspec.UNSET
     dev_script: Text | msgspec.UnsetType | None = msgspec.UNSET
-    copy_files: list[str] | msgspec.UnsetType = msgspec.UNSET
+    copy_files: CopyFiles | msgspec.UnsetType = msgspec.UNSET
     variables: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     keep_worktree: Annotated[str, msgspec.Meta(max_length=20)] | msgspec.UnsetType = msgspec.UNSET
     review: Literal["on", "off"] | msgspec.UnsetType = msgspec.UNSET
@@ -110,7 +116,8 @@ async def create(request: web.Request) -> web.Response:
     """Make a project."""
     context = request.app[CONTEXT]
     asked = await body_of(request, NewProject)
-    _check_name(asked.name)
+    check_line("name", asked.name)
+    _check_texts(msgspec.structs.asdict(asked))
     row = await context.database.write(
         catalog.create_project,
         ProjectSettings(
@@ -141,8 +148,9 @@ async def edit(request: web.Request) -> web.Response:
         if value is not msgspec.UNSET and name != "version"
     }
     if "name" in changes:
-        _check_name(changes["name"])
+        check_line("name", changes["name"])
         changes["name"] = changes["name"].strip()
+    _check_texts(changes)
     if "policies" in changes:
         _check_policies(changes["policies"])
     if changes:
@@ -178,6 +186,14 @@ async def nodes(request: web.Request) -> web.Response:
     return json_response(replies.Page(items=items))
 
 
+def _check_texts(given: dict[str, Any]) -> None:
+    check_branches(given)
+    if given.get("repo_url") is not None:
+        check_line("repo_url", given["repo_url"])
+    for number, pattern in enumerate(given.get("copy_files") or []):
+        check_line(f"copy_files[{number}]", pattern)
+
+
 def _check_policies(policies: dict[str, Any]) -> None:
     unknown = sorted(set(policies) - {"requests", "silence_stop_s"})
     if unknown:
@@ -186,8 +202,3 @@ def _check_policies(policies: dict[str, Any]) -> None:
         )
     rules_of_settings(policies)
     silence_stop_s_of_settings(policies)
-
-
-def _check_name(name: str) -> None:
-    if not name.strip() or not name.isprintable():
-        raise InvalidInput("name: it has no printable characters, or others too", field="name")

@@ -10,6 +10,7 @@ from hive.api.context import CONTEXT, HiveContext, now_ms
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.paging import PageQuery, page_of, unpack
+from hive.api.texts import check_branches, check_line
 from hive.store import catalog, tasks, templates
 from hive.store.backend import Transaction
 from hive.store.tasks import TaskRow, TaskSettings
@@ -120,6 +121,7 @@ async def create(request: web.Request) -> web.Response:
         check_title(asked.title)
     elif asked.template is None:
         raise InvalidInput("title: it is missing", field="title")
+    check_branches(msgspec.structs.asdict(asked))
     project_id = await context.database.read(catalog.resolve, "project", asked.project)
     row = await context.database.write(
         _create, project_id, asked, actor=principal_of(request).name, at_ms=now_ms()
@@ -168,6 +170,7 @@ async def edit(request: web.Request) -> web.Response:
     }
     if "title" in changes:
         check_title(changes["title"])
+    check_branches(changes)
     if changes:
         await context.database.write(
             _edit,
@@ -208,9 +211,4 @@ async def delete(request: web.Request) -> web.Response:
 
 def check_title(title: str) -> None:
     """Raise InvalidInput where a title is not one line."""
-    if not title.strip() or not title.isprintable():
-        raise InvalidInput(
-            "title: one line of printable characters",
-            field="title",
-            hint="The rest goes into the description.",
-        )
+    check_line("title", title, hint="The rest goes into the description.")

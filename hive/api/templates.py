@@ -7,9 +7,10 @@ from aiohttp import web
 
 from hive.api import replies
 from hive.api.context import CONTEXT, now_ms
-from hive.api.decoding import InvalidInput, body_of, query_of
+from hive.api.decoding import body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.paging import PageQuery, page_of, unpack
+from hive.api.texts import check_line
 from hive.store import catalog, templates
 from hive.store.templates import TemplateRow
 
@@ -73,8 +74,8 @@ async def create(request: web.Request) -> web.Response:
     """Make a template."""
     context = request.app[CONTEXT]
     asked = await body_of(request, NewTemplate)
-    _check_line("name", asked.name)
-    _check_line("title", asked.title or "none")
+    check_line("name", asked.name)
+    check_line("title", asked.title or "none")
     project_id = None
     if asked.project is not None:
         project_id = await context.database.read(catalog.resolve, "project", asked.project)
@@ -109,7 +110,7 @@ async def edit(request: web.Request) -> web.Response:
         if value is not msgspec.UNSET and name != "version"
     }
     for name in {"name", "title"} & set(changes):
-        _check_line(name, changes[name] or "none")
+        check_line(name, changes[name] or "none")
     row = await context.database.write(
         templates.edit_template,
         template_id,
@@ -131,8 +132,3 @@ async def delete(request: web.Request) -> web.Response:
         now_ms=now_ms(),
     )
     return json_response(replies.Deleted(id=template_id))
-
-
-def _check_line(field: str, text: str) -> None:
-    if not text.strip() or not text.isprintable():
-        raise InvalidInput(f"{field}: one line of printable characters", field=field)

@@ -11,6 +11,7 @@ from hive.api.context import CONTEXT, now_ms, url_of
 from hive.api.decoding import InvalidInput, body_of, query_of
 from hive.api.middleware import json_response, principal_of
 from hive.api.paging import PageQuery, page_of, unpack
+from hive.api.texts import check_line
 from hive.config import is_loopback
 from hive.store import credentials
 from protocol.operations import Role
@@ -53,6 +54,7 @@ async def list_(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """Make a token; its secret is answered this once."""
     asked = await body_of(request, NewToken)
+    check_line("name", asked.name)
     role = _ROLES.get(asked.role)
     if role is None:
         raise InvalidInput(
@@ -87,6 +89,8 @@ async def create_join_token(request: web.Request) -> web.Response:
     """Make a one-time token that lets a machine join."""
     context = request.app[CONTEXT]
     asked = await body_of(request, NewJoinToken)
+    if asked.label:
+        check_line("label", asked.label)
     expires_at_ms = now_ms() + asked.ttl_s * 1000
     secret = await context.database.write(
         credentials.create_join_token,

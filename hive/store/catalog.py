@@ -17,6 +17,7 @@ from hive.store.backend import Change, Row, Transaction
 from hive.store.ids import new_id
 from hive.store.linking import PROJECT_DELETED
 from protocol.errors import ErrorCode, OperationError
+from protocol.one_line import is_one_line
 from protocol.profiles import Profile, check_project_profiles
 from protocol.states import SyncPolicy
 
@@ -186,7 +187,7 @@ async def project_policy(tx: Transaction, project_id: str | None) -> SyncPolicy:
 
 def check_settings(settings: ProjectSettings) -> None:
     """Raise INVALID, naming the field, where a setting makes no sense."""
-    if not settings.name.strip() or not settings.name.isprintable() or len(settings.name) > 200:
+    if not is_one_line(settings.name) or len(settings.name) > 200:
         raise _invalid("name", "it has 1 to 200 printable characters")
     if settings.sync_policy not in set(SyncPolicy):
         raise _invalid("sync_policy", f"one of {', '.join(SyncPolicy)}")

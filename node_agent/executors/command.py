@@ -19,7 +19,7 @@ class CommandExecutor:
         """Return the command's words as argv, the prompt as its input."""
         if not wish.command or not wish.command.strip():
             raise _invalid("the executor `command` needs a command")
-        for field in ("model", "mode"):
+        for field in ("profile", "model", "mode"):
             if getattr(wish, field) is not None:
                 raise OperationError(
                     ErrorCode.INVALID,

@@ -23,6 +23,14 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'"' + b"x" * (size - 2) + b'"')
 
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        key = self.headers["Idempotency-Key"].encode("latin-1")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(key) + 2))
+        self.end_headers()
+        self.wfile.write(b'"' + key + b'"')
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.send_error(502)
@@ -66,3 +74,45 @@ def test_a_reply_that_is_too_large_is_told_as_that(url: str, monkeypatch: pytest
         assert refused.value.code == "too_large"
         assert refused.value.hint
         assert hive.get("10") == "x" * 8
+
+
+@pytest.mark.parametrize(
+    "address", ["", "http://", "http://[::1", "http://h:x", "http://h:99999", "ftp://h", "h:1"]
+)
+def test_what_is_no_address_of_a_hive(address: str):
+    """It is said, whatever is wrong with it."""
+    with pytest.raises(SkepError) as wrong:
+        HiveClient(address, "token")
+    assert (wrong.value.code, wrong.value.details) == ("invalid", {"field": "url"})
+
+
+def test_a_name_that_no_host_can_have():
+    """It is not there, as any that is not found."""
+    with HiveClient(f"http://{'a' * 300}", "token") as hive, pytest.raises(SkepError) as away:
+        hive.get("status")
+    assert away.value.code == "hive_offline"
+
+
+def test_keys_are_sent_in_any_script(url: str):
+    """As UTF-8, which is how a hive reads them."""
+    key = "\u00e9-\U0001f600"
+    with HiveClient(url, "token") as hive:
+        assert hive.request("PUT", "echo", body={}, key=key) == key
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "a\r", "\0"])
+def test_what_no_header_can_hold_is_refused_by_its_name(url: str, bad: str):
+    """A key, a head, a token: the token itself is told to nobody."""
+    with HiveClient(url, f"secret{bad}") as hive:
+        for ask in (lambda: hive.get("9"), lambda: next(hive.events("nodes"))):
+            with pytest.raises(SkepError) as wrong:
+                ask()
+            assert wrong.value.details == {"field": "token"}
+            assert "secret" not in str(wrong.value)
+    with HiveClient(url, "token") as hive:
+        with pytest.raises(SkepError) as wrong:
+            hive.post("change", {}, key=bad)
+        assert wrong.value.details == {"field": "Idempotency-Key"}
+        with pytest.raises(SkepError) as wrong:
+            hive.request("POST", "change", body={}, headers={"Expected-Head": bad})
+        assert wrong.value.details == {"field": "Expected-Head"}

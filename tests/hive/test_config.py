@@ -40,6 +40,7 @@ def test_a_flag_beats_the_environment_beats_the_file(tmp_path: Path):
         ({"SKEP_HIVE_PORT": "many"}, "SKEP_HIVE_PORT"),
         ({"SKEP_HIVE_PORT": "70000"}, "SKEP_HIVE_PORT"),
         ({"SKEP_HIVE_LOG_LEVEL": "loud"}, "log_level"),
+        ({"SKEP_HIVE_HISTORY_KEPT_DAYS": "9223372036854775807"}, "HISTORY_KEPT_DAYS"),
         ({"SKEP_HIVE_PUBLIC_URLS": "https://a,ftp://b"}, "ftp://b"),
     ],
 )
@@ -63,6 +64,16 @@ def test_every_setting_is_described():
         schema = msgspec.json.schema(HiveConfig, schema_hook=lambda _: {"type": "string"})
         described = schema["$defs"]["HiveConfig"]["properties"][field.encode_name]
         assert described.get("description"), field.encode_name
+
+
+def test_what_takes_time_has_an_end():
+    """Every number with a fraction has a greatest: a clock holds no sum with a greater one."""
+    for field in msgspec.inspect.type_info(HiveConfig).fields:
+        kind = field.type
+        while isinstance(kind, msgspec.inspect.Metadata):
+            kind = kind.type
+        if isinstance(kind, msgspec.inspect.FloatType):
+            assert kind.le is not None, field.name
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "hive.example"])

@@ -64,6 +64,19 @@ async def test_what_is_no_repository_is_refused(shop: Workshop, tmp_path: Path):
 
 
 @pytest.mark.asyncio
+async def test_what_is_no_name_of_a_project_is_refused(shop: Workshop, tmp_path: Path):
+    """Given, or the folder's own: a hive lists it in one line."""
+    project, odd = make_repository(tmp_path / "project"), make_repository(tmp_path / "a\nb")
+    for path, name in ((project, "a\nb"), (project, " "), (project, "x" * 201), (odd, None)):
+        with pytest.raises(SkepError) as refused:
+            await add_checkout(shop.database, path, name)
+        assert refused.value.details == {"field": "project"}
+        assert "--project" in refused.value.hint
+    assert await kinds(shop) == []
+    assert (await add_checkout(shop.database, odd, "\u05d0")).name == "\u05d0"
+
+
+@pytest.mark.asyncio
 async def test_finding_by_what_people_type(shop: Workshop, tmp_path: Path):
     """By id, part of it, name or path; what fits several or none says so."""
     one = await add_checkout(shop.database, make_repository(tmp_path / "one"), "same")

@@ -52,6 +52,10 @@ def test_lists_and_paths_from_the_environment(tmp_path: Path) -> None:
         ('log_level = "loud"', "loud"),
         ('data_dir = "/elsewhere"', "data_dir"),
         ("spool_quota_bytes = 5", "spool_quota_bytes"),
+        ("spool_quota_bytes = 9223372036854775807", "spool_quota_bytes"),
+        ("logs_kept_days = 1e300", "logs_kept_days"),
+        ("logs_kept_days = inf", "logs_kept_days"),
+        ("drain_s = nan", "drain_s"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, word: str) -> None:
@@ -68,6 +72,16 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError) as caught:
         config.load(tmp_path, environment={"SKEP_NODE_GRACE_S": "soon"})
     assert caught.value.where == "SKEP_NODE_GRACE_S"
+
+
+def test_what_takes_time_has_an_end() -> None:
+    """Every number with a fraction has a greatest: a clock holds no sum with a greater one."""
+    for field in msgspec.inspect.type_info(config.NodeConfig).fields:
+        kind = field.type
+        while isinstance(kind, msgspec.inspect.Metadata):
+            kind = kind.type
+        if isinstance(kind, msgspec.inspect.FloatType):
+            assert kind.le is not None, field.name
 
 
 def test_every_setting_is_described() -> None:

@@ -270,6 +270,13 @@ def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         join_at(tmp_path, url)
 
 
+def test_a_name_that_no_host_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not known, as any that is not found."""
+    monkeypatch.setattr(join, "_TRIES_MAX", 1)
+    with pytest.raises(join.HiveAwayError, match="not known"):
+        join_at(tmp_path, f"https://{'a' * 300}")
+
+
 @pytest.mark.parametrize(
     "url",
     [

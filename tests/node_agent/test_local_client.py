@@ -27,6 +27,20 @@ def test_the_stores_answer_where_no_agent_runs(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.NODE_OFFLINE
 
 
+@pytest.mark.parametrize("bad", ["a\nb", "a\r", "\0"])
+def test_what_no_header_can_hold_is_refused_by_its_name(tmp_path: Path, bad: str) -> None:
+    """A key and a head, before anything is sent."""
+    open_identity(tmp_path)
+    client = LocalClient(NodeConfig(data_dir=tmp_path))
+    for given, field in (
+        ({"key": bad}, "Idempotency-Key"),
+        ({"expected_head": bad}, "Expected-Head"),
+    ):
+        with pytest.raises(OperationError) as wrong:
+            client.send("POST", "attempts", {"command": "true"}, **given)
+        assert wrong.value.details == {"field": field}
+
+
 def test_a_folder_that_is_busy_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     """While another process holds the folder without serving yet, the client waits."""
     open_identity(tmp_path)

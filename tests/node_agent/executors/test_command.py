@@ -37,3 +37,12 @@ def test_the_prompt_is_the_input():
     assert CommandExecutor().launch(Wish(command="cat")).stdin == b""
     launch = CommandExecutor().launch(Wish(command="cat", prompt="zwei\nWörter"))
     assert launch.stdin == "zwei\nWörter".encode()
+
+
+@pytest.mark.parametrize("field", ["profile", "model", "mode"])
+def test_what_only_agents_take_is_refused(field: str):
+    """Who names an agent and forgets the executor is told so; no command runs in its place."""
+    with pytest.raises(OperationError) as refused:
+        CommandExecutor().launch(Wish(command="true", **{field: "claude"}))
+    assert refused.value.details == {"field": field}
+    assert "acp" in refused.value.hint
