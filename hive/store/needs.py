@@ -251,10 +251,12 @@ async def _messages_told(
 ) -> None:
     """A node has told of its messages of a session: of all of them, or as far as it came."""
     ids = await sessions.live_ids_of(tx, node_id, outcome.id)
-    if ids is None or item["stale"]:
+    if ids is None:
         return
     if outcome.outcome in sync.GONE:
         through = await message_gaps.due_of(tx, outcome.id)
+    elif item["stale"]:
+        return
     elif cut:
         through = item["told_through"]
     else:

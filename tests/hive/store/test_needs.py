@@ -149,6 +149,29 @@ async def test_what_a_snapshot_tells_of_may_be_asked_for_anew(hive: OpenHive):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("outcome", ["sent", "unknown"])
+async def test_an_answer_that_a_snapshot_overtakes(hive: OpenHive, outcome: str):
+    """It does not tell of what opened since it was asked; a session not known is so all the same."""
+    node = await with_holes(hive)
+    need = await asks(hive, "r1")
+    assert need is not None
+    assert need.after == [2]
+    page = Snapshot(epoch=node.epoch, seq=node.seq + 1, snapshot_id="s1", records=[], last=True)
+    await hive.store.commit_snapshot(NODE, node.link_no, page)
+    if outcome == "unknown":
+        await answers(node, "r1", outcome="unknown")
+        assert await holes(hive) == ([], [(1, 9)])
+        assert await asks(hive, "r2") is None
+        return
+    node.seq += 2
+    await answers(node, "r1", reported.session(message_count=9), reported.message(7))
+    assert await holes(hive) == ([(1, 6), (8, 9)], [])
+    need = await asks(hive, "r2")
+    assert need is not None
+    assert need.after == [0]
+
+
+@pytest.mark.asyncio
 async def test_what_became_of_a_need_outlives_its_row(hive: OpenHive):
     """Needs are kept for a week, what a node lacks for as long as the session."""
     node = await with_holes(hive)
