@@ -151,7 +151,7 @@ async def test_what_a_snapshot_tells_of_may_be_asked_for_anew(hive: OpenHive):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("outcome", ["sent", "unknown"])
 async def test_an_answer_that_a_snapshot_overtakes(hive: OpenHive, outcome: str):
-    """It does not tell of what opened since it was asked; a session not known is so all the same."""
+    """It does not tell of what opened since it was asked; what is not known at all is lost."""
     node = await with_holes(hive)
     need = await asks(hive, "r1")
     assert need is not None
