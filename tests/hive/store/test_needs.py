@@ -183,3 +183,21 @@ async def test_what_became_of_a_need_outlives_its_row(hive: OpenHive):
     assert await hive.rows("SELECT 1 FROM need WHERE request_id = 'r1'") == []
     assert await asks(hive, "r3") is None
     assert await hive.read(needs.open_needs, NODE) != []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("count", [2**63 - 1, 2**64 - 1, -(2**63), -1])
+async def test_an_answer_with_numbers_beyond_reason(hive: OpenHive, count: int):
+    """A node that says so is taken at its word as far as that can be kept; its link goes on."""
+    node = await with_holes(hive)
+    await asks(hive, "r1")
+    far = min(abs(count), 2**63 - 1)
+    facts = [reported.session(message_count=count), reported.message(far, 1999)]
+    facts.append(reported.message(3, number=2000, updated_at_ms=2**64 - 1))
+    await answers(node, "r1", *facts)
+    await asks(hive, "r2")
+    missing, lost = await holes(hive)
+    assert {3, 4} <= {place for first, last in lost for place in (first, last)}
+    await node.tells(reported.message(4))
+    missing, lost = await holes(hive)
+    assert not any(first <= 4 <= last for first, last in missing + lost)
