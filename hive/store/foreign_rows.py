@@ -25,6 +25,7 @@ DELETE FROM message WHERE session_id = :id AND forgotten_at_ms IS NULL AND node_
 RETURNING node_id
 """,
     "DELETE FROM turn WHERE session_id = :id AND node_id <> :node_id RETURNING node_id",
+    "DELETE FROM message_gap WHERE session_id = :id AND node_id <> :node_id RETURNING node_id",
 )
 _DROP_LOG: Final = """
 DELETE FROM log WHERE execution_id = :id AND node_id <> :node_id RETURNING node_id

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hive.store.backend import Transaction
+from protocol.whole_numbers import following
 
 Run = tuple[int, int]
 
@@ -77,10 +78,10 @@ async def settled_through(tx: Transaction, session_id: str) -> int:
     """Return the place up to which each message of a session is here or known to be lost."""
     through = 0
     for _ in range(_PASSED_MAX):
-        place = {"session_id": session_id, "place": through + 1}
+        place = {"session_id": session_id, "place": following(through)}
         if await tx.fetch_one(_AT, place) is not None:
             row = await tx.fetch_one(_WHOLE_THROUGH, place)
-            through = through + 1 if row is None else row["through"]
+            through = following(through) if row is None else row["through"]
             continue
         gap = await tx.fetch_one(_GAP_OVER, place)
         if gap is None:

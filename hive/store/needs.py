@@ -18,6 +18,7 @@ from protocol.digest import EMPTY
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Need, NeedDone, NeedOutcome
 from protocol.ops import OpKind, Record, decode_body
+from protocol.whole_numbers import holds
 
 #: Kinds of a need. The ids of the first two are attempts', of the third executions', of
 #: the last sessions'.
@@ -237,13 +238,14 @@ async def records_came(
 
 
 def _body_of(record: Record) -> msgspec.Struct | None:
-    """Return what a record tells of a conversation; None for others, and what cannot be read."""
+    """Return what a record tells of a conversation; None for others, and what cannot be kept."""
     if record.kind not in {OpKind.SESSION, OpKind.MESSAGE}:
         return None
     try:
-        return decode_body(record.kind, record.body)
+        body = decode_body(record.kind, record.body)
     except msgspec.DecodeError:
         return None
+    return body if holds(body) else None
 
 
 async def _messages_told(
@@ -251,10 +253,12 @@ async def _messages_told(
 ) -> None:
     """A node has told of its messages of a session: of all of them, or as far as it came."""
     ids = await sessions.live_ids_of(tx, node_id, outcome.id)
-    if ids is None or item["stale"]:
+    if ids is None:
         return
     if outcome.outcome in sync.GONE:
         through = await message_gaps.due_of(tx, outcome.id)
+    elif item["stale"]:
+        return
     elif cut:
         through = item["told_through"]
     else:

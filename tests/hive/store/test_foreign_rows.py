@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hive.store import sessions
+from hive.store import message_gaps, sessions
 from hive.store.sessions import NewSession
 from protocol.conversation import AuthorKind, MessageRole
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -93,3 +93,15 @@ async def test_what_was_said_in_anothers_session_goes_when_it_comes(hive: OpenHi
     held = await kept(hive)
     assert (held["message"], held["turn"]) == ({uid(1001)}, {uid(40)})
     assert "refused" in await hive.happened()
+
+
+@pytest.mark.asyncio
+async def test_what_another_lacked_of_a_session_is_not_lost(hive: OpenHive):
+    """That its messages are lost is for its own node to say."""
+    rogue = await hive.reporting(OTHER)
+    await rogue.tells(reported.session(30, message_count=5))
+    await hive.write(message_gaps.record, OTHER, uid(30), 5)
+    assert await hive.read(message_gaps.settled_through, uid(30)) == 5
+    node = await hive.reporting(NODE)
+    await node.tells(reported.attempt(10), reported.session(30, message_count=5))
+    assert await hive.read(message_gaps.settled_through, uid(30)) == 0

@@ -149,6 +149,29 @@ async def test_what_a_snapshot_tells_of_may_be_asked_for_anew(hive: OpenHive):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("outcome", ["sent", "unknown"])
+async def test_an_answer_that_a_snapshot_overtakes(hive: OpenHive, outcome: str):
+    """It does not tell of what opened since it was asked; what is not known at all is lost."""
+    node = await with_holes(hive)
+    need = await asks(hive, "r1")
+    assert need is not None
+    assert need.after == [2]
+    page = Snapshot(epoch=node.epoch, seq=node.seq + 1, snapshot_id="s1", records=[], last=True)
+    await hive.store.commit_snapshot(NODE, node.link_no, page)
+    if outcome == "unknown":
+        await answers(node, "r1", outcome="unknown")
+        assert await holes(hive) == ([], [(1, 9)])
+        assert await asks(hive, "r2") is None
+        return
+    node.seq += 2
+    await answers(node, "r1", reported.session(message_count=9), reported.message(7))
+    assert await holes(hive) == ([(1, 6), (8, 9)], [])
+    need = await asks(hive, "r2")
+    assert need is not None
+    assert need.after == [0]
+
+
+@pytest.mark.asyncio
 async def test_what_became_of_a_need_outlives_its_row(hive: OpenHive):
     """Needs are kept for a week, what a node lacks for as long as the session."""
     node = await with_holes(hive)
@@ -160,3 +183,21 @@ async def test_what_became_of_a_need_outlives_its_row(hive: OpenHive):
     assert await hive.rows("SELECT 1 FROM need WHERE request_id = 'r1'") == []
     assert await asks(hive, "r3") is None
     assert await hive.read(needs.open_needs, NODE) != []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("count", [2**63 - 1, 2**64 - 1, -(2**63), -1])
+async def test_an_answer_with_numbers_beyond_reason(hive: OpenHive, count: int):
+    """A node that says so is taken at its word as far as that can be kept; its link goes on."""
+    node = await with_holes(hive)
+    await asks(hive, "r1")
+    far = min(abs(count), 2**63 - 1)
+    facts = [reported.session(message_count=count), reported.message(far, 1999)]
+    facts.append(reported.message(3, number=2000, updated_at_ms=2**64 - 1))
+    await answers(node, "r1", *facts)
+    await asks(hive, "r2")
+    missing, lost = await holes(hive)
+    assert {3, 4} <= {place for first, last in lost for place in (first, last)}
+    await node.tells(reported.message(4))
+    missing, lost = await holes(hive)
+    assert not any(first <= 4 <= last for first, last in missing + lost)
