@@ -38,12 +38,14 @@ from node_agent.operations.expectations import check_expected_execution
 from node_agent.operations.ledger import Asked, KeyLedger, KnownKey, check_same, in_progress
 from node_agent.operations.permission import UsedCapabilities, check_call, check_refusals
 from protocol import limits
+from protocol.attempt_requests import StartRequest
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
 from protocol.operation_values import Request
 from protocol.operations import OPERATIONS, Operation
 from protocol.tokens import Capability, body_hash
+from protocol.turn_requests import FollowUpRequest, SetTurnsRequest
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ Reply = Result | Opened | Part | End
 Answer = msgspec.Struct | Streamed
 #: What is asked -> the executions of its attempt's agent, oldest first, that count for it.
 RunsOf = Callable[[Asking], Awaitable[Sequence[str]]]
+#: What an attempt was started with, by the profile it has by now.
+BeganBy = Callable[[str], Awaitable[StartRequest | None]]
 _KEY_CHARACTERS_MAX: Final = 200
 #: What a crash kept from being begun is begun at the next start only so soon after it was asked.
 _WAITED_FOR_S_MAX: Final = 600.0
@@ -101,8 +105,10 @@ class OperationDispatcher:
         node_id: str,
         refused: Collection[str] = (),
         runs_of: RunsOf | None = None,
+        began_by: BeganBy | None = None,
     ) -> None:
         self._functions = functions
+        self._began_by = began_by
         self._runs_of = runs_of
         self._ledger = ledger
         self._node_id = node_id
@@ -126,7 +132,7 @@ class OperationDispatcher:
         """Yield the frames that answer a call of the hive."""
         try:
             started_s = time.monotonic()
-            operation, capability, asking = self._judge(call, now_s, hive)
+            operation, capability, asking = await self._judge(call, now_s, hive)
             try:
                 async with asyncio.timeout(call.time_left_ms / 1000):
                     answer = await self.perform(asking)
@@ -147,7 +153,7 @@ class OperationDispatcher:
             async for frame in frames:
                 yield frame
 
-    def _judge(
+    async def _judge(
         self, call: Call, now_s: float, hive: HiveIdentity
     ) -> tuple[Operation, Capability, Asking]:
         operation = OPERATIONS.get(call.operation)
@@ -163,7 +169,10 @@ class OperationDispatcher:
         if call.time_left_ms <= 0:
             raise OperationError(ErrorCode.DEADLINE_PASSED, "the call came after its deadline")
         request = decode_request(operation, call.body)
-        check_refusals(operation, request, self._refused)
+        began = None
+        if self._began_by is not None and isinstance(request, FollowUpRequest | SetTurnsRequest):
+            began = await self._began_by(call.attempt_id)
+        check_refusals(operation, request, self._refused, began)
         return (
             operation,
             capability,
