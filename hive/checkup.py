@@ -150,19 +150,29 @@ def _backups(config: HiveConfig) -> Iterator[Finding]:
             hint="hive backup FILE, from a timer, onto another disk",
         )
         return
+    # Old copies are removed as people like; what is left of them says how it stands.
+    left = [record for record in records if Path(record.path).exists()]
+    if not left:
+        yield Finding(
+            name="backups",
+            level="warning",
+            message=f"none of the {len(records)} that were made is where it was",
+            hint="Make another: hive backup FILE",
+        )
+        return
     whole = 0
-    for record in records:
+    for record in left:
         try:
             verify(Path(record.path))
             whole += 1
         except SkepError as error:
             yield Finding(name="backups", level="warning", message=error.message, hint=error.hint)
-    newest = max(record.at_ms for record in records)
+    newest = max(record.at_ms for record in left)
     old = time.time() * 1000 - newest > _BACKUP_OLD_MS
     yield Finding(
         name="backups",
         level="warning" if old or not whole else "ok",
-        message=f"{whole} of {len(records)} are whole"
+        message=f"{whole} of {len(left)} are whole"
         + (", the newest is older than two days" if old else ""),
         hint="Make another: hive backup FILE" if old or not whole else "",
     )

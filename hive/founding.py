@@ -1,4 +1,4 @@
-"""Founding a hive: its folder, its id, its signing key and the first admin's token.
+"""Founding a hive: its folder, its id, its signing key, the first admin's token, or another one.
 
 Must not run with a hive in the same folder; `server` takes over from here.
 """
@@ -11,7 +11,8 @@ import msgspec
 
 from hive.api.context import now_ms
 from hive.config import HiveConfig
-from hive.store.credentials import create_token
+from hive.store.credentials import TokenRow, create_token
+from hive.store.folder_lock import FolderLock
 from hive.store.identity import found_hive
 from hive.store.ids import new_id
 from hive.store.signing_key import load_or_make_signing_key
@@ -20,6 +21,8 @@ from protocol.errors import ErrorCode, SkepError
 from protocol.operations import Role
 
 ADMIN: Final = "admin"
+#: Who makes a token with no hive to ask: whoever may write its data folder.
+OWNER: Final = "owner of the data folder"
 
 
 class Founded(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,3 +72,26 @@ async def _founded(path: Path) -> Founded:
     finally:
         await database.close()
     return Founded(hive_id=row.hive_id, admin_token=secret)
+
+
+async def make_token(
+    config: HiveConfig, *, name: str, role: Role, ttl_ms: int | None
+) -> tuple[str, TokenRow]:
+    """Make a token in the store itself, where no admin's is left to ask with.
+
+    Raises NOT_FOUND where there is no hive, CONFLICT where it runs.
+    """
+    if not config.database.exists():
+        raise SkepError(
+            ErrorCode.NOT_FOUND,
+            f"there is no hive in {config.data_dir}",
+            hint=f"Set one up: hive init --data {config.data_dir}",
+        )
+    with FolderLock(config.lock):
+        database = await SqliteDatabase.open(config.database)
+        try:
+            return await database.write(
+                create_token, name=name, role=role, actor=OWNER, ttl_ms=ttl_ms, now_ms=now_ms()
+            )
+        finally:
+            await database.close()

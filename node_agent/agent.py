@@ -42,11 +42,12 @@ from node_agent.sessions.request_deadlines import RequestDeadlines
 from node_agent.sessions.request_steps import RequestPolicy
 from node_agent.sessions.upkeep import SessionUpkeep
 from node_agent.stamps import now_ms
-from node_agent.store import attempts, node_states
+from node_agent.store import attempts, node_states, plans
 from node_agent.stores import Stores, open_stores
 from node_agent.turn_steps import runs_since
 from node_agent.upkeep import Upkeep
 from node_agent.worktree_upkeep import WorktreeUpkeep
+from protocol.attempt_requests import StartRequest
 from protocol.request_rules import RequestRules
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Agent:
             node_id=identity.node_id,
             refused=config.refuse,
             runs_of=self._agent_runs,
+            began_by=self._began_by,
         )
         self._upkeep = Upkeep(
             database=stores.database,
@@ -187,6 +189,9 @@ class Agent:
             # A run that the one before it in the queue began is one that its author expected.
             return await self._stores.database.read(runs_since, asking.attempt_id, seen)
         return await self._stores.database.read(attempts.agent_runs, asking.attempt_id)
+
+    async def _began_by(self, attempt_id: str) -> StartRequest | None:
+        return await self._stores.database.read(plans.began_by, attempt_id)
 
     async def _tell_of_damage(self) -> None:
         if (aside := self._stores.logs.replaced) is not None:

@@ -29,12 +29,46 @@ def list_tokens(hive: HiveClient, terminal: Terminal, limit: int, cursor: str | 
 @click.option("--name", required=True, help="Who or what it is for.")
 @click.option("--role", type=_ROLES, default="viewer", show_default=True)
 @click.option("--ttl", help="How long it is good: 12h, 30d. Default: until revoked.")
+@click.option(
+    "--data",
+    "data_dir",
+    metavar="DIR",
+    help="Make it in this data folder, with the hive stopped: where no admin's token is left.",
+)
 @client_command
-def create(hive: HiveClient, terminal: Terminal, name: str, role: str, ttl: str | None) -> None:
+def create(
+    hive: HiveClient,
+    terminal: Terminal,
+    name: str,
+    role: str,
+    ttl: str | None,
+    data_dir: str | None,
+) -> None:
     """Make a token; it is shown this once."""
     ttl_s = None if ttl is None else seconds(ttl, "--ttl")
-    made = hive.post("tokens", given_only(name=name, role=role, ttl_s=ttl_s))
+    if data_dir is None:
+        made = hive.post("tokens", given_only(name=name, role=role, ttl_s=ttl_s))
+    else:
+        made = _made_in(data_dir, name, role, ttl_s)
     terminal.show(made, _render_made)
+
+
+def _made_in(data_dir: str, name: str, role: str, ttl_s: float | None) -> dict[str, Any]:
+    import asyncio
+
+    import msgspec
+
+    from hive.api import replies
+    from hive.config import load
+    from hive.founding import make_token
+    from protocol.operations import Role
+
+    ttl_ms = None if ttl_s is None else round(ttl_s * 1000)
+    secret, row = asyncio.run(
+        make_token(load(data_dir), name=name, role=Role[role.upper()], ttl_ms=ttl_ms)
+    )
+    shown = msgspec.convert(row, replies.Token, from_attributes=True)
+    return {**msgspec.structs.asdict(shown), "token": secret}
 
 
 @tokens.command()

@@ -38,12 +38,14 @@ from node_agent.operations.expectations import check_expected_execution
 from node_agent.operations.ledger import Asked, KeyLedger, KnownKey, check_same, in_progress
 from node_agent.operations.permission import UsedCapabilities, check_call, check_refusals
 from protocol import limits
+from protocol.attempt_requests import StartRequest
 from protocol.entities import OperationRecord
 from protocol.errors import ErrorBody, ErrorCode, OperationError, SkepError
 from protocol.messages import Call, End, Opened, Part, Result
 from protocol.operation_values import Request
 from protocol.operations import OPERATIONS, Operation
 from protocol.tokens import Capability, body_hash
+from protocol.turn_requests import FollowUpRequest, SetTurnsRequest
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ Reply = Result | Opened | Part | End
 Answer = msgspec.Struct | Streamed
 #: What is asked -> the executions of its attempt's agent, oldest first, that count for it.
 RunsOf = Callable[[Asking], Awaitable[Sequence[str]]]
+#: What an attempt was started with, by the profile it has by now.
+BeganBy = Callable[[str], Awaitable[StartRequest | None]]
 _KEY_CHARACTERS_MAX: Final = 200
 #: What is reckoned of the hive's time may be wrong by so much, and its tokens tell whole seconds.
 _CLOCKS_DIFFER_S: Final = 5.0
@@ -103,8 +107,10 @@ class OperationDispatcher:
         node_id: str,
         refused: Collection[str] = (),
         runs_of: RunsOf | None = None,
+        began_by: BeganBy | None = None,
     ) -> None:
         self._functions = functions
+        self._began_by = began_by
         self._runs_of = runs_of
         self._ledger = ledger
         self._node_id = node_id
@@ -128,7 +134,7 @@ class OperationDispatcher:
         """Yield the frames that answer a call of the hive; `direct`: its caller brought it here."""
         try:
             started_s = time.monotonic()
-            operation, capability, asking = self._judge(call, now_s, hive)
+            operation, capability, asking = await self._judge(call, now_s, hive)
             if not direct:
                 _check_in_time(call, capability, now_s)
             try:
@@ -151,7 +157,7 @@ class OperationDispatcher:
             async for frame in frames:
                 yield frame
 
-    def _judge(
+    async def _judge(
         self, call: Call, now_s: float, hive: HiveIdentity
     ) -> tuple[Operation, Capability, Asking]:
         operation = OPERATIONS.get(call.operation)
@@ -167,7 +173,10 @@ class OperationDispatcher:
         if call.time_left_ms <= 0:
             raise OperationError(ErrorCode.DEADLINE_PASSED, "the call came after its deadline")
         request = decode_request(operation, call.body)
-        check_refusals(operation, request, self._refused)
+        began = None
+        if self._began_by is not None and isinstance(request, FollowUpRequest | SetTurnsRequest):
+            began = await self._began_by(call.attempt_id)
+        check_refusals(operation, request, self._refused, began)
         return (
             operation,
             capability,

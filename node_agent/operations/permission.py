@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final
 
+import msgspec
+
 from node_agent.acp.presets import asks_in
 from node_agent.identity import HiveIdentity
 from protocol import limits
@@ -89,14 +91,24 @@ def check_call(
     return capability
 
 
-def check_refusals(operation: Operation, request: Request, refused: Collection[str]) -> None:
-    """Raise OperationError where the node's owner refuses this from the hive."""
-    refusal = next((one for one in _names_of(operation, request) if one in refused), None)
+def check_refusals(
+    operation: Operation,
+    request: Request,
+    refused: Collection[str],
+    began: StartRequest | None = None,
+) -> None:
+    """Raise OperationError where the node's owner refuses this from the hive.
+
+    `began`: what the attempt that goes on was started with, by the profile it has by now.
+    """
+    start = _start_of(request, began)
+    names = _names_of(operation, request, start)
+    refusal = next((one for one in names if one in refused), None)
     if refusal is None:
         return
     because = ""
-    if isinstance(request, StartRequest) and refusal == f"executor:{COMMAND}":
-        brought = ", ".join(_words_of(request)) or "executor"
+    if start is not None and refusal == f"executor:{COMMAND}":
+        brought = ", ".join(_words_of(start)) or "executor"
         because = f"What could have a command line run: {brought}. "
     raise OperationError(
         ErrorCode.FORBIDDEN,
@@ -106,20 +118,45 @@ def check_refusals(operation: Operation, request: Request, refused: Collection[s
     )
 
 
-def _names_of(operation: Operation, request: Request) -> list[str]:
+def _start_of(request: Request, began: StartRequest | None) -> StartRequest | None:
+    """Return the start that this is, or that would have the same run."""
+    match request:
+        case StartRequest():
+            return request
+        case FollowUpRequest() if began is not None:
+            return msgspec.structs.replace(
+                began,
+                command=request.command or began.command,
+                profile=request.profile or began.profile,
+            )
+        case SetTurnsRequest() if began is not None:
+            commands = (item.command for item in request.items)
+            return msgspec.structs.replace(
+                began, command=next(filter(None, commands), began.command)
+            )
+        case _:
+            return None
+
+
+def _names_of(operation: Operation, request: Request, start: StartRequest | None) -> list[str]:
     """Return the names by which an owner may have refused this.
 
     Whoever does not want attempts from the hive does not want its words run in another way either.
     """
+    command = f"executor:{COMMAND}"
+    executors = [command]
+    if start is not None:
+        executors = [f"executor:{start.executor}", *([command] if _words_of(start) else [])]
     match request:
         case StartRequest():
-            names = [operation.name, f"executor:{request.executor}"]
-            return [*names, f"executor:{COMMAND}"] if _words_of(request) else names
+            return [operation.name, *executors]
+        case FollowUpRequest():
+            return [operation.name, "start", *executors]
         # A script's words came with a start, perhaps before its owner refused such.
-        case FollowUpRequest() | ReviewRequest() | RunScriptRequest():
-            return [operation.name, "start", f"executor:{COMMAND}"]
+        case ReviewRequest() | RunScriptRequest():
+            return [operation.name, "start", command]
         case SetTurnsRequest() if any(item.command or item.prompt for item in request.items):
-            return [operation.name, "follow_up", "start", f"executor:{COMMAND}"]
+            return [operation.name, "follow_up", "start", *executors]
         case _:
             return [operation.name]
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from node_agent.store import attempts
 from node_agent.store.errors import NotStored
 from node_agent.store.transaction import Transaction
 from protocol.attempt_requests import StartRequest
@@ -53,6 +54,17 @@ async def get(tx: Transaction, attempt_id: str) -> Plan:
         None if row["outcome"] is None else AttemptOutcome(row["outcome"]),
         row["reason"],
         row["hold_until_ms"],
+    )
+
+
+async def began_by(tx: Transaction, attempt_id: str) -> StartRequest | None:
+    """Return what an attempt was started with, by the profile it has by now; None for none here."""
+    try:
+        attempt, plan = await attempts.get(tx, attempt_id), await get(tx, attempt_id)
+    except NotStored:
+        return None
+    return msgspec.structs.replace(
+        plan.request, executor=attempt.executor, profile=attempt.profile or plan.request.profile
     )
 
 

@@ -54,3 +54,22 @@ def test_a_folder_that_cannot_be_written_is_told_as_that(
     assert found["store"] == store
     assert found.get("permissions") == ("error" if folder_mode == 0o500 else None)
     assert said.returncode == (folder_mode == 0o500)
+
+
+def test_copies_that_were_removed_are_not_missed(tmp_path: Path) -> None:
+    """Only what is left of them counts; where none is, that is told, and no copy's name."""
+    data, copies = tmp_path / "data", [tmp_path / "one.db", tmp_path / "two.db"]
+    hive("init", "--data", str(data))
+
+    def told() -> list[tuple[str, str]]:
+        said = hive("doctor", "--data", str(data), "--json")
+        found = json.loads(said.stdout)["findings"]
+        return [(one["level"], one["message"]) for one in found if one["name"] == "backups"]
+
+    for copy in copies:
+        hive("backup", str(copy), "--data", str(data))
+    assert told() == [("ok", "2 of 2 are whole")]
+    copies[0].unlink()
+    assert told() == [("ok", "1 of 1 are whole")]
+    copies[1].unlink()
+    assert told() == [("warning", "none of the 2 that were made is where it was")]

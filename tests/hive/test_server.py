@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -187,9 +188,14 @@ async def test_a_revoked_token_stays_revoked_in_a_restored_hive(tmp_path: Path):
         await commands.json("tokens", "revoke", "ci")
     restored = await commands.json("restore", str(tmp_path / "copy.db"), *data, "--force")
     assert restored["revoked"] == 1
+    # A restore may leave no admin's token that is good: the folder's owner makes one.
+    owner = await commands.json("tokens", "create", "--name", "ann", "--role", "admin", *data)
     async with serving(commands, *data) as process:
         at(commands, process, SKEP_TOKEN=made["token"])
         assert (await commands.run("nodes", "--json")).error["code"] == "unauthenticated"
+        at(commands, process, SKEP_TOKEN=owner["token"])
+        listed = (await commands.json("tokens", "list"))["items"][0]
+        assert {**listed, "token": owner["token"]} == {**owner, "last_used_at_ms": ANY}
 
 
 @pytest.mark.asyncio

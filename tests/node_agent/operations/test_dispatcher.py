@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -16,6 +17,7 @@ from node_agent.identity import HiveIdentity
 from node_agent.operations.asking import Asking, Interrupted, Plan, Streamed
 from node_agent.operations.dispatcher import OperationDispatcher, OperationFunction, recut
 from node_agent.operations.ledger import Asked
+from node_agent.store import attempts, plans
 from protocol import limits
 from protocol.attempt_requests import AttemptReply, StartRequest, StopRequest
 from protocol.branch_requests import MergeRequest
@@ -26,8 +28,10 @@ from protocol.operation_values import Request, StreamHead
 from protocol.operations import OPERATIONS
 from protocol.states import AttemptPhase
 from protocol.tokens import Capability, body_hash, mint_capability
+from protocol.turn_requests import FollowUpRequest
 from protocol.work_requests import BranchStatusReply
 from tests.node_agent.operations.memory_ledger import MemoryLedger
+from tests.node_agent.workshop import open_workshop
 
 NODE = "node-1"
 NOW_S = 1_800_000_000.0
@@ -102,12 +106,14 @@ class Stopping:
 
 def dispatcher(ledger: MemoryLedger | None = None, **more: Any) -> OperationDispatcher:
     """A dispatcher with functions given by name."""
-    refused = more.pop("refused", ())
+    refused, began_by = more.pop("refused", ()), more.pop("began_by", None)
     functions = {
         name: run if isinstance(run, OperationFunction) else OperationFunction(run)
         for name, run in more.items()
     }
-    return OperationDispatcher(functions, ledger or MemoryLedger(), node_id=NODE, refused=refused)
+    return OperationDispatcher(
+        functions, ledger or MemoryLedger(), node_id=NODE, refused=refused, began_by=began_by
+    )
 
 
 async def frames(at: OperationDispatcher, asked: Call, *, now_s: float = NOW_S) -> list[Any]:
@@ -319,6 +325,38 @@ async def test_the_owner_may_refuse() -> None:
         assert answer.error
         assert "refuse" in answer.error.hint
     assert (await result(at, call("start", StartRequest(executor="other")))).error is None
+
+
+@pytest.mark.asyncio
+async def test_what_goes_on_is_judged_by_what_it_began_with(tmp_path: Path) -> None:
+    """As the stores have it: its agent's profile by now, or the command line of the start."""
+    async with open_workshop(tmp_path / "data", 11) as shop:
+        for attempt_id, executor, profile, request in (
+            # In such a mode Codex does not ask; the agent that it is by now does.
+            ("a", "acp", "claude", StartRequest(executor="acp", profile="codex", mode="plan")),
+            ("b", "command", None, StartRequest(command="true")),
+        ):
+            attempt = msgspec.structs.replace(
+                ATTEMPT,
+                id=attempt_id,
+                executor=executor,
+                profile=profile,
+                phase=AttemptPhase.CREATED,
+            )
+            await shop.database.write(attempts.save, attempt, 1)
+            await shop.database.write(plans.save, attempt_id, request)
+
+        async def began_by(attempt_id: str) -> StartRequest | None:
+            return await shop.database.read(plans.began_by, attempt_id)
+
+        stop = Stopping()
+        at = dispatcher(follow_up=stop, refused=["executor:command"], began_by=began_by)
+        said = FollowUpRequest(prompt="p")
+        codes = [
+            (await result(at, call("follow_up", said, attempt_id=attempt_id))).error
+            for attempt_id in ("a", "b", "none")
+        ]
+    assert [error and error.code for error in codes] == [None, "forbidden", "forbidden"]
 
 
 @pytest.mark.asyncio

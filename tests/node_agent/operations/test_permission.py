@@ -112,6 +112,78 @@ def test_what_an_owner_refuses(name: str, request_: Request, refused: str, stand
     assert (caught.value.code, caught.value.details["refused"]) == (ErrorCode.FORBIDDEN, refused)
 
 
+@pytest.mark.parametrize(
+    ("began", "request_", "refused", "stands"),
+    [
+        (by_agent(), FollowUpRequest(prompt="p"), "executor:command", False),
+        (by_agent(), FollowUpRequest(prompt="p", steer=True), "executor:command", False),
+        (by_agent(), FollowUpRequest(prompt="p"), "executor:acp", True),
+        (by_agent(), FollowUpRequest(prompt="p"), "follow_up", True),
+        (by_agent(), FollowUpRequest(prompt="p"), "start", True),
+        (by_agent(), FollowUpRequest(command="true"), "executor:command", True),
+        (by_agent(setup_script="make"), FollowUpRequest(prompt="p"), "executor:command", True),
+        (by_agent(mode="bypassPermissions"), FollowUpRequest(prompt="p"), "executor:command", True),
+        (StartRequest(command="sh"), FollowUpRequest(prompt="p"), "executor:command", True),
+        (
+            StartRequest(executor="acp", command="agent"),
+            FollowUpRequest(prompt="p"),
+            "executor:command",
+            True,
+        ),
+        (
+            by_profile(agent="claude", arguments=["-c"]),
+            FollowUpRequest(prompt="p"),
+            "executor:command",
+            True,
+        ),
+        (
+            by_profile(agent="claude", arguments=["-c"]),
+            FollowUpRequest(prompt="p", profile="claude"),
+            "executor:command",
+            False,
+        ),
+        (
+            by_profile(agent="claude"),
+            FollowUpRequest(prompt="p", profile="other"),
+            "executor:command",
+            True,
+        ),
+        (
+            by_agent(),
+            SetTurnsRequest(items=[TurnEdit(id="t", prompt="p")]),
+            "executor:command",
+            False,
+        ),
+        (by_agent(), SetTurnsRequest(items=[TurnEdit(id="t", prompt="p")]), "start", True),
+        (
+            by_agent(),
+            SetTurnsRequest(items=[TurnEdit(id="t"), TurnEdit(id="u", command="sh")]),
+            "executor:command",
+            True,
+        ),
+        (by_agent(), ReviewRequest(command="true"), "executor:command", True),
+        (by_agent(), RunScriptRequest(name="dev"), "executor:command", True),
+    ],
+)
+def test_a_follow_up_is_judged_as_the_start_of_its_attempt(
+    began: StartRequest, request_: Request, refused: str, stands: bool
+) -> None:
+    """What is said to an agent that asks is no command line; what has its words run is one."""
+    names = {
+        FollowUpRequest: "follow_up",
+        SetTurnsRequest: "set_turns",
+        ReviewRequest: "review",
+        RunScriptRequest: "run_script",
+    }
+    operation = OPERATIONS[names[type(request_)]]
+    if not stands:
+        check_refusals(operation, request_, [refused], began)
+        return
+    with pytest.raises(OperationError) as caught:
+        check_refusals(operation, request_, [refused], began)
+    assert (caught.value.code, caught.value.details["refused"]) == (ErrorCode.FORBIDDEN, refused)
+
+
 def test_who_is_refused_reads_what_of_the_start_it_was() -> None:
     """A project's scripts go along with every start: without a word of them nobody would know."""
     start = by_agent(setup_script="make", request_rules=RequestRules(allow=["execute"]))
