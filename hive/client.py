@@ -114,7 +114,7 @@ class HiveClient:
             content = response.read(_REPLY_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise _lost(self.url, key, str(error) or type(error).__name__) from error
+            raise _lost(self.url, method, key, _reason(error)) from error
         if len(content) > _REPLY_BYTES_MAX:
             self.close()
             raise SkepError(
@@ -123,7 +123,7 @@ class HiveClient:
                 hint="Ask for less at a time: a diff by --path or --stat, a list by --limit.",
             )
         if response.status >= 300:
-            self._raise_error(response, content, key)
+            self._raise_error(response, content, method, key)
         if not content:
             return None
         try:
@@ -208,7 +208,7 @@ class HiveClient:
                 self.close()
                 # A kept connection may have been closed in between: what only reads goes again.
                 if not kept or method != "GET":
-                    raise _lost(self.url, key, _reason(error)) from error
+                    raise _lost(self.url, method, key, _reason(error)) from error
         raise AssertionError  # pragma: no cover  the second round returns or raises
 
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
@@ -240,14 +240,18 @@ class HiveClient:
         return f"{self._path}{root}{'?' + urlencode(given) if given else ''}"
 
     def _raise_error(
-        self, response: http.client.HTTPResponse, content: bytes, key: str | None = None
+        self,
+        response: http.client.HTTPResponse,
+        content: bytes,
+        method: str = "GET",
+        key: str | None = None,
     ) -> None:
         try:
             said = msgspec.json.decode(content, type=_ErrorReply).error
         except msgspec.DecodeError as error:
             if response.status in _HIVE_AWAY_BEHIND_PROXY:
                 why = f"a proxy in front of it answered HTTP {response.status}"
-                raise _lost(self.url, key, why) from error
+                raise _lost(self.url, method, key, why) from error
             raise self._not_a_hive(f"HTTP {response.status}") from error
         raise operation_error(said)
 
@@ -319,9 +323,17 @@ def _certificate_refused(url: str, error: ssl.SSLCertVerificationError) -> SkepE
     )
 
 
-def _lost(url: str, key: str | None, why: str) -> SkepError:
-    if key is None:
+def _lost(url: str, method: str, key: str | None, why: str) -> SkepError:
+    """Return what is known of a request that left and was not answered."""
+    if method == "GET":
         return HiveAwayError(url, why)
+    if key is None:
+        return SkepError(
+            ErrorCode.UNKNOWN_OUTCOME,
+            f"the connection to the hive broke before an answer came: {why}",
+            hint="It may have been done: look, before you ask again.",
+            url=url,
+        )
     return SkepError(
         ErrorCode.UNKNOWN_OUTCOME,
         f"the connection to the hive broke before an answer came: {why}",

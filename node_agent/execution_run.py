@@ -48,6 +48,7 @@ LOG: Final = logging.getLogger(__name__)
 #: Beside the supervisor's files, until the execution ends: what its log must not show.
 REDACTION_FILE: Final = "redaction"
 SCRIPT_FILE: Final = "script"
+BEGUN_FILE: Final = "begun"
 #: A supervisor that lives and is silent is asked again this often, with growing pauses.
 _ATTACH_TRIES: Final = 6
 #: Of a long command line, what its record shows of each word and how many words.
@@ -155,7 +156,7 @@ class ExecutionRun:
         argv = _argv(folder, wanted)
         await self._open_log(execution)
         failpoint("node.execution.log_opened")
-        _prepare_folder(folder, hidden, wanted.script)
+        _prepare_folder(folder, execution, hidden, wanted.script)
         spec = ExecutionSpec(
             argv=list(argv),
             cwd=str(wanted.cwd),
@@ -464,9 +465,12 @@ def _shown(argv: Sequence[str], hidden: list[bytes]) -> list[str]:
 # --- the run folder -------------------------------------------------------------------------------
 
 
-def _prepare_folder(folder: Path, hidden: list[bytes], script: str | None) -> None:
+def _prepare_folder(
+    folder: Path, execution: Execution, hidden: list[bytes], script: str | None
+) -> None:
     """Make the run folder with what must be in it before the supervisor starts."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_private(folder / BEGUN_FILE, msgspec.json.encode(execution))
     values = [base64.b64encode(value).decode() for value in hidden]
     _write_private(folder / REDACTION_FILE, msgspec.json.encode(values))
     if script is not None:
@@ -488,6 +492,14 @@ def _read_redaction(folder: Path) -> list[bytes] | None:
     except (OSError, msgspec.DecodeError):
         return None
     return [base64.b64decode(value) for value in values]
+
+
+def begun_in(folder: Path) -> Execution | None:
+    """Return the execution of a run folder as it began; None where that cannot be read."""
+    try:
+        return msgspec.json.decode((folder / BEGUN_FILE).read_bytes(), type=Execution)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def remove_run_folder(folder: Path) -> None:

@@ -11,17 +11,26 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from node_agent.attempt_runner import AttemptRunner
-from node_agent.execution_run import remove_run_folder
+from node_agent.execution_run import begun_in, record_begin, remove_run_folder
+from node_agent.executors import executor_named
 from node_agent.log_ends import say_log_end_again
 from node_agent.run_context import RunContext, when_there_is_room
 from node_agent.store import attempts
 from node_agent.store.transaction import Transaction
 from protocol.entities import Execution
-from protocol.states import ExecutionStatus
+from protocol.states import AttemptPhase, ExecutionKind, ExecutionStatus
 
 LOG: Final = logging.getLogger(__name__)
 #: A process whose fate is not known by then is reported as it was recorded, and looked at on.
 SETTLE_S_MAX: Final = 60.0
+#: In which phases an attempt would begin an execution of this kind.
+_BEGINS_IN: Final = {
+    ExecutionKind.SETUP: frozenset({AttemptPhase.CREATED, AttemptPhase.PREPARING}),
+    ExecutionKind.AGENT: frozenset(
+        {AttemptPhase.CREATED, AttemptPhase.PREPARING, AttemptPhase.RUNNING}
+    ),
+    ExecutionKind.CLEANUP: frozenset({AttemptPhase.FINISHING}),
+}
 
 
 class Recovered(NamedTuple):
@@ -34,6 +43,7 @@ class Recovered(NamedTuple):
 
 async def recover(context: RunContext, runner: AttemptRunner) -> Recovered:
     """Take up every attempt that has not ended, and every script that runs."""
+    await _take_back(context)
     unended = await context.database.read(attempts.unended)
     runs = [runner.resume(attempt.id) for attempt in unended]
     settled = [*(run.settled for run in runs), *await runner.scripts.resume_all()]
@@ -49,6 +59,29 @@ async def recover(context: RunContext, runner: AttemptRunner) -> Recovered:
     if runs:
         LOG.info("attempts taken up: %d", len(runs))
     return Recovered(len(runs), closed, removed)
+
+
+async def _take_back(context: RunContext) -> None:
+    """Record again what began and is not known: the state was restored from a copy of before.
+
+    Else the attempt would begin it a second time, perhaps beside the first.
+    """
+    names = await asyncio.to_thread(_folder_names, context.runs_dir)
+    for name, known in (await context.database.read(_executions, names)).items():
+        begun = None if known is not None else begun_in(context.run_folder(name))
+        if begun is not None and await context.keep(_record_again, begun):
+            LOG.warning("%s is taken up again; its record was lost", context.run_folder(name))
+
+
+async def _record_again(tx: Transaction, begun: Execution) -> bool:
+    attempt = await attempts.find(tx, begun.attempt_id)
+    if attempt is None or attempt.phase not in _BEGINS_IN.get(begun.kind, ()):
+        return False
+    # What was said with an agent is gone with the record of it.
+    if executor_named(attempt.executor).converses or await attempts.running_of(tx, attempt.id):
+        return False
+    await record_begin(tx, begun)
+    return True
 
 
 async def _close_orphaned_logs(context: RunContext) -> int:

@@ -12,11 +12,19 @@ from protocol.errors import SkepError
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
-    """Answers GET with as many bytes of JSON as the path's last part says, POST as a proxy does."""
+    """Answers GET with as many bytes of JSON as the path's last part says, POST as a proxy does.
+
+    `away` is answered as a proxy does too, and `silent` only when the caller has gone.
+    """
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path.endswith("away"):
+            self.send_error(502)
+            return
+        if self._fell_silent():
+            return
         size = int(self.path.rpartition("/")[2])
         self.send_response(200)
         self.send_header("Content-Length", str(size))
@@ -33,7 +41,15 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.send_error(502)
+        if not self._fell_silent():
+            self.send_error(502)
+
+    def _fell_silent(self) -> bool:
+        silent = self.path.endswith("silent")
+        if silent:
+            self.rfile.read(1)
+            self.close_connection = True
+        return silent
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -56,12 +72,24 @@ def test_a_proxy_whose_hive_is_away_is_told_as_that(url: str):
     """It passes by itself; of what was to be changed, nobody knows whether it was."""
     with HiveClient(url, "token") as hive:
         with pytest.raises(SkepError) as away:
-            hive.post("look", {})
+            hive.get("away")
         assert (away.value.code, away.value.meaning.retryable) == ("hive_offline", True)
         with pytest.raises(SkepError) as unknown:
             hive.post("change", {}, key="k-1")
         assert unknown.value.code == "unknown"
         assert "k-1" in unknown.value.hint
+
+
+def test_a_change_that_nobody_answered_is_not_told_as_undone(url: str):
+    """The answer is swallowed on its way: whoever asks again by reflex would have it twice."""
+    with HiveClient(url, "token") as hive:
+        with pytest.raises(SkepError) as unknown:
+            hive.post("silent", {}, timeout_s=0.2)
+        assert unknown.value.code == "unknown"
+        assert "look" in unknown.value.hint
+        with pytest.raises(SkepError) as away:
+            hive.get("silent", timeout_s=0.2)
+        assert away.value.code == "hive_offline"
 
 
 def test_a_reply_that_is_too_large_is_told_as_that(url: str, monkeypatch: pytest.MonkeyPatch):

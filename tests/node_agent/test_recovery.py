@@ -375,6 +375,35 @@ async def test_an_execution_that_ran_is_never_run_again(node: Node):
         assert len(await shop.executions(ended)) == 1
 
 
+@pytest.mark.parametrize("point", ["node.attempt.worktree_made", "node.attempt.prepared"])
+@pytest.mark.asyncio
+async def test_a_state_older_than_what_it_began(node: Node, tmp_path: Path, point: str):
+    """It is restored from before the program began: that is taken up, and not begun once more."""
+    once = tmp_path / "setup.txt"
+    request = node.request(pause_s=0.004, setup_script=f"echo >> {shlex.quote(str(once))}")
+    with node.start(request, failpoint=f"{point}:kill9") as process:
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    older = {path.name: path.read_bytes() for path in node.folder.glob("state.db*")}
+    with node.drive("recover") as process:
+        deadline_s = time.monotonic() + 60
+        while not node.pids and time.monotonic() < deadline_s:
+            await asyncio.sleep(0.02)
+        process.kill()
+    for path in node.folder.glob("state.db*"):
+        path.unlink()
+    for name, content in older.items():
+        (node.folder / name).write_bytes(content)
+    node.recover()
+    async with node.open() as shop:
+        (attempt,) = await shop.database.read(attempts.page, limit=10)
+        (agent,) = [one for one in await shop.executions(attempt) if one.kind == "agent"]
+        assert attempt.outcome is AttemptOutcome.SUCCEEDED
+        assert agent.status is ExecutionStatus.SUCCEEDED
+        assert await shop.output(agent, STDOUT) == expected(STDOUT)
+    assert len(node.pids) == 1
+    assert once.read_text() == "\n"
+
+
 @pytest.mark.asyncio
 async def test_a_log_renumbered_under_its_writer(node: Node):
     """The hive was ahead: the writer goes on behind the gap, and loses and repeats nothing."""
