@@ -426,7 +426,7 @@ class LinkSession:
                 await self._take(machine, effect)
             return
         for chunk in chunks:
-            if not machine.may_begin_chunk():
+            if not machine.may_begin_chunk(chunk):
                 break
             failpoint("node.link.before_send_chunk")
             await self._send(machine.chunk_read(chunk))

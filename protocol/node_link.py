@@ -507,9 +507,12 @@ class NodeLink:
         self._snapshot_due = False
         return frames
 
-    def may_begin_chunk(self) -> bool:
-        """Whether any credit is left: then a whole chunk may go."""
-        return self.credit.left > 0
+    def may_begin_chunk(self, chunk: LogChunk | GapChunk) -> bool:
+        """Whether a chunk that was read may go: any credit is left, and no hole is before it.
+
+        A hole ends what is sent of a page: at its turn it is wanted, and found to be lacking.
+        """
+        return self.credit.left > 0 and not self._logs.is_beyond_hole(chunk)
 
     def chunk_read(self, chunk: LogChunk | GapChunk) -> LogChunk | GapChunk:
         """Take one chunk of a log; return the frame. It is on its way now."""

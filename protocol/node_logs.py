@@ -173,6 +173,10 @@ class NodeLogs:
         turns[chosen] = None
         return ChunksWanted(chosen, self._logs[chosen].next_send, bytes_max)
 
+    def is_beyond_hole(self, chunk: LogChunk | GapChunk) -> bool:
+        """Whether we lack what comes before this chunk."""
+        return chunk.chunk_seq > self._logs[chunk.execution_id].next_send
+
     def sent(self, chunk: LogChunk | GapChunk) -> None:
         """This chunk is on its way now."""
         log = self._logs[chunk.execution_id]

@@ -167,6 +167,16 @@ def test_behind_a_hole_the_log_goes_on_once_all_before_is_held() -> None:
     assert link.next_wanted() == ChunksWanted("e-1", 2, 996)
 
 
+def test_a_hole_within_a_page_ends_what_is_sent_of_it() -> None:
+    """What is read at once may have a hole inside: what is behind it waits until it is found."""
+    link = streaming("e-1")
+    link.log_grew("e-1", next_chunk=5, open_=True)
+    assert link.may_begin_chunk(chunk("e-1", 1))
+    link.chunk_read(chunk("e-1", 1))
+    assert not link.may_begin_chunk(chunk("e-1", 4))
+    assert link.next_wanted() == ChunksWanted("e-1", 2, 996)
+
+
 def test_a_hole_where_all_before_is_held_is_passed_at_once() -> None:
     """With nothing under way there is nothing to wait for."""
     link = streaming("e-1")

@@ -453,7 +453,7 @@ class NodeProcess:
                 self._take(effect)
             return
         for chunk in chunks:
-            if not self.link.may_begin_chunk():
+            if not self.link.may_begin_chunk(chunk):
                 break
             socket.up(self.link.chunk_read(chunk))
 
