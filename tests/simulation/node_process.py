@@ -330,6 +330,9 @@ class NodeProcess:
             case node_effects.Received(Need() as need):
                 if need.kind == "logs":
                     self._compare_logs(need)
+                elif need.kind == "messages" and self.socket is not None:
+                    said = {name: disk.sessions.get(name) for name in need.ids}
+                    self.socket.asked[need.request_id] = said
                 self._answers[need.request_id] = need_answers.answer(need, Answers(disk))
             case node_effects.Received(Safe() as safe):
                 for epoch, seq, digest in safe.epochs:
