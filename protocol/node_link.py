@@ -274,12 +274,17 @@ class NodeLink:
             epoch.sent = epoch.acked = min(mark.mark, epoch.last)
             if epoch.sent + 1 < epoch.first_kept:
                 self._snapshot_due = True
-        lacks_newest = welcome.newest is not None and not self._holds(*welcome.newest)
-        if lacks_newest or welcome.snapshot_wanted:
+        untold = welcome.newest is not None and not self._told(*welcome.newest)
+        if untold or welcome.snapshot_wanted:
             self._snapshot_due = True
 
-    def _holds(self, epoch: int, seq: int) -> bool:
-        return epoch in self._epochs and self._epochs[epoch].last >= seq
+    def _told(self, epoch: int, seq: int) -> bool:
+        """Whether what the hive knows up to there is surely ours, because ops told it.
+
+        Beyond its mark a snapshot did, maybe of this very process before its machine went back.
+        """
+        held = self._epochs.get(epoch)
+        return held is not None and seq <= held.acked and seq <= held.last
 
     def probed(self, execution_id: str, digests: Sequence[tuple[int, bytes]]) -> list[Effect]:
         """Take the digests `Probe` asked for, newest first; none are left where it is empty."""

@@ -231,6 +231,14 @@ def test_a_snapshot_goes_where_the_hive_saw_more_or_wants_one(
     assert link.next_wanted() == (SnapshotWanted(()) if due else None)
 
 
+def test_what_the_hive_knows_beyond_its_mark_is_told_again() -> None:
+    """A snapshot told it that: of this process, or of what it was before its machine went back."""
+    epochs, marks = [EpochState(1, 1, 5, OURS)], [m.EpochMark(1, 3, OURS)]
+    link = live(epochs, marks=marks, newest=(1, 4))
+    assert link.next_wanted() == SnapshotWanted(())
+    assert isinstance(live(epochs, marks=marks, newest=(1, 3)).next_wanted(), OpsWanted)
+
+
 def test_a_snapshot_and_a_skip_stand_for_pruned_ops() -> None:
     """Where ops after the mark were pruned, their state goes first, then a skip, then the rest."""
     link = live(

@@ -64,6 +64,9 @@ def _judge_journal(world: Any, node: Any) -> None:
         assert at_hive.mark >= state.last, f"op {at_hive.mark + 1} is missing at the hive (I1)"
         for seq, op in enumerate(truth, 1):
             if seq in at_hive.ops:
+                if world.history.ancient and seq < state.first_kept and node.node_id in went_back:
+                    # Of a life that nobody holds any more: there is nothing left to compare.
+                    continue
                 assert at_hive.ops[seq][0] == op, f"op {seq} is another (I3)"
             else:
                 kept = seq >= state.first_kept and node.node_id not in went_back
