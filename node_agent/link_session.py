@@ -280,7 +280,7 @@ class LinkSession:
             case node_effects.Adopt(mark, held_through):
                 failpoint("node.link.before_adopt")
                 adopted = await self._sources.chunks.adopt(mark, held_through)
-                machine.log_grew(
+                machine.log_adopted(
                     adopted.execution_id,
                     next_chunk=adopted.next_chunk,
                     open_=not adopted.closed,

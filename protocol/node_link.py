@@ -394,6 +394,10 @@ class NodeLink:
         else:
             self._grew_early[execution_id] = (next_chunk, open_)
 
+    def log_adopted(self, execution_id: str, *, next_chunk: int, open_: bool) -> None:
+        """What `Adopt` asked for is done: the log's chunks end before `next_chunk` now."""
+        self._logs.adopted(execution_id, next_chunk, open_=open_)
+
     def streams(self, execution_id: str) -> bool:
         """Whether this log goes over this link by itself: then answers leave it out."""
         return self._logs.streams(execution_id)
