@@ -290,7 +290,7 @@ class LinkSession:
             case node_effects.Adopt(mark, held_through):
                 failpoint("node.link.before_adopt")
                 adopted = await self._sources.chunks.adopt(mark, held_through)
-                machine.log_grew(
+                machine.log_adopted(
                     adopted.execution_id,
                     next_chunk=adopted.next_chunk,
                     open_=not adopted.closed,
@@ -438,7 +438,7 @@ class LinkSession:
                 await self._take(machine, effect)
             return
         for chunk in chunks:
-            if not machine.may_begin_chunk():
+            if not machine.may_begin_chunk(chunk):
                 break
             failpoint("node.link.before_send_chunk")
             await self._send(machine.chunk_read(chunk))

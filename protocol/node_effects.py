@@ -52,7 +52,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Adopt:
-    """Number this log on from the hive's cursor, then tell `log_grew`.
+    """Number this log on from the hive's cursor, then tell `log_adopted`.
 
     The hive holds our chunks up to `held_through`; what follows them it lacks.
     """

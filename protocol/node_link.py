@@ -274,12 +274,17 @@ class NodeLink:
             epoch.sent = epoch.acked = min(mark.mark, epoch.last)
             if epoch.sent + 1 < epoch.first_kept:
                 self._snapshot_due = True
-        lacks_newest = welcome.newest is not None and not self._holds(*welcome.newest)
-        if lacks_newest or welcome.snapshot_wanted:
+        untold = welcome.newest is not None and not self._told(*welcome.newest)
+        if untold or welcome.snapshot_wanted:
             self._snapshot_due = True
 
-    def _holds(self, epoch: int, seq: int) -> bool:
-        return epoch in self._epochs and self._epochs[epoch].last >= seq
+    def _told(self, epoch: int, seq: int) -> bool:
+        """Whether what the hive knows up to there is surely ours, because ops told it.
+
+        Beyond its mark a snapshot did, maybe of this very process before its machine went back.
+        """
+        held = self._epochs.get(epoch)
+        return held is not None and seq <= held.acked and seq <= held.last
 
     def probed(self, execution_id: str, digests: Sequence[tuple[int, bytes]]) -> list[Effect]:
         """Take the digests `Probe` asked for, newest first; none are left where it is empty."""
@@ -388,6 +393,10 @@ class NodeLink:
             self._logs.grew(execution_id, next_chunk, open_=open_)
         else:
             self._grew_early[execution_id] = (next_chunk, open_)
+
+    def log_adopted(self, execution_id: str, *, next_chunk: int, open_: bool) -> None:
+        """What `Adopt` asked for is done: the log's chunks end before `next_chunk` now."""
+        self._logs.adopted(execution_id, next_chunk, open_=open_)
 
     def streams(self, execution_id: str) -> bool:
         """Whether this log goes over this link by itself: then answers leave it out."""
@@ -507,9 +516,12 @@ class NodeLink:
         self._snapshot_due = False
         return frames
 
-    def may_begin_chunk(self) -> bool:
-        """Whether any credit is left: then a whole chunk may go."""
-        return self.credit.left > 0
+    def may_begin_chunk(self, chunk: LogChunk | GapChunk) -> bool:
+        """Whether a chunk that was read may go: any credit is left, and no hole is before it.
+
+        A hole ends what is sent of a page: at its turn it is wanted, and found to be lacking.
+        """
+        return self.credit.left > 0 and not self._logs.is_beyond_hole(chunk)
 
     def chunk_read(self, chunk: LogChunk | GapChunk) -> LogChunk | GapChunk:
         """Take one chunk of a log; return the frame. It is on its way now."""

@@ -34,6 +34,8 @@ class NodeLogs:
         self._logs: dict[str, _Log] = {}
         # Logs that differ at both ends, with the lowest of our chunks the hive was asked about.
         self._probing: dict[str, int] = {}
+        # Logs that the shell is numbering anew: until it has, what it would read is of before.
+        self._adopting: set[str] = set()
         # Logs with chunks to send, in order of turns: running ones, and the others.
         self._running: dict[str, None] = {}
         self._resting: dict[str, None] = {}
@@ -102,7 +104,13 @@ class NodeLogs:
     def _adopt(self, mark: LogMark, held_through: int) -> Adopt:
         # It is renumbered first; then it grows from the hive's cursor on.
         self.stream(mark, mark.next_chunk)
+        self._adopting.add(mark.execution_id)
         return Adopt(mark, held_through)
+
+    def adopted(self, execution_id: str, next_chunk: int, *, open_: bool) -> None:
+        """The log is numbered anew, and its chunks end before `next_chunk`."""
+        self._adopting.discard(execution_id)
+        self.grew(execution_id, next_chunk, open_=open_)
 
     # --- what streams -------------------------------------------------------------------------
 
@@ -126,9 +134,11 @@ class NodeLogs:
             mark = LogMark(execution_id, 1, 1, b"")
             log = _Log(next_send=1, next_new=next_chunk, mark=mark, open=open_)
             self._logs[execution_id] = log
+        # Never less than before, whichever numbers it was told under: new ones are no lower.
         log.next_new = max(log.next_new, next_chunk)
         log.open = open_
-        self._file(execution_id, log)
+        if execution_id not in self._adopting:
+            self._file(execution_id, log)
 
     def acked(self, ack: LogAck) -> list[Effect]:
         """The hive holds these logs up to here."""
@@ -173,6 +183,10 @@ class NodeLogs:
         turns[chosen] = None
         return ChunksWanted(chosen, self._logs[chosen].next_send, bytes_max)
 
+    def is_beyond_hole(self, chunk: LogChunk | GapChunk) -> bool:
+        """Whether we lack what comes before this chunk."""
+        return chunk.chunk_seq > self._logs[chunk.execution_id].next_send
+
     def sent(self, chunk: LogChunk | GapChunk) -> None:
         """This chunk is on its way now."""
         log = self._logs[chunk.execution_id]
@@ -186,6 +200,7 @@ class NodeLogs:
     def gone(self, execution_id: str) -> None:
         """Nothing more of this log is to be sent (it was deleted, or its policy changed)."""
         self._logs.pop(execution_id, None)
+        self._adopting.discard(execution_id)
         self._running.pop(execution_id, None)
         self._resting.pop(execution_id, None)
 

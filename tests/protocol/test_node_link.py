@@ -231,6 +231,14 @@ def test_a_snapshot_goes_where_the_hive_saw_more_or_wants_one(
     assert link.next_wanted() == (SnapshotWanted(()) if due else None)
 
 
+def test_what_the_hive_knows_beyond_its_mark_is_told_again() -> None:
+    """A snapshot told it that: of this process, or of what it was before its machine went back."""
+    epochs, marks = [EpochState(1, 1, 5, OURS)], [m.EpochMark(1, 3, OURS)]
+    link = live(epochs, marks=marks, newest=(1, 4))
+    assert link.next_wanted() == SnapshotWanted(())
+    assert isinstance(live(epochs, marks=marks, newest=(1, 3)).next_wanted(), OpsWanted)
+
+
 def test_a_snapshot_and_a_skip_stand_for_pruned_ops() -> None:
     """Where ops after the mark were pruned, their state goes first, then a skip, then the rest."""
     link = live(
@@ -251,7 +259,7 @@ def test_a_snapshot_and_a_skip_stand_for_pruned_ops() -> None:
 
 
 def test_a_skip_whose_digest_is_no_longer_kept_ends_the_link() -> None:
-    """What was pruned since the hello makes no skip: with a digest of nothing it would be a fork."""
+    """What was pruned since the hello makes no skip: without its digest it would be a fork."""
     link = live([EpochState(1, 4, 9, OURS)], marks=[m.EpochMark(1, 1, D)])
     assert link.next_wanted() == SnapshotWanted(((1, 3),))
     with pytest.raises(LocalProtocolError) as caught:
@@ -426,13 +434,14 @@ def test_needs_take_turns_and_end() -> None:
 def test_answers_take_credit() -> None:
     """Fetched chunks and records spend credit, and nothing is read once it is spent."""
     link = live(credit=6)
+    link.log_grew("e-1", next_chunk=2, open_=True)
     link.receive(m.Need(request_id="r-1", kind="logs", ids=[]))
-    fetched = m.Fetched(request_id="r-1", chunk=chunk(blob=b"1234"))
+    fetched = m.Fetched(request_id="r-1", chunk=chunk("e-9", blob=b"1234"))
     assert link.answer_read(fetched) == fetched
-    assert link.may_begin_chunk()
+    assert link.may_begin_chunk(chunk())
     records = m.Records(request_id="r-1", records=[Record("task", "t", 1, b"12")])
     assert link.answer_read(records) == records
-    assert not link.may_begin_chunk()
+    assert not link.may_begin_chunk(chunk())
     assert link.next_wanted() is None
 
 

@@ -71,7 +71,7 @@ def test_a_cursor_ahead_that_agrees_is_adopted() -> None:
     link, effects = settle(cursor)
     assert effects == [Adopt(cursor, 4)]
     assert link.next_wanted() is None
-    link.log_grew("e-1", next_chunk=10, open_=True)
+    link.log_adopted("e-1", next_chunk=10, open_=True)
     assert link.next_wanted() == ChunksWanted("e-1", 9, 1_000)
 
 
@@ -110,7 +110,7 @@ def test_probes_go_back_page_by_page_until_both_agree() -> None:
     assert link.receive(m.LogAgreed(mark=mark, through=0)) == [Probe("e-1", 3)]
     link.probed("e-1", [(2, D), (1, D)])
     assert link.receive(m.LogAgreed(mark=mark, through=2)) == [Adopt(mark, 2)]
-    link.log_grew("e-1", next_chunk=12, open_=False)
+    link.log_adopted("e-1", next_chunk=12, open_=False)
     assert link.next_wanted() == ChunksWanted("e-1", 9, 1_000)
 
 
@@ -143,6 +143,20 @@ def test_a_need_can_show_another_history() -> None:
     assert link.streams("e-9")
 
 
+@pytest.mark.parametrize("told", [[10], [12], [10, 12, 13]])
+def test_what_grows_while_a_log_is_numbered_anew_waits(told: list[int]) -> None:
+    """Until it is, the store has the numbers of before; what came meanwhile is sent after."""
+    link, _ = settle(m.LogMark("e-1", 9, 9, THEIRS, agreed=True))
+    for next_chunk in told:
+        link.log_grew("e-1", next_chunk=next_chunk, open_=True)
+        assert link.next_wanted() is None
+    link.log_adopted("e-1", next_chunk=12, open_=True)
+    assert link.next_wanted() == ChunksWanted("e-1", 9, 1_000)
+    for number in range(9, max(12, *told)):
+        link.chunk_read(chunk("e-1", number))
+    assert link.next_wanted() is None
+
+
 def test_a_need_can_let_a_log_stream() -> None:
     """A log asked for past a hole goes over the link by itself from where the hive stands."""
     link = live()
@@ -163,7 +177,17 @@ def test_behind_a_hole_the_log_goes_on_once_all_before_is_held() -> None:
     assert link.next_wanted() is None
     mark = m.LogMark("e-1", 2, 2, OURS)
     assert link.receive(log_ack("e-1", 2)) == [LogsAcked((mark,)), Adopt(mark, 1)]
-    link.log_grew("e-1", next_chunk=7, open_=True)
+    link.log_adopted("e-1", next_chunk=7, open_=True)
+    assert link.next_wanted() == ChunksWanted("e-1", 2, 996)
+
+
+def test_a_hole_within_a_page_ends_what_is_sent_of_it() -> None:
+    """What is read at once may have a hole inside: what is behind it waits until it is found."""
+    link = streaming("e-1")
+    link.log_grew("e-1", next_chunk=5, open_=True)
+    assert link.may_begin_chunk(chunk("e-1", 1))
+    link.chunk_read(chunk("e-1", 1))
+    assert not link.may_begin_chunk(chunk("e-1", 4))
     assert link.next_wanted() == ChunksWanted("e-1", 2, 996)
 
 

@@ -23,6 +23,8 @@ class Disk:
         self.chunks = MemoryChunks()
         #: Attempts that run, with their execution.
         self.running: dict[str, str] = {}
+        #: Messages of each session, by their place from 1.
+        self.sessions: dict[str, tuple[str, ...]] = {}
         #: Ops of each epoch as they were committed, from number 1.
         self.epochs: dict[int, list[Op]] = {}
         #: Content of logs that were purged since, in order.
@@ -34,6 +36,7 @@ class Disk:
         image.journal = self.journal.copy()
         image.chunks = self.chunks.copy()
         image.running = dict(self.running)
+        image.sessions = dict(self.sessions)
         image.epochs = {epoch: list(ops) for epoch, ops in self.epochs.items()}
         image.purged = dict(self.purged)
         return image
@@ -55,8 +58,8 @@ class Answers:
     async def messages_after(
         self, session_id: str, seq: int, limit: int
     ) -> tuple[int, list[Record]]:
-        del session_id, limit
-        return seq, []
+        said = self._disk.sessions.get(session_id, ())[seq : seq + limit]
+        return seq + len(said), await self._disk.journal.records(OpKind.MESSAGE, said)
 
     async def tombstone(self, entity_id: str) -> str | None:
         log = await self._disk.chunks.log(entity_id)
@@ -77,6 +80,11 @@ class Answers:
 def execution_of(attempt_id: str) -> str:
     """Return the id of an attempt's one execution."""
     return f"{attempt_id}/e"
+
+
+def session_of(attempt_id: str) -> str:
+    """Return the id of an attempt's one session."""
+    return f"{attempt_id}/s"
 
 
 def is_lazy(entity_id: str) -> bool:

@@ -14,7 +14,7 @@ from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError
 from protocol.messages import Forked, Heartbeat, LogState, Need, NeedDone, Safe
 from protocol.ops import OpKind, decode_body
 from tests.simulation.disk import is_lazy
-from tests.simulation.judge import judge_commit
+from tests.simulation.judge import judge_answer, judge_commit
 from tests.simulation.memory_hive import Node
 from tests.simulation.sockets import HIVE_ID
 
@@ -22,6 +22,10 @@ from tests.simulation.sockets import HIVE_ID
 _KEPT_MAX = 2
 #: What was asked for and is lacking all the same is not asked for again sooner than this.
 _AGAIN_S = 15.0
+#: How often somebody is following a session that changed.
+_FOLLOWED = 0.3
+#: Whoever looks at a session again sooner asks for nothing.
+_AGAIN_READ_S = 5.0
 #: An answer is cut off here, so that most take several needs.
 _NEED_BYTES = 2500
 
@@ -57,6 +61,7 @@ class HiveProcess:
         self.alive = True
         self._life += 1
         self.ends = {}
+        self._read: dict[str, float] = {}
         self.generation = max(self.stored_generation + 1, int(self.world.now))
         self.stored_generation = self.generation
         self.store.started()
@@ -121,6 +126,23 @@ class HiveProcess:
                 log = self.run_now(end.socket.node.disk.chunks.log(execution_id))
                 if log is not None and name not in self.world.history.cloned:
                     self.world.history.opened[execution_id] = log.next_chunk
+
+    def read(self, node_id: str, session_id: str) -> None:
+        """A person reads a session: what is missing of it is asked for, now or once it can be."""
+        store, now = self.store, self.world.now
+        if not self.alive or not store.misses_messages(node_id, session_id):
+            return
+        if now - self._read.get(session_id, -_AGAIN_READ_S) < _AGAIN_READ_S:
+            return
+        self._read[session_id] = now
+        end = self.ends.get(node_id)
+        need = Need(
+            request_id=self.next_request(), kind="messages", ids=[session_id], max_bytes=_NEED_BYTES
+        )
+        if end is not None:
+            end.ask(need)
+        else:
+            self.run_now(store.store_need(node_id, need))
 
     def settled(self, node_id: str) -> bool:
         """Whether nothing of a node waits for its commit, nothing lacks, nothing was begun only."""
@@ -297,6 +319,7 @@ class _End:
         self.send(hive.safe(hello.node_id))
         if not self.world.rules.no_needs:
             for need in run_now(store.open_needs(hello.node_id)):
+                self.world.met["messages asked again"] += need.kind == "messages"
                 self.send(need)
         self._look_again()
 
@@ -331,7 +354,10 @@ class _End:
 
     def _send_need(self, kind: str, ids: list[str], max_bytes: int = _NEED_BYTES) -> bool:
         request_id = self.hive.next_request()
-        need = Need(request_id=request_id, kind=kind, ids=ids, max_bytes=max_bytes)
+        return self.ask(Need(request_id=request_id, kind=kind, ids=ids, max_bytes=max_bytes))
+
+    def ask(self, need: Need) -> bool:
+        """Ask for what is not being fetched; False where there is no such."""
         stored = self.hive.run_now(self.hive.store.store_need(self.node_id, need))
         if stored is None or stored.request_id != need.request_id:
             return False
@@ -365,6 +391,7 @@ class _End:
                 judge_commit(self.world, self.socket, effect)
                 self._after_commit(self.machine.ops_committed(epoch, mark))
                 self._publish(effect)
+                self._followed(ops)
             case hive_link.CommitSkip(skip):
                 mark = run_now(store.commit_skip(self.node_id, link_no, skip))
                 node = store.nodes[self.node_id]
@@ -373,6 +400,9 @@ class _End:
                 self._after_commit(self.machine.ops_committed(skip.epoch, mark))
             case hive_link.CommitSnapshot(page):
                 run_now(store.commit_snapshot(self.node_id, link_no, page))
+                self._followed(page.records)
+                if page.last:
+                    self._look_for_forgotten()
             case hive_link.CommitChunk(chunk, request_id):
                 [outcome] = run_now(
                     store.commit_chunks(
@@ -397,8 +427,30 @@ class _End:
                 self._need_done(done)
 
     def _need_done(self, done: NeedDone) -> None:
+        _, need = self.hive.store.needs.get(done.request_id, ("", None))
         self.hive.run_now(self.hive.store.need_done(self.node_id, self.machine.link_no, done))
+        if need is not None and need.kind == "messages":
+            for outcome in done.outcomes:
+                self.world.met[f"messages {outcome.outcome}"] += 1
+        judge_answer(self.world, self.socket, done)
+        if not self.socket.came(done):
+            # An answer of before, said again: whoever waits for a log has to look again.
+            for outcome in done.outcomes:
+                self.world.history.opened.pop(outcome.id, None)
         self._ask()
+
+    def _look_for_forgotten(self) -> None:
+        """A person looks at a session that the node no longer knows: it cannot be fetched."""
+        rows = self.hive.store.nodes[self.node_id].rows.items()
+        lost = [name for (kind, name), row in rows if row.forgotten and kind == OpKind.SESSION]
+        if lost and self.world.faulty:
+            self.hive.read(self.node_id, self.world.random.choice(lost))
+
+    def _followed(self, told: Any) -> None:
+        """A person may be just looking at a session of which something came."""
+        sessions = [one.entity_id for one in told if one.kind == OpKind.SESSION]
+        if sessions and self.world.faulty and self.world.random.random() < _FOLLOWED:
+            self.hive.read(self.node_id, sessions[-1])
 
     def _after_commit(self, frame: Any) -> None:
         """Acknowledge, as a step of its own: the hive may die between commit and this."""

@@ -3,9 +3,11 @@
 Owns what a hive remembers; `copy` is a backup of it. Nothing here is asynchronous but in name.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -18,6 +20,7 @@ from hive.store.backend import (
 )
 from protocol import digest as digests
 from protocol import holders, limits
+from protocol.conversation import Message, Session
 from protocol.entities import Attempt, Execution, LogEnd
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.holders import Holder, Verdict
@@ -43,6 +46,9 @@ from protocol.messages import (
     Snapshot,
 )
 from protocol.ops import EpochState, Op, OpKind, Record, decode_body
+
+#: What is said is never changed; the same bodies are looked at again and again.
+_decoded: Final = functools.lru_cache(maxsize=4096)(decode_body)
 
 
 @dataclass
@@ -76,6 +82,8 @@ class Row:
     seq: int
     named_by: str = ""
     forgotten: bool = False
+    #: Of a message: its session, and its place there.
+    place: tuple[str, int] | None = None
 
 
 @dataclass
@@ -343,7 +351,7 @@ class MemoryHive:
             if other_id != node_id and (record.kind, record.entity_id) in other.rows:
                 raise RemoteProtocolError(ErrorCode.FORBIDDEN, "another node's entity")
         try:
-            body = decode_body(record.kind, record.body)
+            body = _decoded(record.kind, record.body)
         except msgspec.DecodeError:
             body = None
         if body is None:
@@ -353,7 +361,10 @@ class MemoryHive:
         if held is not None and (held.rank, held.seq) > (rank, seq):
             return
         forgotten = (rank, seq) < node.snapshot_at
-        node.rows[record.kind, record.entity_id] = Row(record.body, rank, seq, named_by, forgotten)
+        place = (body.session_id, body.seq) if isinstance(body, Message) else None
+        node.rows[record.kind, record.entity_id] = Row(
+            record.body, rank, seq, named_by, forgotten, place
+        )
 
     async def commit_snapshot(self, node_id: str, link_no: int, page: Snapshot) -> None:
         node = self._writable(node_id, link_no)
@@ -368,7 +379,9 @@ class MemoryHive:
         node.snapshot_at = max(node.snapshot_at, (rank, page.seq))
         for key, row in node.rows.items():
             if (row.rank, row.seq) < (rank, page.seq) and row.named_by != page.snapshot_id:
-                node.rows[key] = Row(row.body, row.rank, row.seq, row.named_by, forgotten=True)
+                node.rows[key] = Row(
+                    row.body, row.rank, row.seq, row.named_by, forgotten=True, place=row.place
+                )
         # What the node lacked of messages under the history before, it may have now.
         self.missing = {
             key: how
@@ -460,6 +473,9 @@ class MemoryHive:
         return [self._as_it_stands(need) for owner, need in self.needs.values() if owner == node_id]
 
     def _as_it_stands(self, need: Need) -> Need:
+        if need.kind == "messages":
+            after = [self._whole_through(name) for name in need.ids]
+            return msgspec.structs.replace(need, after=after)
         if need.kind != "logs":
             return need
         cursors = [self.cursor(name) for name in need.ids]
@@ -487,7 +503,7 @@ class MemoryHive:
         for (kind, attempt_id), row in node.rows.items():
             if kind != OpKind.ATTEMPT or row.forgotten:
                 continue
-            attempt = decode_body(kind, row.body)
+            attempt = _decoded(kind, row.body)
             assert isinstance(attempt, Attempt)
             if asked & {attempt_id, *attempt.executions}:
                 continue
@@ -511,6 +527,26 @@ class MemoryHive:
                 found.append(Lacking(attempt_id=attempt_id, executions=unknown, logs=logs))
         return found[::-1][:limit]
 
+    def _places(self, session_id: str) -> set[int]:
+        """Return the places of a session's messages that are held."""
+        rows = (row for node in self.nodes.values() for row in node.rows.values() if row.place)
+        return {row.place[1] for row in rows if row.place[0] == session_id and not row.forgotten}
+
+    def _whole_through(self, session_id: str) -> int:
+        held, through = self._places(session_id), 0
+        while through + 1 in held:
+            through += 1
+        return through
+
+    def misses_messages(self, node_id: str, session_id: str) -> bool:
+        """Whether a person who looks at a session finds that some of it is missing."""
+        row = self.nodes[node_id].rows.get((OpKind.SESSION, session_id))
+        if row is None:
+            return False
+        session = _decoded(OpKind.SESSION, row.body)
+        assert isinstance(session, Session)
+        return self._whole_through(session_id) < session.message_count
+
     def cursor(self, execution_id: str) -> LogCursor:
         log = self.logs.get(execution_id)
         return LogCursor() if log is None else log.cursor
@@ -519,7 +555,7 @@ class MemoryHive:
         row = node.rows.get((OpKind.LOG_END, execution_id))
         if row is None or row.forgotten or ("logs", execution_id) in self.missing:
             return False
-        end = decode_body(OpKind.LOG_END, row.body)
+        end = _decoded(OpKind.LOG_END, row.body)
         assert isinstance(end, LogEnd)
         return not self.is_whole(execution_id, end)
 
@@ -534,7 +570,7 @@ class MemoryHive:
         """Return the executions of a node as the hive has them."""
         rows = self.nodes[node_id].rows
         return {
-            entity_id: decode_body(kind, row.body)  # type: ignore[misc]
+            entity_id: _decoded(kind, row.body)  # type: ignore[misc]
             for (kind, entity_id), row in rows.items()
             if kind == OpKind.EXECUTION
         }

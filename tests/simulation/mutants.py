@@ -11,6 +11,7 @@ import msgspec
 from protocol import holders
 from protocol.hive_link import CommitOps, HiveLink
 from protocol.hive_link import Effect as HiveEffect
+from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import (
     EpochMark,
     Hello,
@@ -185,8 +186,8 @@ class IgnoresLowerMark(NodeLink):
 class WaitsForCredit(NodeLink):
     """Begins a chunk only where the largest would fit."""
 
-    def may_begin_chunk(self) -> bool:
-        return self.credit.left >= 5_000
+    def may_begin_chunk(self, chunk: LogChunk | GapChunk) -> bool:
+        return self.credit.left >= 5_000 and super().may_begin_chunk(chunk)
 
 
 class _AdoptsUnasked(NodeLogs):

@@ -79,6 +79,10 @@ class NodeProcess:
         #: The hive's word came, on this link, that it holds just our ops.
         self._heard_back = False
         self._answers: dict[str, AsyncIterator[Any]] = {}
+        #: Frames not yet read, what was read and is not yet done, and whether that takes time.
+        self._inbox: deque[Any] = deque()
+        self._effects: deque[Any] = deque()
+        self._adopting = False
         self._pumping = False
         self._refork: list[Any] = []
         self._reforked = False
@@ -166,6 +170,7 @@ class NodeProcess:
             or link._logs._running
             or link._logs._resting
             or self.socket.under_way
+            or self._adopting
             or self._moved
         )
         return (
@@ -218,6 +223,9 @@ class NodeProcess:
         self._pages.clear()
         self._heard_back = False
         self._answers.clear()
+        self._inbox.clear()
+        self._effects.clear()
+        self._adopting = False
         self.socket = Socket(self.world, self)
         self._dialled_at = self.world.now
         hive.accept(self.socket)
@@ -270,9 +278,17 @@ class NodeProcess:
         """A frame of the hive."""
         if not self.alive or socket is not self.socket:
             return
+        self._inbox.append(message)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Do what the hive's frames ask for, in order, as long as nothing of it takes time."""
         try:
-            for effect in self.link.receive(message):
-                self._take(effect)
+            while (self._effects or self._inbox) and not self._adopting:
+                if self._effects:
+                    self._take(self._effects.popleft())
+                else:
+                    self._effects.extend(self.link.receive(self._inbox.popleft()))
         except ProtocolError as error:
             self._break(error)
             return
@@ -298,8 +314,7 @@ class NodeProcess:
             case node_effects.Compare(epochs, logs):
                 found = {place: run_now(disk.journal.digest_at(*place)) for place in epochs}
                 chains = {place: run_now(disk.chunks.digest_at(*place)) for place in logs}
-                for following in self.link.settled(found, chains):
-                    self._take(following)
+                self._effects.extendleft(reversed(self.link.settled(found, chains)))
             case node_effects.CompareMarks(marks):
                 places = [(mark.epoch, mark.mark) for mark in marks]
                 digests = {place: run_now(disk.journal.digest_at(*place)) for place in places}
@@ -308,11 +323,11 @@ class NodeProcess:
                 digests = run_now(disk.chunks.digests_below(execution_id, below, limit=3))
                 for following in self.link.probed(execution_id, digests):
                     self._take(following)
-            case node_effects.Adopt(mark, held_through):
-                log = run_now(disk.chunks.adopt(mark, held_through))
-                self.link.log_grew(
-                    log.execution_id, next_chunk=log.next_chunk, open_=not log.closed
-                )
+            case node_effects.Adopt():
+                # It takes time, and meanwhile the log grows.
+                self._adopting = True
+                link = self.link
+                self.later(self.world.soon(), lambda: self._adopt(link, effect))
             case node_effects.Refork(fork):
                 self._refork.append(fork)
                 self.later(0.0, self._break)
@@ -330,12 +345,23 @@ class NodeProcess:
             case node_effects.Received(Need() as need):
                 if need.kind == "logs":
                     self._compare_logs(need)
+                elif need.kind == "messages" and self.socket is not None:
+                    said = {name: disk.sessions.get(name) for name in need.ids}
+                    self.socket.asked[need.request_id] = said
                 self._answers[need.request_id] = need_answers.answer(need, Answers(disk))
             case node_effects.Received(Safe() as safe):
                 for epoch, seq, digest in safe.epochs:
                     if run_now(disk.journal.digest_at(epoch, seq)) == digest:
                         run_now(disk.journal.prune(epoch, seq))
                 self._purge(safe.logs)
+
+    def _adopt(self, link: Any, adopt: node_effects.Adopt) -> None:
+        if self.socket is None or link is not self.link:
+            return
+        log = self.run_now(self.disk.chunks.adopt(adopt.mark, adopt.held_through))
+        link.log_adopted(log.execution_id, next_chunk=log.next_chunk, open_=not log.closed)
+        self._adopting = False
+        self._read_on()
 
     def _compare_logs(self, need: Need) -> None:
         chunks, run_now = self.disk.chunks, self.run_now
@@ -453,7 +479,7 @@ class NodeProcess:
                 self._take(effect)
             return
         for chunk in chunks:
-            if not self.link.may_begin_chunk():
+            if not self.link.may_begin_chunk(chunk):
                 break
             socket.up(self.link.chunk_read(chunk))
 

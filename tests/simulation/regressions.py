@@ -36,5 +36,10 @@ REGRESSIONS: Final = {
     20780: "the judge looked while a heartbeat was on its way",
     21249: "the judge looked while a heartbeat was on its way",
     24351: "a rival had answered that it does not know a log: a release has it asked for again",
-    10007859: "what a skip stood for was pruned meanwhile: without its digest it made a fork of one node",
+    10013854: "the judge missed a log that was purged as safe before an ancient backup came back",
+    10020168: "the judge took an answer of another link, said again, for the end of this one",
+    10041776: "a snapshot told of a life that its machine went back from, and then outgrew",
+    10047996: "the judge compared what a node has pruned with ops of a life it went back from",
+    10027109: "a page of chunks had a hole inside, and each link broke on it",
+    10007859: "what a skip stood for was pruned meanwhile: with no digest it made a fork of one",
 }

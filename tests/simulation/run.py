@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-from tests.simulation.world import KINDS, Rules, World, small_limits
+from tests.simulation.world import KINDS, MET, Rules, World, small_limits
 
 #: Histories one process runs before it reports.
 _SPAN = 500
@@ -27,7 +27,7 @@ class Figures:
     histories: int = 0
     events: int = 0
     cpu_s: float = 0.0
-    #: In how many histories each kind of fault occurred.
+    #: In how many histories each kind of fault occurred, and what has to be met.
     faults: Counter[str] = field(default_factory=Counter)
     #: Seeds that broke a promise, and which.
     broken: dict[int, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Figures:
             f"{self.histories} histories of {self.events / each:.0f} events, "
             f"{self.histories / max(self.cpu_s, 1e-9):.0f} a second of CPU"
         )
-        for kind in KINDS:
+        for kind in (*KINDS, *MET):
             yield f"  {kind}: in {self.faults[kind]} ({100 * self.faults[kind] / each:.1f} %)"
         for seed, why in sorted(self.broken.items()):
             yield f"seed {seed}: {why}"
@@ -66,7 +66,7 @@ def run(seeds: Iterable[int], rules: Rules | None = None, *, broken_max: int = 1
                 figures.broken[seed] = f"{type(error).__name__}: {error}"
             figures.histories += 1
             figures.events += world.events
-            figures.faults.update(set(world.faults))
+            figures.faults.update({*world.faults, *+world.met})
             if len(figures.broken) >= broken_max:
                 break
     figures.cpu_s = time.process_time() - began

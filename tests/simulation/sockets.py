@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from protocol.messages import Heartbeat, Hello, HelloLogs
+from protocol.messages import Heartbeat, Hello, HelloLogs, NeedDone
 
 HIVE_ID = "hive"
 
@@ -26,6 +26,9 @@ class Socket:
         #: Frames of the node on their way that the hive has something to do about.
         self.under_way = 0
         self._sent_up: deque[Any] = deque(maxlen=8)
+        #: What each session held as its messages were asked for, by need; None: there was none.
+        self.asked: dict[str, dict[str, tuple[str, ...] | None]] = {}
+        self._done: list[NeedDone] = []
         world.sockets.append(self)
 
     @property
@@ -55,7 +58,13 @@ class Socket:
 
     def _arrives_up(self, message: Any) -> None:
         self.under_way -= not isinstance(message, Heartbeat)
+        if isinstance(message, NeedDone):
+            self._done.append(message)
         self.comes_up(message)
+
+    def came(self, done: NeedDone) -> bool:
+        """Whether this answer ended on this socket, behind all that belongs to it."""
+        return any(one is done for one in self._done)
 
     def comes_up(self, message: Any) -> None:
         """A frame reaches the hive, whoever sent it."""

@@ -3,11 +3,12 @@
 import zlib
 from typing import Any
 
+from protocol.conversation import AuthorKind, Message, MessageRole, Session
 from protocol.entities import Attempt, Execution, LogEnd
 from protocol.log_chunks import LogChunk, LogCursor
 from protocol.ops import Op, OpKind, decode_body, encode_body
 from protocol.states import AttemptOutcome, AttemptPhase, ExecutionKind, ExecutionStatus
-from tests.simulation.disk import LAZY, execution_of
+from tests.simulation.disk import LAZY, execution_of, session_of
 
 
 class Workload:
@@ -29,8 +30,10 @@ class Workload:
             self._begin_attempt()
         else:
             attempt_id = self.random.choice(list(disk.running))
-            if choice < 0.66:
+            if choice < 0.63:
                 self._cut_chunks(disk.running[attempt_id])
+            elif choice < 0.73:
+                self._talk(attempt_id)
             elif choice < 0.8:
                 self._tell_attempt(attempt_id, AttemptPhase.RUNNING)
             else:
@@ -99,6 +102,45 @@ class Workload:
             chain=log.digest,
         )
         self._append(OpKind.LOG_END, log.execution_id, end)
+
+    # --- conversations ------------------------------------------------------------------------
+
+    def _talk(self, attempt_id: str) -> None:
+        """Something is said; what was said before may change. The session tells how much it is."""
+        sessions, session_id = self.node.disk.sessions, session_of(attempt_id)
+        before = sessions.get(session_id, ())
+        names = (f"{session_id}/{self.random.getrandbits(40):x}" for _ in range(4))
+        said = before + tuple(names)[: self.random.choice((1, 1, 3))]
+        sessions[session_id] = said
+        early = not before or self.random.random() < 0.5
+        if early:
+            self._tell_session(attempt_id, len(said))
+        for place in range(len(before) + 1, len(said) + 1):
+            self._tell_message(attempt_id, place, said[place - 1])
+        if not early:
+            self._tell_session(attempt_id, len(said))
+        if before and self.random.random() < 0.3:
+            place = self.random.randint(1, len(before))
+            self._tell_message(attempt_id, place, said[place - 1])
+
+    def _tell_session(self, attempt_id: str, message_count: int) -> None:
+        session_id = session_of(attempt_id)
+        session = Session(
+            id=session_id, attempt_id=attempt_id, executor="acp", message_count=message_count
+        )
+        self._append(OpKind.SESSION, session_id, session)
+
+    def _tell_message(self, attempt_id: str, place: int, message_id: str) -> None:
+        message = Message(
+            id=message_id,
+            session_id=session_of(attempt_id),
+            attempt_id=attempt_id,
+            seq=place,
+            role=MessageRole.ASSISTANT,
+            author_kind=AuthorKind.AGENT,
+            content=f"{self.random.random()}".ljust(self.random.choice((20, 200, 900))),
+        )
+        self._append(OpKind.MESSAGE, message_id, message)
 
     def log_moved(self, execution_id: str) -> None:
         """Say the end of a log anew where it was renumbered after it was said."""

@@ -51,6 +51,8 @@ TRAPS = {
     "break_snapshot": 0.6,
 }
 KINDS = (*FAULTS, *TRAPS)
+#: What has to happen for what is said in sessions to be tried: a person asks for what is missing.
+MET = ("messages sent", "messages unknown", "messages asked again")
 #: Most histories are prone to one of these mixes, the others to any four kinds.
 THEMES = (
     ("drop", "half_open", "late_frame", "kill_hive"),
@@ -122,6 +124,7 @@ class World:
         self.random = random.Random(seed)
         self.now = 0.0
         self.faults: Counter[str] = Counter()
+        self.met: Counter[str] = Counter()
         self.history = History()
         self.events = 0
         self.faulty = True
@@ -188,10 +191,9 @@ class World:
 
     def settled(self) -> bool:
         """Whether nothing is left to send, so that waiting longer would change nothing."""
-        one_each = len({node.node_id for node in self.nodes}) == len(self.nodes)
-        return one_each and all(
-            node.settled() and self.hive.settled(node.node_id) for node in self.nodes
-        )
+        if not all(node.settled() and self.hive.settled(node.node_id) for node in self.nodes):
+            return False
+        return len({node.node_id for node in self.nodes}) == len(self.nodes)
 
     # --- what the world makes -----------------------------------------------------------------
 
@@ -205,16 +207,30 @@ class World:
         self.at(self.random.expovariate(1.0), self._backup)
 
     def _look(self) -> None:
-        """A person opens a log that is only held once someone does."""
+        """A person opens a log that is only held once someone does, and reads a session."""
+        if not self.faulty:
+            return
         lazy = [
             entity_id
             for node in self.hive.store.nodes.values()
             for (kind, entity_id) in node.rows
             if kind == OpKind.EXECUTION and self.hive.store.is_lazy(entity_id)
         ]
-        if lazy and self.faulty:
+        if lazy:
             self.hive.look(self.random.choice(lazy))
-        self.at(self.random.expovariate(1 / 3), self._look)
+        self._read()
+        self.at(self.random.expovariate(1 / 2), self._look)
+
+    def _read(self) -> None:
+        """A person reads a few sessions; of some, something may be missing."""
+        sessions = [
+            (node_id, entity_id)
+            for node_id, node in self.hive.store.nodes.items()
+            for (kind, entity_id) in node.rows
+            if kind == OpKind.SESSION
+        ]
+        for node_id, session_id in self.random.sample(sessions, min(3, len(sessions))):
+            self.hive.read(node_id, session_id)
 
     # --- faults -------------------------------------------------------------------------------
 
