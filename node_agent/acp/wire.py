@@ -5,6 +5,7 @@ The other end's request ids are kept as the text they came in, so that any id go
 """
 
 import json
+import math
 from typing import Any, Final
 
 import msgspec
@@ -92,12 +93,18 @@ def _read_frame(line: bytes) -> Incoming | None:
         return Call(rpc_id, frame.method, params) if len(rpc_id) <= _RPC_ID_MAX else None
     if frame.id is msgspec.UNSET:
         return None
-    answered = msgspec.json.decode(frame.id)
-    number = answered if isinstance(answered, int) and not isinstance(answered, bool) else None
+    number = _number(msgspec.json.decode(frame.id))
     error = msgspec.json.decode(frame.error)
     if error is None:
         return Response(number, _mapping(frame.result))
     return Response(number, {}, _read_error(error))
+
+
+def _number(answered: Any) -> int | None:
+    """Return which request of ours is answered; where all numbers are floats, by one."""
+    if isinstance(answered, float) and answered.is_integer():
+        return int(answered)
+    return answered if isinstance(answered, int) and not isinstance(answered, bool) else None
 
 
 def _mapping(raw: msgspec.Raw) -> dict[str, Any]:
@@ -117,15 +124,29 @@ def _read_error(error: Any) -> RpcError:
 
 
 def _mend(line: bytes) -> bytes | None:
-    """Return the line as strict JSON where it nearly is: halves of characters, as cuts leave."""
+    """Return the line as strict JSON where it nearly is; lost, it could be what a turn waits for.
+
+    Halves of characters, as cuts leave; control characters in texts; a mark or NULs around it; and
+    numbers that are none, as Python writes them.
+    """
     try:
-        value = json.loads(line.decode("utf-8", "replace"))
+        text = line.decode("utf-8", "replace").strip("\ufeff\0 \t\r")
+        value = json.loads(text, strict=False, parse_constant=_nothing, parse_float=_finite)
         text = json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):
         return None
     # A pair of surrogates becomes its character again; half a pair becomes U+FFFD.
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.encode()
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def request_line(rpc_id: int, method: str, params: Any) -> bytes:
