@@ -236,8 +236,8 @@ class AgentMachine:
                 state.replaying or state.phase is not Phase.SETTING
             ):
                 return
-            session_id = notice.params.get("sessionId")
-            if session_id not in {None, state.agent_session_id}:
+            # Compared by value: what stands there may be anything, also what no set could hold.
+            if notice.params.get("sessionId") not in (None, state.agent_session_id):
                 return
             update = mapping_in(notice.params, "update")
             self._facts += apply_update(state, update)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from node_agent.acp.machine import AgentMachine
-from node_agent.acp.state import MachineState, OpenTurn
+from node_agent.acp.state import MachineState, OpenTurn, Phase
 from node_agent.acp.steps import (
     Fact,
     MessageMade,
@@ -198,3 +198,25 @@ def test_counts_that_are_none():
     usage = {"inputTokens": 5.0, "outputTokens": -1, "thoughtTokens": "9", "cachedReadTokens": True}
     assert turn_usage({"usage": usage}) == Usage(input_tokens=5)
     assert turn_usage({"usage": 3}) is None
+
+
+@pytest.mark.parametrize("session_id", [{}, [], ["s"], 7, True, "other"])
+def test_an_update_of_no_session_of_ours(session_id: Any):
+    """Whatever stands for its id, it is passed over."""
+    machine = AgentMachine(MachineState(phase=Phase.READY, agent_session_id="s"))
+    params = {"sessionId": session_id, "update": chunk("not ours")}
+    line = json.dumps({"method": "session/update", "params": params}).encode()
+    assert machine.receive(line).facts == []
+
+
+@pytest.mark.parametrize("field", ["rawInput", "rawOutput"])
+@pytest.mark.parametrize("depth", range(900, 1010, 3))
+def test_what_can_only_just_be_read(field: str, depth: int):
+    """However deeply a tool's input or output is nested, nothing is raised."""
+    machine = AgentMachine(MachineState(phase=Phase.READY, agent_session_id="s"))
+    line = json.dumps({"method": "session/update", "params": {"update": call("c", **{field: 1})}})
+    deep = "[" * depth + "]" * depth
+    machine.receive(line.replace(f'"{field}": 1', f'"{field}": {deep}').encode())
+    (made,) = machine.receive(line.encode()).facts
+    assert isinstance(made, MessageMade)
+    assert made.tool is not None
