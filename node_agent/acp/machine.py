@@ -442,7 +442,8 @@ class AgentMachine:
         if prompt.images and "images" not in state.abilities.names:
             text = f"This agent takes no images: it was not given the {len(prompt.images)} here."
             self._facts += told(state, text)
-        state.turn, state.replaying = OpenTurn(id=prompt.turn_id), False
+        state.replaying = False
+        state.begin_turn(prompt.turn_id)
         blocks = prompt_blocks(prompt, state.abilities)
         params = {"sessionId": state.agent_session_id, "prompt": blocks}
         self._ask(SentKind.PROMPT, "session/prompt", params, about=prompt.turn_id)
