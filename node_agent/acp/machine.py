@@ -187,6 +187,12 @@ class AgentMachine:
         self._facts += told(self.state, text)
         return self._step()
 
+    def rest(self) -> Step:
+        """End what the agent still says of a turn that is over. While one runs: nothing."""
+        if self.state.turn is None:
+            self._facts += close_block(self.state)
+        return self._step()
+
     def give_up(self, why: str) -> Step:
         """Have nothing more to do with this process. A second time: nothing."""
         if self.state.phase is not Phase.OVER:
@@ -437,7 +443,6 @@ class AgentMachine:
         if state.kept is None or state.phase is not Phase.READY:
             return
         prompt, state.kept = state.kept, None
-        # What came between the turns is not this turn's.
         self._facts += close_block(state)
         if prompt.images and "images" not in state.abilities.names:
             text = f"This agent takes no images: it was not given the {len(prompt.images)} here."
@@ -511,6 +516,9 @@ class AgentMachine:
         else:
             message = "" if outcome == "injected" else "the turn was over before"
         taken = response.error is None and outcome == "injected"
+        if taken:
+            # What was being said stands before what was said into it.
+            self._facts += close_block(self.state)
         self._facts.append(Steered(key=key, taken=taken, message=message))
 
     # The end.

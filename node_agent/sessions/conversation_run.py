@@ -369,6 +369,9 @@ class ConversationRun:
                 )
                 failpoint("node.conversation.asked")
             case Begin():
+                if (rest := self._machine.rest()).facts:
+                    # Said behind the turn that is over, it stands before what is asked next.
+                    await self._commit(rest)
                 head = await self._head()
                 await self._context.keep(steps.begin_turn, self._talk, head, at_ms)
                 failpoint("node.conversation.turn_begun")

@@ -12,7 +12,7 @@ import pytest
 
 from node_agent.acp.machine import AgentMachine, TurnRunning
 from node_agent.acp.requests import UnfitReply
-from node_agent.acp.state import UNREADABLE_LINES_MAX
+from node_agent.acp.state import UNREADABLE_LINES_MAX, MachineState, Phase
 from node_agent.acp.steps import (
     AgentFailed,
     AgentReady,
@@ -323,6 +323,26 @@ def test_steering(start: Start):
     (refusal,) = other.put(lambda machine: machine.steer("hello", "s3"))
     assert isinstance(refusal, Steered)
     assert not refusal.taken
+
+
+def test_what_was_being_said_when_it_was_steered():
+    """It stands before what was said into it; what follows is another text."""
+    machine = AgentMachine(MachineState(phase=Phase.READY, agent_session_id="s"))
+    machine.state.abilities.names = ["steer"]
+    machine.prompt(Prompt(turn_id="t", text="go"))
+    (steer,) = machine.steer("to the left", "s1").lines
+    answer = {"id": json.loads(steer)["id"], "result": {"outcome": "injected"}}
+    content = {"type": "text", "text": "I go on"}
+    update = {"sessionUpdate": "agent_message_chunk", "content": content}
+    chunk = {"method": "session/update", "params": {"update": update}}
+    facts = [
+        fact for frame in (chunk, answer, chunk)
+        for fact in machine.receive(json.dumps(frame).encode()).facts
+    ]  # fmt: skip
+    assert [type(fact) for fact in facts] == [TextGrew, MessageMade, Steered, TextGrew]
+    assert isinstance(facts[0], TextGrew)
+    assert isinstance(facts[3], TextGrew)
+    assert facts[0].key != facts[3].key
 
 
 def test_an_end_before_it_says_whether_it_was_steered(start: Start):

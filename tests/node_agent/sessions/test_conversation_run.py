@@ -125,6 +125,23 @@ async def test_queued_turns_in_one_process(talk: Talk):
 
 
 @pytest.mark.asyncio
+async def test_what_is_said_behind_a_turn(talk: Talk):
+    """It stands before the next turn's prompt, and is not of that turn."""
+    attempt = await talk.start("note first\nuntil gate\nlate one more thing")
+    await talk.noted("first")
+    await talk.shop.follow_up(attempt, prompt="say second")
+    (talk.folder / "gate").touch()
+    await talk.shop.runner.wait_ended(attempt.id)
+    told = await talk.messages(attempt)
+    assert [(one.role.value, one.content.strip()) for one in told[1:]] == [
+        ("assistant", "one more thing"),
+        ("user", "say second"),
+        ("assistant", "second"),
+    ]
+    assert told[1].turn_id != told[2].turn_id == told[3].turn_id
+
+
+@pytest.mark.asyncio
 async def test_a_session_is_taken_up_again(talk: Talk):
     """A follow-up of an ended attempt goes on in the same session, of the agent's too."""
     attempt = await talk.run("say one")

@@ -2,7 +2,7 @@
 
 `python tiny_agent.py FOLDER`: each line of a prompt is an order: `say TEXT`, `write FILE TEXT`,
 `ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `env NAME` (likewise),
-`crash`, `hang`, `deaf`, `limit [WORDS]`,
+`crash`, `hang`, `deaf`, `limit [WORDS]`, `late TEXT` (said in one breath with the turn's end),
 `once FILE WORDS` (a limit too, unless the file is there, which it is from then on). After FOLDER:
 `forgetful`, which cannot take a session up again, or `losing`, which says it can. It says that it
 can be steered, and never answers who does.
@@ -30,7 +30,12 @@ class Cancelled(Exception):  # noqa: N818  what happened
 
 def say(**frame: Any) -> None:
     """Print one frame."""
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **frame}) + "\n")
+    print_frames(frame)
+
+
+def print_frames(*frames: dict[str, Any]) -> None:
+    """Print frames in one breath."""
+    sys.stdout.write("".join(json.dumps({"jsonrpc": "2.0", **one}) + "\n" for one in frames))
     sys.stdout.flush()
 
 
@@ -52,6 +57,7 @@ class Session:
 
     def __init__(self) -> None:
         self.id = ""
+        self.late = ""
 
     def update(self, **update: Any) -> None:
         say(method="session/update", params={"sessionId": self.id, "update": update})
@@ -80,6 +86,8 @@ class Session:
             note(rest)
         elif word == "env":
             note(f"env {rest}={os.environ.get(rest)}")
+        elif word == "late":
+            self.late = rest
         elif word == "crash":
             os._exit(3)
         elif word == "deaf":
@@ -175,7 +183,15 @@ def main() -> None:
         if "id" not in frame or frame.get("method") in {None, "_session/steering"}:
             continue
         try:
-            say(id=frame["id"], result=answer(session, frame))
+            session.late = ""
+            answered = {"id": frame["id"], "result": answer(session, frame)}
+            content = {"type": "text", "text": session.late}
+            update = {"sessionUpdate": "agent_message_chunk", "content": content}
+            behind = {
+                "method": "session/update",
+                "params": {"sessionId": session.id, "update": update},
+            }
+            print_frames(answered, *([behind] if session.late else []))
         except Cancelled:
             say(id=frame["id"], result={"stopReason": "cancelled"})
         except RuntimeError as error:
