@@ -18,6 +18,8 @@ INVALID_PARAMS: Final = -32602
 AUTH_REQUIRED: Final = -32000
 REQUEST_CANCELLED: Final = -32800
 
+#: Of what an agent says of an error: people read it.
+_WORDS_CHARACTERS_MAX: Final = 4000
 #: Of an id, in characters of its JSON text: it is kept until the request is answered.
 _RPC_ID_MAX: Final = 1024
 
@@ -188,3 +190,26 @@ def mappings_in(fields: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the objects in a field's list, without what else is in it."""
     value = fields.get(name)
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def words_of(error: RpcError) -> str:
+    """Return an agent's error in its own words; the words are often in `data` alone."""
+    details = ""
+    if isinstance(error.data, str):
+        details = error.data
+    elif isinstance(error.data, dict):
+        details = text_in(error.data, "details") or text_in(error.data, "message")
+    words = error.message
+    if details and details not in words:
+        words = f"{words}: {details}" if words else details
+    return words[:_WORDS_CHARACTERS_MAX] or f"error {error.code}"
+
+
+def same_id(rpc_id: str, wanted: Any) -> bool:
+    """Return whether an id, as JSON text, is this one."""
+    try:
+        known = msgspec.json.decode(rpc_id)
+    except msgspec.MsgspecError:
+        # A number that no machine has room for: it goes back as it came, and equals none.
+        return False
+    return type(known) is type(wanted) and bool(known == wanted)

@@ -355,6 +355,28 @@ def test_an_end_before_it_says_whether_it_was_steered(start: Start):
     assert Steered(key="s1", taken=None, message="it fell") in facts
 
 
+def test_an_agent_that_does_not_say_that_it_is_set_up():
+    """It gets its prompt once it is waited for no longer; of its settings people are told."""
+    machine = AgentMachine()
+    machine.begin(Opening(cwd="/w", agent_session_id="s", mode="plan"))
+    machine.prompt(Prompt(turn_id="t", text="go"))
+    assert machine.settle() == Step()
+    can = {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}
+    machine.receive(json.dumps({"id": 0, "result": can}).encode())
+    assert not machine.is_setting
+    modes = {"modes": {"availableModes": [{"id": "plan"}]}}
+    machine.receive(json.dumps({"id": 1, "result": modes}).encode())
+    assert machine.is_setting
+    step = machine.settle()
+    (told,) = step.facts
+    assert isinstance(told, MessageMade)
+    assert told.content == "The agent did not say whether it took the mode plan."
+    (prompt,) = step.lines
+    assert json.loads(prompt)["method"] == "session/prompt"
+    assert machine.settle() == Step()
+    assert machine.receive(b'{"id":2,"error":{"code":1,"message":"late"}}') == Step()
+
+
 def test_login_is_asked_for(start: Start):
     """Without a login nothing can be done: the turn and the agent fail, with the agent's hint."""
     talk = start("--login")

@@ -673,6 +673,24 @@ async def test_an_agent_that_never_greets(talk: Talk, wish: str):
 
 
 @pytest.mark.asyncio
+async def test_an_agent_that_answers_only_what_it_knows(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+):
+    """Its session is loaded and its next turn is done; what it told again is not shown again."""
+    monkeypatch.setattr(conversation_run, "_SET_UP_S", 0.5)
+    attempt = await talk.run("say one", kind="loading")
+    await talk.shop.follow_up(attempt, prompt="say two")
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert "loaded" in talk.notes
+    assert await talk.told(attempt) == [
+        ("user", "say one"),
+        ("assistant", "one"),
+        ("user", "say two"),
+        ("assistant", "two"),
+    ]
+
+
+@pytest.mark.asyncio
 async def test_an_agent_that_was_told_more_than_is_on_record(tmp_path: Path):
     """The store was put back: nothing is said that would arrive in part; its turn is over."""
     async with open_workshop(tmp_path / "data", 11) as shop:

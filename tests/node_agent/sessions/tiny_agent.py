@@ -4,8 +4,9 @@
 `ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `env NAME` (likewise),
 `crash`, `hang`, `deaf`, `limit [WORDS]`, `late TEXT` (said in one breath with the turn's end),
 `once FILE WORDS` (a limit too, unless the file is there, which it is from then on). After FOLDER:
-`forgetful`, which cannot take a session up again, or `losing`, which says it can. It says that it
-can be steered, and never answers who does.
+`forgetful`, which cannot take a session up again, `losing`, which says it can, or `loading`, which
+tells again what was said when it does, and answers nothing it does not know. It says that it can be
+steered, and never answers who does.
 """
 
 import json
@@ -155,7 +156,9 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
     params = frame.get("params", {})
     if method == "initialize":
         can: dict[str, Any] = {} if KIND == "forgetful" else {"resume": {}}
-        capabilities = {"sessionCapabilities": can}
+        capabilities: dict[str, Any] = {"sessionCapabilities": can}
+        if KIND == "loading":
+            capabilities = {"loadSession": True}
         return {
             "protocolVersion": 1,
             "agentCapabilities": capabilities,
@@ -166,6 +169,11 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
         session.id = uuid.uuid4().hex
         note("new")
         return {"sessionId": session.id}
+    if method == "session/load":
+        session.id = params["sessionId"]
+        session.text("said before")
+        note("loaded")
+        return {}
     if method == "session/resume" and KIND == "losing":
         raise RuntimeError("there is no such session")
     if method == "session/resume":
@@ -181,6 +189,8 @@ def main() -> None:
     session = Session()
     while (frame := INBOX.get()) is not None:
         if "id" not in frame or frame.get("method") in {None, "_session/steering"}:
+            continue
+        if KIND == "loading" and frame["method"].startswith("_"):
             continue
         try:
             session.late = ""
