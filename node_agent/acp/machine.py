@@ -8,8 +8,6 @@ Whatever the agent says, no input raises; only a caller who asks for what cannot
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
 from node_agent.acp.elicitations import ask_elicitation, completed
 from node_agent.acp.opening import (
     PING_METHOD,
@@ -68,14 +66,16 @@ from node_agent.acp.wire import (
     read_line,
     request_line,
     result_line,
+    same_id,
     text_in,
+    words_of,
 )
 
-_MESSAGE_CHARACTERS_MAX: Final = 4000
 #: Agents' ids of sessions are of some dozen characters; it goes with each state of the session.
 _SESSION_ID_CHARACTERS_MAX: Final = 1024
 _NAME_CHARACTERS_MAX: Final = 200
 _AT_WORK: Final = frozenset({"pending", "in_progress"})
+_SETTING_UP: Final = frozenset({SentKind.SETTING, SentKind.PING})
 _OPENING_METHODS: Final = {
     SentKind.NEW: "session/new",
     SentKind.RESUME: "session/resume",
@@ -109,6 +109,11 @@ class AgentMachine:
     def is_over(self) -> bool:
         """Whether nothing the agent says counts any more."""
         return self.state.phase is Phase.OVER
+
+    @property
+    def is_setting(self) -> bool:
+        """Whether its session is open, and it is waited for only to say that it is set up."""
+        return self.state.phase is Phase.SETTING
 
     # What people want.
 
@@ -187,6 +192,25 @@ class AgentMachine:
         self._facts += told(self.state, text)
         return self._step()
 
+    def settle(self) -> Step:
+        """Wait no longer for its word that the session is set up. Where it is: nothing."""
+        state = self.state
+        if self.is_setting:
+            unsaid = [sent.about for sent in state.sent.values() if sent.kind is SentKind.SETTING]
+            for about in unsaid:
+                self._facts += told(state, f"The agent did not say whether it took the {about}.")
+            state.sent = {
+                rpc_id: sent for rpc_id, sent in state.sent.items() if sent.kind not in _SETTING_UP
+            }
+            self._go_on_when_set()
+        return self._step()
+
+    def rest(self) -> Step:
+        """End what the agent still says of a turn that is over. While one runs: nothing."""
+        if self.state.turn is None:
+            self._facts += close_block(self.state)
+        return self._step()
+
     def give_up(self, why: str) -> Step:
         """Have nothing more to do with this process. A second time: nothing."""
         if self.state.phase is not Phase.OVER:
@@ -236,8 +260,8 @@ class AgentMachine:
                 state.replaying or state.phase is not Phase.SETTING
             ):
                 return
-            session_id = notice.params.get("sessionId")
-            if session_id not in {None, state.agent_session_id}:
+            # Compared by value: what stands there may be anything, also what no set could hold.
+            if notice.params.get("sessionId") not in (None, state.agent_session_id):
                 return
             update = mapping_in(notice.params, "update")
             self._facts += apply_update(state, update)
@@ -249,7 +273,7 @@ class AgentMachine:
     def _cancel_request(self, notice: Notice) -> None:
         wanted = notice.params.get("requestId")
         for key, request in list(self.state.requests.items()):
-            if _same_id(request.rpc_id, wanted):
+            if same_id(request.rpc_id, wanted):
                 del self.state.requests[key]
                 self._lines.append(error_line(request.rpc_id, REQUEST_CANCELLED, "cancelled"))
                 reason = "the agent withdrew it"
@@ -416,7 +440,7 @@ class AgentMachine:
 
     def _set(self, response: Response, about: str) -> None:
         if response.error is not None:
-            text = f"The agent did not take the {about}: {_words(response.error)}"
+            text = f"The agent did not take the {about}: {words_of(response.error)}"
             self._facts += told(self.state, text)
         self._go_on_when_set()
 
@@ -427,8 +451,7 @@ class AgentMachine:
             self._send_kept()
 
     def _waits_for_settings(self) -> bool:
-        kinds = {SentKind.SETTING, SentKind.PING}
-        return any(sent.kind in kinds for sent in self.state.sent.values())
+        return any(sent.kind in _SETTING_UP for sent in self.state.sent.values())
 
     # Turns.
 
@@ -437,12 +460,12 @@ class AgentMachine:
         if state.kept is None or state.phase is not Phase.READY:
             return
         prompt, state.kept = state.kept, None
-        # What came between the turns is not this turn's.
         self._facts += close_block(state)
         if prompt.images and "images" not in state.abilities.names:
             text = f"This agent takes no images: it was not given the {len(prompt.images)} here."
             self._facts += told(state, text)
-        state.turn, state.replaying = OpenTurn(id=prompt.turn_id), False
+        state.replaying = False
+        state.begin_turn(prompt.turn_id)
         blocks = prompt_blocks(prompt, state.abilities)
         params = {"sessionId": state.agent_session_id, "prompt": blocks}
         self._ask(SentKind.PROMPT, "session/prompt", params, about=prompt.turn_id)
@@ -464,7 +487,7 @@ class AgentMachine:
                         turn_id=turn.id,
                         stop_reason="error",
                         error_code="usage_limit",
-                        message=_words(error),
+                        message=words_of(error),
                         reset_at_ms=reset,
                         reset_after_ms=limit.reset_after_ms,
                         reset_by_clock=told_in(limit.reset_by_clock, zone),
@@ -475,7 +498,7 @@ class AgentMachine:
             elif turn.interrupted:
                 self._end_turn(TurnOver(turn_id=turn.id, stop_reason="cancelled"))
             else:
-                self._turn_failed(turn.id, "agent", _words(error))
+                self._turn_failed(turn.id, "agent", words_of(error))
         elif not stop_reason:
             self._turn_failed(turn.id, "protocol", "the agent did not say why its turn ended")
         else:
@@ -506,10 +529,13 @@ class AgentMachine:
     def _steered(self, response: Response, key: str) -> None:
         outcome = text_in(response.result, "outcome")
         if response.error is not None:
-            message = _words(response.error)
+            message = words_of(response.error)
         else:
             message = "" if outcome == "injected" else "the turn was over before"
         taken = response.error is None and outcome == "injected"
+        if taken:
+            # What was being said stands before what was said into it.
+            self._facts += close_block(self.state)
         self._facts.append(Steered(key=key, taken=taken, message=message))
 
     # The end.
@@ -517,13 +543,13 @@ class AgentMachine:
     def _refused(self, error: RpcError, code: str) -> None:
         if error.code == AUTH_REQUIRED or code == "auth_required":
             hint = self.state.abilities.login_hint
-            self._fail("auth_required", _words(error), hint=hint)
+            self._fail("auth_required", words_of(error), hint=hint)
         else:
-            self._fail(code, _words(error))
+            self._fail(code, words_of(error))
 
     def _auth_words(self, error: RpcError) -> str:
         hint = self.state.abilities.login_hint
-        return f"{_words(error)} ({hint})" if hint else _words(error)
+        return f"{words_of(error)} ({hint})" if hint else words_of(error)
 
     def _fail(self, code: str, message: str, hint: str = "") -> None:
         self._end(code, message)
@@ -565,25 +591,3 @@ class AgentMachine:
 
 def _turn_id(present: OpenTurn | Prompt) -> str:
     return present.id if isinstance(present, OpenTurn) else present.turn_id
-
-
-def _words(error: RpcError) -> str:
-    """Return an agent's error in its own words; the words are often in `data` alone."""
-    details = ""
-    if isinstance(error.data, str):
-        details = error.data
-    elif isinstance(error.data, dict):
-        details = text_in(error.data, "details") or text_in(error.data, "message")
-    words = error.message
-    if details and details not in words:
-        words = f"{words}: {details}" if words else details
-    return words[:_MESSAGE_CHARACTERS_MAX] or f"error {error.code}"
-
-
-def _same_id(rpc_id: str, wanted: Any) -> bool:
-    try:
-        known = msgspec.json.decode(rpc_id)
-    except msgspec.MsgspecError:
-        # A number that no machine has room for: it goes back as it came, and equals none.
-        return False
-    return type(known) is type(wanted) and bool(known == wanted)

@@ -117,7 +117,7 @@ def chosen_setting(result: dict[str, Any], what: str, wish: str) -> Setting:
     """Find the wish, by value or by name, in what an opened session says it offers."""
     offered: list[str] = []
     for option in mappings_in(result, "configOptions"):
-        if what not in {option.get("category"), option.get("id")}:
+        if what not in (option.get("category"), option.get("id")):
             continue
         choices = [
             (text_in(one, "value"), text_in(one, "name"))

@@ -77,7 +77,8 @@ def ask_permission(state: MachineState, rpc_id: str, params: dict[str, Any]) -> 
         title=cut_text(title or "Permission", TITLE_BYTES_MAX)[0],
         options=options,
         tool=call,
-        unseen=known is None or known.unseen,
+        # What was told of it in a turn before may be another's, where the agent counts anew.
+        unseen=known is None or known.unseen or known.turn_no != state.turn_no,
     )
     return Asked(facts=[*facts, made])
 

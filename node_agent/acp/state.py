@@ -71,13 +71,18 @@ class OpenBlock(msgspec.Struct):
 
 
 class KnownCall(msgspec.Struct):
-    """A tool call, as it was last told. `unseen`: some of what it acts on was cut."""
+    """A tool call, as it was last told. `unseen`: some of what it acts on was cut.
+
+    `begun`: the agent said that it begins, in the turn with this number.
+    """
 
     key: str
     call: ToolCall
     truncated: bool = False
     unseen: bool = False
     aimed: bool = False
+    begun: bool = False
+    turn_no: int = 0
     parent_key: str | None = None
     request_key: str | None = None
 
@@ -112,7 +117,6 @@ class OpenTurn(msgspec.Struct):
 
     id: str
     interrupted: bool = False
-    plan_key: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -147,6 +151,9 @@ class MachineState(msgspec.Struct, kw_only=True):
     #: A prompt that waits for the session.
     kept: Prompt | None = None
     turn: OpenTurn | None = None
+    #: How many turns the agent was given; what comes behind one is still of that.
+    turn_no: int = 0
+    plan_key: str | None = None
     block: OpenBlock | None = None
     calls: dict[str, KnownCall] = msgspec.field(default_factory=dict)
     forgotten: list[str] = msgspec.field(default_factory=list)
@@ -155,6 +162,10 @@ class MachineState(msgspec.Struct, kw_only=True):
     limit_reset_at_ms: int | None = None
     unreadable_lines: int = 0
     failure: Failure | None = None
+
+    def begin_turn(self, turn_id: str) -> None:
+        """Have a turn run; what is told from now on is of it."""
+        self.turn, self.turn_no, self.plan_key = OpenTurn(id=turn_id), self.turn_no + 1, None
 
     def take_key(self, kind: str) -> str:
         """Return a key that no message or request of this execution had before."""

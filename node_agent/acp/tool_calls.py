@@ -202,7 +202,11 @@ def _diff(part: dict[str, Any], left: int) -> tuple[FileDiff | None, int]:
 def _as_text(value: Any, bytes_max: int) -> tuple[str, bool]:
     if isinstance(value, str):
         return cut_text(value, bytes_max)
-    encoded = msgspec.json.encode(value)
+    try:
+        encoded = msgspec.json.encode(value)
+    except RecursionError:
+        # It is nested so deeply that it could only just be read.
+        return "", True
     shown = encoded[:_ENCODED_BYTES_MAX].decode("utf-8", "ignore")
     text, cut = cut_text(shown, bytes_max)
     return text, cut or len(encoded) > _ENCODED_BYTES_MAX

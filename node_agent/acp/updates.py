@@ -125,19 +125,20 @@ def change_call(
     """Take in what is said of a tool call; a new one ends the text before it."""
     call_id = call_id_of(update)
     begins = text_in(update, "sessionUpdate") == "tool_call"
-    if not call_id or (call_id in state.forgotten and not begins):
+    asks = request_key is not None
+    if not call_id or (call_id in state.forgotten and not (begins or asks)):
         return []
     facts: list[Fact] = []
     known = state.calls.get(call_id)
-    if known is not None and begins and known.call.status in SETTLED:
-        # An agent that counts its calls anew in each turn: this is another call.
-        del state.calls[call_id]
+    if known is not None and _is_another(state, known, begins=begins, asks=asks):
+        facts += _end_call(state.calls.pop(call_id))
         known = None
     if known is None:
         facts += close_block(state)
         known = state.calls[call_id] = KnownCall(
             key=state.take_key("t"),
             call=ToolCall(id=call_id),
+            turn_no=state.turn_no,
             parent_key=_parent_key(state, update),
         )
         state.forgotten = [one for one in state.forgotten if one != call_id]
@@ -147,10 +148,20 @@ def change_call(
     known.call, known.truncated = call, known.truncated or cut
     known.unseen = known.unseen or unseen
     known.request_key = request_key or known.request_key
+    known.begun = known.begun or begins
     if not unchanged:
         facts.append(_call_made(known))
     _forget_calls(state)
     return facts
+
+
+def _is_another(state: MachineState, known: KnownCall, *, begins: bool, asks: bool) -> bool:
+    """Whether this is of another call with the same id: some agents count anew in each turn."""
+    over = known.call.status in SETTLED
+    if asks:
+        # Nobody asks leave for what is over; shown with what was told of that, it would mislead.
+        return over
+    return begins and ((known.begun and over) or known.turn_no != state.turn_no)
 
 
 def _call_made(known: KnownCall) -> MessageMade:
@@ -167,12 +178,14 @@ def _call_made(known: KnownCall) -> MessageMade:
 
 def end_calls(state: MachineState) -> list[Fact]:
     """Say of the tool calls that are not over that nothing will come of them any more."""
-    facts: list[Fact] = []
-    for known in state.calls.values():
-        if known.call.status not in SETTLED:
-            known.call = msgspec.structs.replace(known.call, status="cancelled")
-            facts.append(_call_made(known))
-    return facts
+    return [fact for known in state.calls.values() for fact in _end_call(known)]
+
+
+def _end_call(known: KnownCall) -> list[Fact]:
+    if known.call.status in SETTLED:
+        return []
+    known.call = msgspec.structs.replace(known.call, status="cancelled")
+    return [_call_made(known)]
 
 
 def _forget_calls(state: MachineState) -> None:
@@ -201,14 +214,11 @@ def _change_plan(state: MachineState, update: dict[str, Any]) -> list[Fact]:
             )
         )
     facts: list[Fact] = []
-    key = None if state.turn is None else state.turn.plan_key
-    if key is None:
+    if state.plan_key is None:
         facts += close_block(state)
-        key = state.take_key("p")
-        if state.turn is not None:
-            state.turn.plan_key = key
+        state.plan_key = state.take_key("p")
     cut = len(given) > _PLAN_ENTRIES_MAX
-    made = MessageMade(key=key, role="plan", plan=entries, truncated=cut)
+    made = MessageMade(key=state.plan_key, role="plan", plan=entries, truncated=cut)
     return [*facts, made]
 
 

@@ -5,6 +5,7 @@ The other end's request ids are kept as the text they came in, so that any id go
 """
 
 import json
+import math
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,8 @@ INVALID_PARAMS: Final = -32602
 AUTH_REQUIRED: Final = -32000
 REQUEST_CANCELLED: Final = -32800
 
+#: Of what an agent says of an error: people read it.
+_WORDS_CHARACTERS_MAX: Final = 4000
 #: Of an id, in characters of its JSON text: it is kept until the request is answered.
 _RPC_ID_MAX: Final = 1024
 
@@ -92,12 +95,18 @@ def _read_frame(line: bytes) -> Incoming | None:
         return Call(rpc_id, frame.method, params) if len(rpc_id) <= _RPC_ID_MAX else None
     if frame.id is msgspec.UNSET:
         return None
-    answered = msgspec.json.decode(frame.id)
-    number = answered if isinstance(answered, int) and not isinstance(answered, bool) else None
+    number = _number(msgspec.json.decode(frame.id))
     error = msgspec.json.decode(frame.error)
     if error is None:
         return Response(number, _mapping(frame.result))
     return Response(number, {}, _read_error(error))
+
+
+def _number(answered: Any) -> int | None:
+    """Return which request of ours is answered; where all numbers are floats, by one."""
+    if isinstance(answered, float) and answered.is_integer():
+        return int(answered)
+    return answered if isinstance(answered, int) and not isinstance(answered, bool) else None
 
 
 def _mapping(raw: msgspec.Raw) -> dict[str, Any]:
@@ -117,15 +126,29 @@ def _read_error(error: Any) -> RpcError:
 
 
 def _mend(line: bytes) -> bytes | None:
-    """Return the line as strict JSON where it nearly is: halves of characters, as cuts leave."""
+    """Return the line as strict JSON where it nearly is; lost, it could be what a turn waits for.
+
+    Halves of characters, as cuts leave; control characters in texts; a mark or NULs around it; and
+    numbers that are none, as Python writes them.
+    """
     try:
-        value = json.loads(line.decode("utf-8", "replace"))
+        text = line.decode("utf-8", "replace").strip("\ufeff\0 \t\r")
+        value = json.loads(text, strict=False, parse_constant=_nothing, parse_float=_finite)
         text = json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):
         return None
     # A pair of surrogates becomes its character again; half a pair becomes U+FFFD.
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.encode()
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def request_line(rpc_id: int, method: str, params: Any) -> bytes:
@@ -167,3 +190,26 @@ def mappings_in(fields: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the objects in a field's list, without what else is in it."""
     value = fields.get(name)
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def words_of(error: RpcError) -> str:
+    """Return an agent's error in its own words; the words are often in `data` alone."""
+    details = ""
+    if isinstance(error.data, str):
+        details = error.data
+    elif isinstance(error.data, dict):
+        details = text_in(error.data, "details") or text_in(error.data, "message")
+    words = error.message
+    if details and details not in words:
+        words = f"{words}: {details}" if words else details
+    return words[:_WORDS_CHARACTERS_MAX] or f"error {error.code}"
+
+
+def same_id(rpc_id: str, wanted: Any) -> bool:
+    """Return whether an id, as JSON text, is this one."""
+    try:
+        known = msgspec.json.decode(rpc_id)
+    except msgspec.MsgspecError:
+        # A number that no machine has room for: it goes back as it came, and equals none.
+        return False
+    return type(known) is type(wanted) and bool(known == wanted)

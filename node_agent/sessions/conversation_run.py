@@ -59,6 +59,9 @@ _AGAIN_S: Final = 0.25
 _UNSAID_BYTES_MAX: Final = 64 * MIB
 #: A turn that is to be stopped gets so long to end by itself, within the grace of the stop.
 _STOP_TURN_S_MAX: Final = 3.0
+#: An agent that has opened its session and then says nothing gets its prompt after this: it need
+#: not answer what it does not know.
+_SET_UP_S: Final = 15.0
 #: The name under which it tells how far it has read.
 READER: Final = "conversation"
 
@@ -99,6 +102,8 @@ class ConversationRun:
         self._stop_told = False
         #: By when the agent is to have said whether it took in what was said into its turn.
         self._sure_by_s: float | None = None
+        #: By when it is to say that its session is set up, or anything.
+        self._set_up_by_s: float | None = None
 
     # --- for others ---------------------------------------------------------------------------
 
@@ -233,6 +238,7 @@ class ConversationRun:
                     self._woken.clear()
                     await self._do_what_is_wanted()
                     await self._watch_silence()
+                await self._settle()
                 await self._say(running)
                 await self._close_or_stop(running)
                 if output is None:
@@ -250,6 +256,7 @@ class ConversationRun:
                     before = self._lines.reach.segment
                     if await self._take_in(own.reader):
                         self._silence.heard()
+                        self._set_up_by_s = None
                     await self._tell_consumed(running, before)
         finally:
             if output is not None:
@@ -263,7 +270,7 @@ class ConversationRun:
             return
         woken = asyncio.ensure_future(self._woken.wait())
         now_s = self._now_s()
-        due = (self._end_by_s, self._stop_by_s, self._sure_by_s)
+        due = (self._end_by_s, self._stop_by_s, self._sure_by_s, self._set_up_by_s)
         due_s = [by_s - now_s for by_s in due if by_s is not None]
         if self._say_again:
             due_s.append(_AGAIN_S)
@@ -276,6 +283,16 @@ class ConversationRun:
             )
         finally:
             woken.cancel()
+
+    async def _settle(self) -> None:
+        """Have an agent that opened its session, and says nothing since, get its prompt."""
+        if not self._machine.is_setting:
+            self._set_up_by_s = None
+        elif self._set_up_by_s is None:
+            self._set_up_by_s = self._now_s() + _SET_UP_S
+        elif self._now_s() >= self._set_up_by_s:
+            self._set_up_by_s = None
+            await self._commit(self._machine.settle())
 
     async def _take_in(self, reader: SpoolReader) -> bool:
         """Take in what there is to read; return whether the agent said something."""
@@ -369,6 +386,9 @@ class ConversationRun:
                 )
                 failpoint("node.conversation.asked")
             case Begin():
+                if (rest := self._machine.rest()).facts:
+                    # Said behind the turn that is over, it stands before what is asked next.
+                    await self._commit(rest)
                 head = await self._head()
                 await self._context.keep(steps.begin_turn, self._talk, head, at_ms)
                 failpoint("node.conversation.turn_begun")

@@ -12,7 +12,7 @@ import pytest
 
 from node_agent.acp.machine import AgentMachine, TurnRunning
 from node_agent.acp.requests import UnfitReply
-from node_agent.acp.state import UNREADABLE_LINES_MAX
+from node_agent.acp.state import UNREADABLE_LINES_MAX, MachineState, Phase
 from node_agent.acp.steps import (
     AgentFailed,
     AgentReady,
@@ -325,6 +325,26 @@ def test_steering(start: Start):
     assert not refusal.taken
 
 
+def test_what_was_being_said_when_it_was_steered():
+    """It stands before what was said into it; what follows is another text."""
+    machine = AgentMachine(MachineState(phase=Phase.READY, agent_session_id="s"))
+    machine.state.abilities.names = ["steer"]
+    machine.prompt(Prompt(turn_id="t", text="go"))
+    (steer,) = machine.steer("to the left", "s1").lines
+    answer = {"id": json.loads(steer)["id"], "result": {"outcome": "injected"}}
+    content = {"type": "text", "text": "I go on"}
+    update = {"sessionUpdate": "agent_message_chunk", "content": content}
+    chunk = {"method": "session/update", "params": {"update": update}}
+    facts = [
+        fact for frame in (chunk, answer, chunk)
+        for fact in machine.receive(json.dumps(frame).encode()).facts
+    ]  # fmt: skip
+    assert [type(fact) for fact in facts] == [TextGrew, MessageMade, Steered, TextGrew]
+    assert isinstance(facts[0], TextGrew)
+    assert isinstance(facts[3], TextGrew)
+    assert facts[0].key != facts[3].key
+
+
 def test_an_end_before_it_says_whether_it_was_steered(start: Start):
     """Then nobody knows: it is neither taken nor left out."""
     talk = start()
@@ -333,6 +353,28 @@ def test_an_end_before_it_says_whether_it_was_steered(start: Start):
     talk.put(lambda machine: machine.steer("to the left", "s1"))
     facts = talk.put(lambda machine: machine.finish("it fell"))
     assert Steered(key="s1", taken=None, message="it fell") in facts
+
+
+def test_an_agent_that_does_not_say_that_it_is_set_up():
+    """It gets its prompt once it is waited for no longer; of its settings people are told."""
+    machine = AgentMachine()
+    machine.begin(Opening(cwd="/w", agent_session_id="s", mode="plan"))
+    machine.prompt(Prompt(turn_id="t", text="go"))
+    assert machine.settle() == Step()
+    can = {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}
+    machine.receive(json.dumps({"id": 0, "result": can}).encode())
+    assert not machine.is_setting
+    modes = {"modes": {"availableModes": [{"id": "plan"}]}}
+    machine.receive(json.dumps({"id": 1, "result": modes}).encode())
+    assert machine.is_setting
+    step = machine.settle()
+    (told,) = step.facts
+    assert isinstance(told, MessageMade)
+    assert told.content == "The agent did not say whether it took the mode plan."
+    (prompt,) = step.lines
+    assert json.loads(prompt)["method"] == "session/prompt"
+    assert machine.settle() == Step()
+    assert machine.receive(b'{"id":2,"error":{"code":1,"message":"late"}}') == Step()
 
 
 def test_login_is_asked_for(start: Start):

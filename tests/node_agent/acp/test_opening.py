@@ -48,6 +48,8 @@ def test_a_wish_that_is_not_offered():
     assert setting.method is None
     assert setting.offered == ["claude-opus", "small", "old"]
     assert chosen_setting({"configOptions": 5, "modes": []}, "mode", "plan").offered == []
+    odd = {"configOptions": [{"category": [], "id": {}, "options": [7]}]}
+    assert chosen_setting(odd, "mode", "plan").offered == []
 
 
 def test_abilities_are_what_the_agent_says():

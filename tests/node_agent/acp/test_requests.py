@@ -15,6 +15,7 @@ from node_agent.acp.requests import (
 )
 from node_agent.acp.state import MachineState
 from node_agent.acp.steps import Reply, RequestMade
+from node_agent.acp.updates import apply_update
 from protocol.limits import OP_BODY_BYTES_MAX
 
 OPTIONS = [
@@ -241,3 +242,39 @@ def test_a_text_as_its_form_has_it(form: dict[str, Any], text: str, content: obj
     assert content_of(form, text) == content
     with pytest.raises(UnfitReply):
         content_of({"properties": {"n": {"type": "integer"}}}, "seven")
+
+
+def asked_for(state: MachineState, call: dict[str, Any]) -> RequestMade:
+    """The request for permission of a call."""
+    params = {"toolCall": {"toolCallId": "c1", **call}, "options": OPTIONS}
+    made = ask_permission(state, '"p"', params).facts[-1]
+    assert isinstance(made, RequestMade)
+    return made
+
+
+def test_a_permission_for_a_call_whose_id_was_used_before():
+    """It shows what is asked for now, and nothing of the call that is over."""
+    state = MachineState()
+    update = {"sessionUpdate": "tool_call", "toolCallId": "c1", "status": "completed"}
+    apply_update(state, {**update, "title": "List", "rawInput": {"command": "ls"}})
+    made = asked_for(state, {"title": "rm -rf /"})
+    assert made.tool is not None
+    assert (made.tool.name, made.tool.target, made.tool.input) == ("rm -rf /", "rm -rf /", "")
+    assert made.tool.status == "pending"
+
+
+def test_a_permission_for_a_call_of_a_turn_before():
+    """A person judges it: what was told of the call then may be another's by now."""
+    state = MachineState()
+    update = {"sessionUpdate": "tool_call", "toolCallId": "c1", "status": "pending"}
+    apply_update(state, {**update, "title": "List", "rawInput": {"command": "ls"}})
+    assert not asked_for(state, {}).unseen
+    state.begin_turn("t2")
+    assert asked_for(state, {}).unseen
+
+
+def test_a_permission_for_a_call_that_was_forgotten():
+    """What is asked for is shown all the same."""
+    made = asked_for(MachineState(forgotten=["c1"]), {"rawInput": {"command": "ls"}})
+    assert made.tool is not None
+    assert made.tool.target == "ls"

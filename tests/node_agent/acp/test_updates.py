@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from node_agent.acp.machine import AgentMachine
-from node_agent.acp.state import MachineState, OpenTurn
+from node_agent.acp.state import MachineState, OpenTurn, Phase
 from node_agent.acp.steps import (
     Fact,
     MessageMade,
@@ -177,7 +177,7 @@ def test_a_plan_is_one_message_of_its_turn():
     first, again = made(state, plan, {**plan, "entries": []})
     assert first.key == again.key
     assert first.plan == [PlanEntry(content="A", status="pending", priority="medium")]
-    state.turn = OpenTurn("t2")
+    state.begin_turn("t2")
     assert made(state, plan)[0].key != first.key
 
 
@@ -198,3 +198,62 @@ def test_counts_that_are_none():
     usage = {"inputTokens": 5.0, "outputTokens": -1, "thoughtTokens": "9", "cachedReadTokens": True}
     assert turn_usage({"usage": usage}) == Usage(input_tokens=5)
     assert turn_usage({"usage": 3}) is None
+
+
+@pytest.mark.parametrize("session_id", [{}, [], ["s"], 7, True, "other"])
+def test_an_update_of_no_session_of_ours(session_id: Any):
+    """Whatever stands for its id, it is passed over."""
+    machine = AgentMachine(MachineState(phase=Phase.READY, agent_session_id="s"))
+    params = {"sessionId": session_id, "update": chunk("not ours")}
+    line = json.dumps({"method": "session/update", "params": params}).encode()
+    assert machine.receive(line).facts == []
+
+
+@pytest.mark.parametrize("field", ["rawInput", "rawOutput"])
+@pytest.mark.parametrize("depth", range(900, 1010, 3))
+def test_what_can_only_just_be_read(field: str, depth: int):
+    """However deeply a tool's input or output is nested, nothing is raised."""
+    machine = AgentMachine(MachineState(phase=Phase.READY, agent_session_id="s"))
+    line = json.dumps({"method": "session/update", "params": {"update": call("c", **{field: 1})}})
+    deep = "[" * depth + "]" * depth
+    machine.receive(line.replace(f'"{field}": 1', f'"{field}": {deep}').encode())
+    (made,) = machine.receive(line.encode()).facts
+    assert isinstance(made, MessageMade)
+    assert made.tool is not None
+
+
+def tools(facts: list[Fact]) -> list[tuple[str, str]]:
+    """Each tool call that was told, by target and status, as it stands at last."""
+    found = [one.tool for one in messages(facts) if one.tool is not None]
+    return [(tool.target, tool.status) for tool in found]
+
+
+def test_a_call_told_of_before_it_begins():
+    """It is one call, whatever comes first."""
+    state = MachineState()
+    facts = apply_update(state, call("c", "tool_call_update", status="completed"))
+    facts += apply_update(state, call("c", title="ls", status="pending"))
+    facts += apply_update(state, call("c", "tool_call_update", status="completed"))
+    assert tools(facts) == [("ls", "completed")]
+
+
+def test_a_call_of_another_turn_with_the_same_id():
+    """It is another call, though nobody heard the end of the first: of that nothing will come."""
+    state = MachineState()
+    first = apply_update(state, call("c1", title="ls", status="in_progress"))
+    state.begin_turn("t2")
+    second = apply_update(state, call("c1", title="rm x", status="in_progress"))
+    second += apply_update(state, call("c1", "tool_call_update", status="completed"))
+    assert tools(first + second) == [("ls", "cancelled"), ("rm x", "completed")]
+
+
+def test_a_plan_that_comes_late():
+    """It is that of the turn before it, again and again; the next turn has one of its own."""
+    state = MachineState(turn=OpenTurn(id="t"))
+    plan = {"sessionUpdate": "plan", "entries": [{"content": "A"}]}
+    facts = apply_update(state, plan)
+    state.turn = None
+    for number in range(1000):
+        plan = {"sessionUpdate": "plan", "entries": [{"content": f"B{number}"}]}
+        facts += apply_update(state, plan)
+    assert [one.plan for one in messages(facts)] == [[PlanEntry(content="B999")]]

@@ -70,6 +70,34 @@ def test_half_characters_are_mended():
 
 @pytest.mark.parametrize(
     "line",
+    [
+        b'{"id":3,"result":{"stopReason":"end_turn","cost":NaN}}',
+        b'{"id":3,"result":{"stopReason":"end_turn","cost":-Infinity}}',
+        b'{"id":3,"result":{"stopReason":"end_turn","cost":1e999}}',
+        b'\xef\xbb\xbf{"id":3,"result":{"stopReason":"end_turn","cost":null}}\r',
+        b'\x00{"id":3,"result":{"stopReason":"end_turn","cost":null}}\x00',
+        b'{"id":3.0,"result":{"stopReason":"end_turn","cost":null}}',
+    ],
+)
+def test_an_answer_that_is_nearly_one(line: bytes):
+    """It is taken as what it means: lost, it would leave a turn waiting for ever."""
+    assert read_line(line) == Response(3, {"stopReason": "end_turn", "cost": None})
+
+
+def test_control_characters_in_a_text():
+    """They are of the text, though JSON has them escaped."""
+    line = b'{"method":"m","params":{"t":"a\x00b\x1bc\td"}}'
+    assert read_line(line) == Notice("m", {"t": "a\0b\x1bc\td"})
+
+
+@pytest.mark.parametrize("rpc_id", [b'"3"', b"3.5", b"true", b"null"])
+def test_an_answer_to_nothing_of_ours(rpc_id: bytes):
+    """An id that no request of ours has stays none."""
+    assert read_line(b'{"id":' + rpc_id + b',"result":{}}') == Response(None, {})
+
+
+@pytest.mark.parametrize(
+    "line",
     [b"", b"hello", b"{", b"[]", b"7", b'{"a":1}', b'{"method":3}', b"[" * 100_000,
      b'{"id":"' + b"x" * 5000 + b'","method":"m"}', b" " * (LINE_BYTES_MAX + 1)],
     ids=range(10),

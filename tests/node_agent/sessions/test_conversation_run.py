@@ -125,6 +125,23 @@ async def test_queued_turns_in_one_process(talk: Talk):
 
 
 @pytest.mark.asyncio
+async def test_what_is_said_behind_a_turn(talk: Talk):
+    """It stands before the next turn's prompt, and is not of that turn."""
+    attempt = await talk.start("note first\nuntil gate\nlate one more thing")
+    await talk.noted("first")
+    await talk.shop.follow_up(attempt, prompt="say second")
+    (talk.folder / "gate").touch()
+    await talk.shop.runner.wait_ended(attempt.id)
+    told = await talk.messages(attempt)
+    assert [(one.role.value, one.content.strip()) for one in told[1:]] == [
+        ("assistant", "one more thing"),
+        ("user", "say second"),
+        ("assistant", "second"),
+    ]
+    assert told[1].turn_id != told[2].turn_id == told[3].turn_id
+
+
+@pytest.mark.asyncio
 async def test_a_session_is_taken_up_again(talk: Talk):
     """A follow-up of an ended attempt goes on in the same session, of the agent's too."""
     attempt = await talk.run("say one")
@@ -653,6 +670,24 @@ async def test_an_agent_that_never_greets(talk: Talk, wish: str):
     (turn,) = await talk.turns()
     assert turn.status == "ended"
     assert (await talk.session(attempt)).status is SessionStatus.IDLE
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_answers_only_what_it_knows(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+):
+    """Its session is loaded and its next turn is done; what it told again is not shown again."""
+    monkeypatch.setattr(conversation_run, "_SET_UP_S", 0.5)
+    attempt = await talk.run("say one", kind="loading")
+    await talk.shop.follow_up(attempt, prompt="say two")
+    await talk.shop.runner.wait_ended(attempt.id)
+    assert "loaded" in talk.notes
+    assert await talk.told(attempt) == [
+        ("user", "say one"),
+        ("assistant", "one"),
+        ("user", "say two"),
+        ("assistant", "two"),
+    ]
 
 
 @pytest.mark.asyncio

@@ -2,10 +2,11 @@
 
 `python tiny_agent.py FOLDER`: each line of a prompt is an order: `say TEXT`, `write FILE TEXT`,
 `ask TITLE`, `until FILE`, `note WORD` (a line in FOLDER/notes), `env NAME` (likewise),
-`crash`, `hang`, `deaf`, `limit [WORDS]`,
+`crash`, `hang`, `deaf`, `limit [WORDS]`, `late TEXT` (said in one breath with the turn's end),
 `once FILE WORDS` (a limit too, unless the file is there, which it is from then on). After FOLDER:
-`forgetful`, which cannot take a session up again, or `losing`, which says it can. It says that it
-can be steered, and never answers who does.
+`forgetful`, which cannot take a session up again, `losing`, which says it can, or `loading`, which
+tells again what was said when it does, and answers nothing it does not know. It says that it can be
+steered, and never answers who does.
 """
 
 import json
@@ -30,7 +31,12 @@ class Cancelled(Exception):  # noqa: N818  what happened
 
 def say(**frame: Any) -> None:
     """Print one frame."""
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **frame}) + "\n")
+    print_frames(frame)
+
+
+def print_frames(*frames: dict[str, Any]) -> None:
+    """Print frames in one breath."""
+    sys.stdout.write("".join(json.dumps({"jsonrpc": "2.0", **one}) + "\n" for one in frames))
     sys.stdout.flush()
 
 
@@ -52,6 +58,7 @@ class Session:
 
     def __init__(self) -> None:
         self.id = ""
+        self.late = ""
 
     def update(self, **update: Any) -> None:
         say(method="session/update", params={"sessionId": self.id, "update": update})
@@ -80,6 +87,8 @@ class Session:
             note(rest)
         elif word == "env":
             note(f"env {rest}={os.environ.get(rest)}")
+        elif word == "late":
+            self.late = rest
         elif word == "crash":
             os._exit(3)
         elif word == "deaf":
@@ -147,7 +156,9 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
     params = frame.get("params", {})
     if method == "initialize":
         can: dict[str, Any] = {} if KIND == "forgetful" else {"resume": {}}
-        capabilities = {"sessionCapabilities": can}
+        capabilities: dict[str, Any] = {"sessionCapabilities": can}
+        if KIND == "loading":
+            capabilities = {"loadSession": True}
         return {
             "protocolVersion": 1,
             "agentCapabilities": capabilities,
@@ -158,6 +169,11 @@ def answer(session: Session, frame: dict[str, Any]) -> dict[str, Any]:
         session.id = uuid.uuid4().hex
         note("new")
         return {"sessionId": session.id}
+    if method == "session/load":
+        session.id = params["sessionId"]
+        session.text("said before")
+        note("loaded")
+        return {}
     if method == "session/resume" and KIND == "losing":
         raise RuntimeError("there is no such session")
     if method == "session/resume":
@@ -174,8 +190,18 @@ def main() -> None:
     while (frame := INBOX.get()) is not None:
         if "id" not in frame or frame.get("method") in {None, "_session/steering"}:
             continue
+        if KIND == "loading" and frame["method"].startswith("_"):
+            continue
         try:
-            say(id=frame["id"], result=answer(session, frame))
+            session.late = ""
+            answered = {"id": frame["id"], "result": answer(session, frame)}
+            content = {"type": "text", "text": session.late}
+            update = {"sessionUpdate": "agent_message_chunk", "content": content}
+            behind = {
+                "method": "session/update",
+                "params": {"sessionId": session.id, "update": update},
+            }
+            print_frames(answered, *([behind] if session.late else []))
         except Cancelled:
             say(id=frame["id"], result={"stopReason": "cancelled"})
         except RuntimeError as error:
