@@ -17,11 +17,11 @@ import msgspec
 from node_agent.acp.reset_times import other_zone
 from node_agent.acp.steps import Opening
 from node_agent.agent_mcp import tool_server, words_of
+from node_agent.attempt_git import AttemptGit
 from node_agent.attempt_outcome import Verdict, last_of, reason_of, verdict_of, verdict_of_turn
 from node_agent.attempt_standing import Standing, is_under_way, standing_of
 from node_agent.attempt_worktree import (
     branch_now,
-    repository_of,
     worktree_again,
     worktree_lock,
 )
@@ -30,11 +30,7 @@ from node_agent.execution_run import ExecutionRun, Wanted
 from node_agent.executors import executor_named
 from node_agent.executors.adapter import Conversing, Wish
 from node_agent.failpoints import failpoint
-from node_agent.git.commit_identity import CommitIdentity, commit_identity
-from node_agent.git.copied_files import copy_files
-from node_agent.git.leftovers import commit_all
-from node_agent.git.repository import Repository
-from node_agent.git.worktrees import Worktree, create_worktree, find_worktree
+from node_agent.git.worktrees import Worktree, create_worktree
 from node_agent.launch_check import agents_path, executor_of
 from node_agent.profiles import with_secrets
 from node_agent.run_context import RunContext
@@ -77,13 +73,13 @@ class AttemptRun:
     def __init__(self, context: RunContext, attempt_id: str) -> None:
         self.attempt_id = attempt_id
         self._context = context
+        self._git = AttemptGit(context)
         self._current: ExecutionRun | None = None
         #: The turn that `_current` is the agent of, and the one last asked to be interrupted.
         self._current_turn: str | None = None
         self._interrupted: str | None = None
         self._stop_asked = False
         self._stop_grace_s: float | None = None
-        self._opened: Repository | None = None
         self._woken = asyncio.Event()
         #: Set once it is known what became of a process that ran when this was taken up.
         self.settled = asyncio.Event()
@@ -157,7 +153,7 @@ class AttemptRun:
             await self._decide(Verdict(AttemptOutcome.STOPPED))
             return
         try:
-            repository = await self._repository(standing)
+            repository = await self._git.repository(standing)
             worktree = await create_worktree(
                 repository,
                 self._context.worktrees_dir,
@@ -166,7 +162,7 @@ class AttemptRun:
                 base=attempt.base_commit,
                 branch_now=functools.partial(branch_now, self._context.database, attempt.id),
             )
-            await self._copy_files(standing, repository, worktree)
+            await self._git.copy_files(standing, repository, worktree)
         except (SkepError, OSError) as error:
             await self._decide(Verdict(AttemptOutcome.FAILED, f"worktree: {_words(error)}"))
             return
@@ -229,16 +225,16 @@ class AttemptRun:
         """Return the worktree, made again where it is gone and nothing of the turn began yet."""
         begun = any(last_of(standing.of_turn, kind) for kind in _WORKING)
         if begun or self._stop_asked:
-            return await self._worktree(standing), standing
+            return await self._git.worktree(standing), standing
         # A removal that is under way ends first: what is there then stays there.
         async with worktree_lock(self.attempt_id):
             standing = await self._look()
-            worktree = await self._worktree(standing)
+            worktree = await self._git.worktree(standing)
             if worktree is not None and standing.attempt.worktree is not None:
                 return worktree, standing
             if standing.turn is not None:
                 await self._context.keep(turns.want_setup, standing.turn.turn)
-            repository = await self._repository(standing)
+            repository = await self._git.repository(standing)
             worktree = await worktree_again(
                 self._context, repository, self.attempt_id, hold_until_ms=None
             )
@@ -247,11 +243,11 @@ class AttemptRun:
 
     async def _finish(self, standing: Standing) -> None:
         warnings: list[str] = []
-        worktree = await self._worktree(standing)
+        worktree = await self._git.worktree(standing)
         request = standing.plan.request
         if worktree is not None and request.commit_leftovers:
             try:
-                await self._commit_leftovers(standing, worktree)
+                await self._git.commit_leftovers(standing, worktree)
             except (SkepError, OSError) as error:
                 warnings.append(f"leftovers were not committed: {_words(error)}")
         failpoint("node.attempt.leftovers_committed")
@@ -275,7 +271,7 @@ class AttemptRun:
         changes = {
             "outcome": outcome,
             "reason": "; ".join(filter(None, [reason, *warnings]))[:_REASON_CHARACTERS_MAX] or None,
-            "head_commit": await self._head(standing),
+            "head_commit": await self._git.head(standing),
             "hold_until_ms": held if held > at_ms else hold_until_ms,
             "ended_at_ms": at_ms,
         }
@@ -321,7 +317,7 @@ class AttemptRun:
             run = ExecutionRun(
                 self._context,
                 standing.attempt,
-                head=lambda: self._head(standing),
+                head=lambda: self._git.head(standing),
                 settled=self.settled.set,
                 companion=companion,
             )
@@ -385,7 +381,7 @@ class AttemptRun:
             standing.attempt,
             execution_id,
             opening,
-            head=lambda: self._head(standing),
+            head=lambda: self._git.head(standing),
             silence_stop_s=standing.plan.request.silence_stop_s,
         )
 
@@ -419,7 +415,7 @@ class AttemptRun:
             script = request.setup_script
         else:
             script = request.cleanup_script
-        identity = await self._identity(standing)
+        identity = await self._git.identity(standing)
         environment = environment_of(
             self._context.environment,
             standing.attempt,
@@ -484,7 +480,7 @@ class AttemptRun:
 
     async def _decide(self, verdict: Verdict, *, go_on: bool = False) -> None:
         """Settle how the attempt ends, and leave only its end to do; or `go_on` with what waits."""
-        head = await self._head(await self._look())
+        head = await self._git.head(await self._look())
         if await self._context.keep(turn_over, self.attempt_id, verdict, head, go_on=go_on):
             failpoint("node.turn.begun")
         else:
@@ -505,7 +501,7 @@ class AttemptRun:
                 run = ExecutionRun(
                     self._context,
                     standing.attempt,
-                    head=lambda: self._head(standing),
+                    head=lambda: self._git.head(standing),
                     settled=self.settled.set,
                 )
                 await run.abandon(execution)
@@ -515,58 +511,6 @@ class AttemptRun:
             await self._end(standing, [verdict.reason or ""])
         else:
             await self._decide(verdict)
-
-    # --- git ----------------------------------------------------------------------------------
-
-    async def _repository(self, standing: Standing) -> Repository:
-        """Return the checkout's repository, opened once: opening it asks git many questions."""
-        if self._opened is None:
-            self._opened = await repository_of(self._context.database, standing.attempt)
-        return self._opened
-
-    async def _worktree(self, standing: Standing) -> Worktree | None:
-        try:
-            return await find_worktree(
-                await self._repository(standing), self._context.worktrees_dir, standing.attempt.id
-            )
-        except (SkepError, OSError) as error:
-            LOG.warning("the worktree of %s cannot be looked at: %s", self.attempt_id, error)
-            return None
-
-    async def _head(self, standing: Standing) -> str | None:
-        """Return where the attempt's work stands: its worktree's HEAD, else its branch."""
-        try:
-            worktree = await self._worktree(standing)
-            if worktree is not None:
-                return await worktree.commit_of("HEAD")
-            repository = await self._repository(standing)
-            return await repository.commit_of(f"refs/heads/{standing.attempt.branch}")
-        except (SkepError, OSError) as error:
-            LOG.warning("the head of %s cannot be read: %s", self.attempt_id, error)
-            return None
-
-    async def _copy_files(
-        self, standing: Standing, repository: Repository, worktree: Worktree
-    ) -> None:
-        patterns = standing.plan.request.copy_files
-        if not patterns or any(one.kind is ExecutionKind.SETUP for one in standing.executions):
-            return
-        copied = await copy_files(repository, worktree, patterns)
-        for path, why in copied.skipped:
-            LOG.warning("attempt %s: %s was not copied: %s", self.attempt_id, path, why)
-
-    async def _commit_leftovers(self, standing: Standing, worktree: Worktree) -> None:
-        message = (
-            f"{standing.attempt.task_title}\n\nLeft uncommitted by {standing.attempt.executor}."
-        )
-        await commit_all(worktree, message, await self._identity(standing))
-
-    async def _identity(self, standing: Standing) -> CommitIdentity:
-        return await commit_identity(
-            await self._repository(standing),
-            setting=self._context.git_identity,
-            node_name=self._context.node_name,
-        )
 
 
 async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> None:
