@@ -28,7 +28,7 @@ from node_agent.attempt_worktree import (
 from node_agent.execution_environment import environment_of
 from node_agent.execution_run import ExecutionRun, Wanted
 from node_agent.executors import executor_named
-from node_agent.executors.adapter import Conversing, Wish
+from node_agent.executors.adapter import Conversing
 from node_agent.failpoints import failpoint
 from node_agent.git.worktrees import Worktree, create_worktree
 from node_agent.launch_check import agents_path, executor_of
@@ -357,7 +357,7 @@ class AttemptRun:
         environment = dict(self._context.environment)
         if worktree is not None:
             try:
-                launch = executor.launch(_wish(standing))
+                launch = executor.launch(standing.wish)
             except OperationError:
                 # This node's settings may have changed since; what runs goes on all the same.
                 if not begun:
@@ -400,7 +400,7 @@ class AttemptRun:
         stdin, script = b"", None
         more: dict[str, str] = {}
         if kind is ExecutionKind.AGENT:
-            launch = executor_of(request, self._context).launch(_wish(standing))
+            launch = executor_of(request, self._context).launch(standing.wish)
             server = tool_server(self._context.data_dir, standing.attempt.id, execution_id)
             argv = [*launch.argv, *words_of(launch.tools_word, server)]
             stdin = launch.stdin
@@ -517,21 +517,6 @@ async def _change(tx: Transaction, attempt_id: str, changes: dict[str, Any]) -> 
     # As it is now: operations change other parts of it meanwhile.
     attempt = await attempts.get(tx, attempt_id)
     await attempts.save(tx, msgspec.structs.replace(attempt, **changes), now_ms())
-
-
-def _wish(standing: Standing) -> Wish:
-    """Return what the turn asks of the executor: without a command of its own, the attempt's."""
-    request = standing.plan.request
-    turn = None if standing.turn is None else standing.turn.turn
-    # What was asked for at the start was for the agent of the start.
-    as_started = standing.attempt.profile == request.profile
-    return Wish(
-        command=(turn and turn.command) or request.command,
-        prompt=request.prompt if turn is None else turn.prompt,
-        profile=standing.attempt.profile,
-        model=request.model if as_started else None,
-        mode=request.mode if as_started else None,
-    )
 
 
 def _words(error: Exception) -> str:

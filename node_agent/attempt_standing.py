@@ -6,6 +6,7 @@ Must not choose the step: `attempt_run` does.
 from typing import NamedTuple
 
 from node_agent.executors import executor_named
+from node_agent.executors.adapter import Wish
 from node_agent.store import attempts, plans, turns
 from node_agent.store.plans import Plan
 from node_agent.store.transaction import Transaction
@@ -40,6 +41,21 @@ class Standing(NamedTuple):
         before = 0 if self.turn is None else self.turn.executions_before
         ours = set(self.attempt.executions[before:])
         return [one for one in self.executions if one.id in ours or is_under_way(one)]
+
+    @property
+    def wish(self) -> Wish:
+        """What the turn asks of the executor: without a command of its own, the attempt's."""
+        request = self.plan.request
+        turn = None if self.turn is None else self.turn.turn
+        # What was asked for at the start was for the agent of the start.
+        as_started = self.attempt.profile == request.profile
+        return Wish(
+            command=(turn and turn.command) or request.command,
+            prompt=request.prompt if turn is None else turn.prompt,
+            profile=self.attempt.profile,
+            model=request.model if as_started else None,
+            mode=request.mode if as_started else None,
+        )
 
 
 def is_under_way(execution: Execution) -> bool:

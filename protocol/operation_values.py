@@ -12,7 +12,7 @@ ROOTS: Final = ("tasks/", "executions/", "requests/", "sessions/")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all requests: fields by name, unknown ones refused at the edge (`forbid`)."""
+    """Base of all requests: fields by name, unknown ones refused at the edge."""
 
 
 class StreamHead(msgspec.Struct, frozen=True, kw_only=True):

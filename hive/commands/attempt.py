@@ -48,6 +48,10 @@ _PATHS: Final = frozenset({"path", "task_id", "execution_id"})
 #: Not below an attempt, and so not here: `hive tasks run` starts one, `hive requests` answers,
 #: `hive sessions` renames.
 _ELSEWHERE: Final = frozenset({"start", "answer", "rename_session"})
+#: What the options of changing operations give, beside the request's own fields.
+_OF_CHANGES: Final = ("key", "expected_head", "waiting")
+#: Waited for a reply beyond the operation's own time.
+_ON_THE_WAY_S: Final = 10.0
 
 
 @click.group()
@@ -127,18 +131,68 @@ def _option(operation: Operation, field: Any) -> Callable[[Any], Any]:
 def _call(
     operation: Operation, hive: HiveClient, terminal: Terminal, attempt: str, given: dict[str, Any]
 ) -> None:
-    key = given.pop("key", None)
-    head = given.pop("expected_head", None)
-    waiting = given.pop("waiting", {})
+    change = {name: given.pop(name) for name in _OF_CHANGES if name in given}
     follow = given.pop("follow", False)
     fields = {name: value for name, value in given_only(**given).items() if value != ()}
-    if follow or operation.live:
+    if operation.changing:
+        reply = _change(operation, hive, attempt, fields, **change)
+        kept = operations.is_kept(reply)
+        terminal.show(reply, operations.render_one if kept else _rendered(operation))
+    elif follow or operation.live:
         _follow_diff(hive, terminal, attempt, fields)
-        return
-    if operation.name == "log":
+    elif operation.name == "log":
         _print_log(hive, terminal, attempt, fields)
-        return
-    path, file = operation.path, ""
+    else:
+        _read(operation, hive, terminal, attempt, fields)
+
+
+def _change(
+    operation: Operation,
+    hive: HiveClient,
+    attempt: str,
+    fields: dict[str, Any],
+    *,
+    key: str,
+    expected_head: str | None,
+    waiting: dict[str, Any],
+) -> Any:
+    """Return the reply of what changes: it goes through the hive."""
+    path = f"attempts/{path_of(attempt)}/{_path(operation, fields)}"
+    if operation.takes_head and expected_head is None:
+        expected_head = head_to_expect(hive, attempt, may_be_away=waiting["when"] == "online")
+    return hive.request(
+        operation.method,
+        path,
+        query={**waiting, **(fields if operation.method == "DELETE" else {})},
+        body=None if operation.method == "DELETE" else fields,
+        key=key,
+        headers={"Expected-Head": expected_head} if expected_head else None,
+        timeout_s=operation.deadline_s + _ON_THE_WAY_S,
+    )
+
+
+def _read(
+    operation: Operation,
+    hive: HiveClient,
+    terminal: Terminal,
+    attempt: str,
+    fields: dict[str, Any],
+) -> None:
+    """Show what only reads: it goes straight to the node where it can."""
+    file = fields.get("path", "")
+    path = _path(operation, fields)
+    wait_s = operation.deadline_s + _ON_THE_WAY_S
+    with contextlib.closing(_ways(hive, terminal, attempt)) as ways:
+        path = f"attempts/{path_of(ways.attempt_id())}/{path}"
+        if operation.name == "read_file":
+            _print_file(terminal, file, ways.pieces(path, timeout_s=wait_s, **fields))
+        else:
+            terminal.show(ways.get(path, timeout_s=wait_s, **fields), _rendered(operation))
+
+
+def _path(operation: Operation, fields: dict[str, Any]) -> str:
+    """Return the operation's path, and take out of the fields what it names."""
+    path = operation.path
     if "{path}" in path:
         file = fields.pop("path", "")
         if not file:
@@ -146,33 +200,11 @@ def _call(
         path = path.replace("{path}", "/".join(path_of(part) for part in file.split("/")))
     for name in _named_in_path(operation):
         path = path.replace(f"{{{name}}}", path_of(fields.pop(name)))
-    wait_s = operation.deadline_s + 10.0
-    # What only reads goes straight to the node where it can; what changes, through the hive.
-    ways = None if operation.changing else _ways(hive, terminal, attempt)
-    path = f"attempts/{path_of(ways.attempt_id() if ways else attempt)}/{path}"
-    if ways is not None:
-        with contextlib.closing(ways):
-            if operation.name == "read_file":
-                _print_file(terminal, file, ways.pieces(path, timeout_s=wait_s, **fields))
-                return
-            reply = ways.get(path, timeout_s=wait_s, **fields)
-        terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
-    else:
-        if operation.takes_head and head is None:
-            head = head_to_expect(hive, attempt, may_be_away=waiting["when"] == "online")
-        reply = hive.request(
-            operation.method,
-            path,
-            query={**waiting, **(fields if operation.method == "DELETE" else {})},
-            body=None if operation.method == "DELETE" else fields,
-            key=key,
-            headers={"Expected-Head": head} if head else None,
-            timeout_s=wait_s,
-        )
-        if operations.is_kept(reply):
-            terminal.show(reply, operations.render_one)
-            return
-        terminal.show(reply, _RENDERED.get(operation.name, _render_plainly))
+    return path
+
+
+def _rendered(operation: Operation) -> Callable[[Any], Iterable[Any]]:
+    return _RENDERED.get(operation.name, _render_plainly)
 
 
 def _ways(hive: HiveClient, terminal: Terminal, attempt: str) -> "Ways":

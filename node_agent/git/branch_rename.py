@@ -9,12 +9,10 @@ from node_agent.git.branch_errors import InvalidBranchName
 from node_agent.git.checked_out import checked_out
 from node_agent.git.errors import BranchInUse, InvalidRefName
 from node_agent.git.folders import write_whole
-from node_agent.git.refs import branch_ref, check_branch_name
+from node_agent.git.refs import NO_COMMIT, branch_ref, check_branch_name
 from node_agent.git.repository import Repository
 from node_agent.git.saved_work import DURABLE
 from node_agent.git.worktrees import MARK_FILE, Mark, Worktree
-
-_ZERO = "0" * 40
 
 
 async def check_new_name(repository: Repository, before: str, after: str) -> None:
@@ -47,7 +45,7 @@ async def rename_branch(
             await repository.git("branch", "-m", "--", before, after)
         else:
             # Git takes the old name away before it makes the new one.
-            await repository.git(*DURABLE, "update-ref", new, head, _ZERO)
+            await repository.git(*DURABLE, "update-ref", new, head, NO_COMMIT)
     for place in await checked_out(repository, old):
         await place.git("symbolic-ref", "-m", f"renamed to {after}", "HEAD", new)
     if await repository.commit_of(old) == head:

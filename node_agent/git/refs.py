@@ -13,6 +13,9 @@ from protocol.ids import short_id
 
 BRANCH_PREFIX: Final = "skep/"
 SAVED_PREFIX: Final = "refs/skep/saved/"
+#: For `update-ref`, the commit of a ref that is not there. Zeros would have to be as many as the
+#: repository's hash has digits.
+NO_COMMIT: Final = ""
 _SLUG_CHARACTERS_MAX: Final = 40
 _COMMIT_PREFIX: Final = re.compile(r"[0-9a-fA-F]{4,64}")
 _ATTEMPT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

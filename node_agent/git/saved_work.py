@@ -14,7 +14,7 @@ from typing import Final
 from node_agent.git.command import LONG_TIMEOUT_S
 from node_agent.git.commit_identity import SKEP
 from node_agent.git.locks import repository_lock
-from node_agent.git.refs import branch_ref, saved_ref
+from node_agent.git.refs import NO_COMMIT, branch_ref, saved_ref
 from node_agent.git.repository import Repository
 from node_agent.git.temporary_index import temporary_index
 from node_agent.git.untracked import untracked_paths
@@ -26,7 +26,6 @@ DURABLE: Final = ("-c", "core.fsync=all", "-c", "core.fsyncMethod=batch")
 ALL_BUT: Final = ("--pathspec-from-file=-", "--pathspec-file-nul")
 EXCLUDING: Final = {"GIT_LITERAL_PATHSPECS": "0"}
 _LISTING_BYTES_MAX: Final = 256 * 1024 * 1024
-_ZERO: Final = "0" * 40
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ async def save_work(worktree: Worktree) -> SavedWork | None:
             return SavedWork(ref, former, head)
         parents = [parent for parent in (head, former) if parent is not None]
         commit = await _commit(worktree, worktree.attempt_id, tree, parents)
-        await worktree.git(*DURABLE, "update-ref", ref, commit, former or _ZERO)
+        await worktree.git(*DURABLE, "update-ref", ref, commit, former or NO_COMMIT)
         return SavedWork(ref, commit, head)
 
 
@@ -113,26 +112,31 @@ async def save_lost_head(repository: Repository, git_dir: Path, attempt_id: str)
         if former is not None:
             # What was saved before may be nowhere else, and is not let go of for this.
             kept = await _commit(repository, attempt_id, f"{head}^{{tree}}", [head, former])
-        await repository.git(*DURABLE, "update-ref", ref, kept, former or _ZERO)
+        await repository.git(*DURABLE, "update-ref", ref, kept, former or NO_COMMIT)
 
 
 async def _snapshot(worktree: Worktree) -> str:
     """Write the worktree's files as a tree, by way of a copy of its index."""
-    untracked = await untracked_paths(worktree)
     async with temporary_index(worktree, keep_objects=True) as env:
         await _unhide(worktree, env)
-        await worktree.git(
-            *DURABLE,
-            "add",
-            "--all",
-            # Also outside what a sparse checkout shows: what lies there is work like any other.
-            "--sparse",
-            *ALL_BUT,
-            stdin=all_but([*untracked.nested, *untracked.copied]),
-            env=env | EXCLUDING,
-            timeout_s=LONG_TIMEOUT_S,
-        )
-        written = await worktree.git(*DURABLE, "write-tree", env=env)
+        return await add_files(worktree, env)
+
+
+async def add_files(worktree: Worktree, env: dict[str, str]) -> str:
+    """Bring a copied index to all files as they are, new ones too; return their tree."""
+    untracked = await untracked_paths(worktree)
+    await worktree.git(
+        *DURABLE,
+        "add",
+        "--all",
+        # Also outside what a sparse checkout shows: what lies there is work like any other.
+        "--sparse",
+        *ALL_BUT,
+        stdin=all_but([*untracked.nested, *untracked.copied]),
+        env=env | EXCLUDING,
+        timeout_s=LONG_TIMEOUT_S,
+    )
+    written = await worktree.git(*DURABLE, "write-tree", env=env)
     return written.line.decode()
 
 

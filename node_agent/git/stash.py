@@ -16,16 +16,14 @@ from node_agent.git.command import LONG_TIMEOUT_S
 from node_agent.git.commit_identity import SKEP
 from node_agent.git.errors import GitFailed
 from node_agent.git.merge import make_commit, merged_tree, tree_of
-from node_agent.git.refs import check_attempt_id
+from node_agent.git.refs import NO_COMMIT, check_attempt_id
 from node_agent.git.repository import Repository
-from node_agent.git.saved_work import ALL_BUT, DURABLE, EXCLUDING, all_but
+from node_agent.git.saved_work import DURABLE, add_files
 from node_agent.git.temporary_index import temporary_index
 from node_agent.git.unfinished import unfinished, unmerged_paths
-from node_agent.git.untracked import untracked_paths
 from node_agent.git.worktrees import Worktree
 
 STASH_PREFIX: Final = "refs/skep/stash/"
-_ZERO: Final = "0" * 40
 
 
 def stash_ref(attempt_id: str) -> str:
@@ -73,9 +71,9 @@ async def move_stash_ref(
     """Have the ref hold another stash, or none any more; it must hold what was found."""
     ref = stash_ref(attempt_id)
     if after is None:
-        await repository.git("update-ref", "-d", ref, before or _ZERO)
+        await repository.git("update-ref", "-d", ref, before or NO_COMMIT)
     else:
-        await repository.git(*DURABLE, "update-ref", ref, after, before or _ZERO)
+        await repository.git(*DURABLE, "update-ref", ref, after, before or NO_COMMIT)
 
 
 async def clear_stashed(repository: Repository, worktree: Worktree, stash: str, head: str) -> None:
@@ -136,21 +134,8 @@ async def files_tree(worktree: Worktree) -> str:
 @contextlib.asynccontextmanager
 async def _all_files(worktree: Worktree) -> AsyncIterator[tuple[dict[str, str], str]]:
     """Yield the environment of an index that knows all files as they are, and their tree."""
-    untracked = await untracked_paths(worktree)
     async with temporary_index(worktree, keep_objects=True) as env:
-        await worktree.git(
-            *DURABLE,
-            "add",
-            "--all",
-            # Also outside what a sparse checkout shows: what lies there is work like any other.
-            "--sparse",
-            *ALL_BUT,
-            stdin=all_but([*untracked.nested, *untracked.copied]),
-            env=env | EXCLUDING,
-            timeout_s=LONG_TIMEOUT_S,
-        )
-        written = await worktree.git(*DURABLE, "write-tree", env=env)
-        yield env, written.line.decode()
+        yield env, await add_files(worktree, env)
 
 
 async def _switch(worktree: Worktree, env: dict[str, str], before: str, after: str) -> None:

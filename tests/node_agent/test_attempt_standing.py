@@ -1,6 +1,9 @@
 """Whether an attempt's turn waits, and which processes its next step has to do with."""
 
+import msgspec
+
 from node_agent.attempt_standing import Standing
+from node_agent.executors.adapter import Wish
 from node_agent.store.plans import Plan
 from node_agent.store.turns import BegunTurn, Shown
 from protocol.attempt_requests import StartRequest
@@ -54,3 +57,18 @@ def test_what_has_not_ended_is_seen_to_first() -> None:
     assert standing(ended, left).of_turn == [left]
     assert standing(ended).of_turn == []
     assert standing(ended, before=0).of_turn == [ended]
+
+
+def test_what_a_turn_asks_of_the_executor() -> None:
+    """Its own prompt; model and mode of the start only where the agent is that of the start."""
+    request = StartRequest(command="make", prompt="begin", profile="one", model="m", mode="plan")
+    plan = Plan(request, None, None, None, None)
+    turn = Turn(id="turn", attempt_id="a", status=TurnStatus.RUNNING, prompt="go on")
+    begun = BegunTurn(turn, 2, False, Shown(), [], None, False, None, False)
+    one = msgspec.structs.replace(ATTEMPT, profile="one")
+    wish = Standing(one, plan, [], begun).wish
+    assert wish == Wish(command="make", prompt="go on", profile="one", model="m", mode="plan")
+    assert Standing(one, plan, [], None).wish.prompt == "begin"
+    other = msgspec.structs.replace(ATTEMPT, profile="two")
+    wish = Standing(other, plan, [], begun).wish
+    assert wish == Wish(command="make", prompt="go on", profile="two", model=None, mode=None)

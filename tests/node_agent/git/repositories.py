@@ -38,9 +38,9 @@ class Sample:
     path: Path
 
     @classmethod
-    def make(cls, path: Path, branch: str = "main") -> "Sample":
+    def make(cls, path: Path, branch: str = "main", object_format: str = "sha1") -> "Sample":
         path.mkdir(parents=True)
-        git(path, "init", "-q", "-b", branch)
+        git(path, "init", "-q", "-b", branch, f"--object-format={object_format}")
         sample = cls(path)
         sample.commit("first", {"README": "hello\n", "src/code.py": "print(1)\n"})
         return sample

@@ -42,6 +42,24 @@ async def test_everything_uncommitted_is_saved(sample: Sample, root: Path) -> No
 
 
 @pytest.mark.asyncio
+async def test_a_repository_with_longer_hashes(tmp_path: Path, root: Path) -> None:
+    """Work is saved, saved again and put back there too: ids of commits have 64 digits."""
+    sample = Sample.make(tmp_path / "longer", object_format="sha256")
+    repository, worktree = await make_worktree(sample, root)
+    write(worktree, "README", "changed\n")
+    first = await save_work(worktree)
+    assert first is not None
+    assert len(first.commit) == 64
+    write(worktree, "README", "changed again\n")
+    saved = await save_work(worktree)
+    assert saved is not None
+    assert sample.git("show", f"{REF}:README") == "changed again"
+    git(worktree.path, "reset", "-q", "--hard")
+    assert await restore_saved_work(repository, worktree)
+    assert (worktree.path / "README").read_text() == "changed again\n"
+
+
+@pytest.mark.asyncio
 async def test_nothing_to_save_makes_no_ref(sample: Sample, root: Path) -> None:
     """Committed work on the attempt's branch is safe already."""
     _, worktree = await make_worktree(sample, root)
