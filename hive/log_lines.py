@@ -6,7 +6,9 @@ import time
 from typing import Any, Final
 
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
+_WHY_CHARACTERS_MAX: Final = 200
 #: What every record has; the rest was given by `extra` and belongs on the line.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -38,6 +40,20 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(said, enc_hook=str).decode()
 
 
+class _NoHttp(logging.Filter):
+    """Makes what a caller sent that is no HTTP one line: it is no failure of ours, nor news."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        why = " ".join(error.message.split())[:_WHY_CHARACTERS_MAX]
+        record.msg, record.args = "%s: %s", (record.getMessage(), why)
+        record.exc_info, record.exc_text = None, None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        return logging.getLogger().isEnabledFor(logging.INFO)
+
+
 def set_up(level: str, *, as_json: bool) -> None:
     """Have everything the hive logs go to stderr."""
     handler = logging.StreamHandler(sys.stderr)
@@ -45,5 +61,6 @@ def set_up(level: str, *, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("aiohttp.server").filters[:] = [_NoHttp()]
     # Each request a line would drown the rest; the middleware logs what failed.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

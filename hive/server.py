@@ -332,11 +332,13 @@ def run(config: HiveConfig) -> None:
 
 
 def _with_fast_loop(config: HiveConfig, exposure: str) -> bool:
-    try:
+    factory = None
+    # Run behind it, not within: else each traceback would begin with that of the import.
+    with contextlib.suppress(ImportError):
         import uvloop
-    except ImportError:
-        return asyncio.run(_serve(config, exposure))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(_serve(config, exposure))
 
 

@@ -9,6 +9,9 @@ import sys
 import time
 from typing import Any, Final
 
+from aiohttp.http_exceptions import HttpProcessingError
+
+_WHY_CHARACTERS_MAX: Final = 200
 #: Attributes every record has; what else is there was given as `extra`.
 _OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({})))
 #: Libraries whose every connection is no news.
@@ -45,6 +48,20 @@ class _LineFormatter(logging.Formatter):
         return line
 
 
+class _NoHttp(logging.Filter):
+    """Makes what a caller sent that is no HTTP one line: it is no failure of ours, nor news."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        why = " ".join(error.message.split())[:_WHY_CHARACTERS_MAX]
+        record.msg, record.args = "%s: %s", (record.getMessage(), why)
+        record.exc_info, record.exc_text = None, None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        return logging.getLogger().isEnabledFor(logging.INFO)
+
+
 def set_up(level: str, *, as_json: bool) -> None:
     """Send all logging of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -52,5 +69,6 @@ def set_up(level: str, *, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("aiohttp.server").filters[:] = [_NoHttp()]
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -17,9 +17,16 @@ _UNSEEN: Final = ("Z", "Cc", "Cf")
 
 def is_one_line(text: str) -> bool:
     """Return whether a text is one line of which something can be seen."""
-    categories = [unicodedata.category(letter) for letter in text]
-    return (
-        not _REFUSED_CATEGORIES.intersection(categories)
-        and _TURNS.isdisjoint(text)
-        and not all(category.startswith(_UNSEEN) for category in categories)
+    return all(map(_may_stand, text)) and not all(
+        unicodedata.category(letter).startswith(_UNSEEN) for letter in text
     )
+
+
+def as_one_line(text: str) -> str:
+    """Return a text in one line: spaces for what may not stand in one; empty where none is left."""
+    line = "".join(letter if _may_stand(letter) else " " for letter in text)
+    return " ".join(filter(None, line.split(" "))) if is_one_line(line) else ""
+
+
+def _may_stand(letter: str) -> bool:
+    return letter not in _TURNS and unicodedata.category(letter) not in _REFUSED_CATEGORIES

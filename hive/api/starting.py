@@ -261,14 +261,17 @@ async def _start_on_any(
                         raise
                     said = error
                     lacking += error.code is ErrorCode.EXECUTOR_UNAVAILABLE
+            # It could by its last heartbeat; the node itself knew better.
+            refused = said or placement.refused(
+                placement.waiting_because(places, asked.executor, work.project.name)
+            )
             left_s = until - time.monotonic()
             # What no node has does not come by waiting; a name may be mistyped.
-            if left_s <= 0 or context.stopping or 0 < lacking == len(places):
-                if said is not None:
-                    # It could by its last heartbeat; the node itself knew better.
-                    raise said
-                because = placement.waiting_because(places, asked.executor, work.project.name)
-                raise placement.refused(because)
+            hopeless = 0 < lacking == len(places) or (
+                said is None and refused.code is ErrorCode.EXECUTOR_UNAVAILABLE
+            )
+            if left_s <= 0 or context.stopping or hopeless:
+                raise refused
             try:
                 async with asyncio.timeout(min(left_s, _LOOK_AGAIN_S)):
                     await subscription.take()

@@ -14,6 +14,7 @@ from hive.store import variables as stored
 from hive.store.backend import Transaction
 from hive.store.tasks import TaskRow, get_task
 from hive.variables import NAME, VALUE_BYTES_MAX, Variable, expand
+from protocol.one_line import as_one_line
 from protocol.secret_names import names_secret
 
 Text = Annotated[str, msgspec.Meta(max_length=262_144)]
@@ -48,10 +49,9 @@ def expanded(task: TaskRow, variables: list[Variable], prompt: str | None) -> Ta
     description = expand(task.description, variables, "description")
     said = None if prompt is None else expand(prompt, variables, "prompt")
     parts = [title, description, *([] if said is None else [said])]
-    # A value may hold anything; a title is a line that is shown everywhere.
-    line = "".join(one if one.isprintable() else " " for one in title.text)
     return TaskText(
-        title=" ".join(line.split())[:_TITLE_CHARACTERS_MAX] or task.title,
+        # A value may hold anything; a title is a line that is shown everywhere.
+        title=as_one_line(title.text)[:_TITLE_CHARACTERS_MAX] or task.title,
         description=description.text,
         prompt=None if said is None else said.text,
         undefined=list(dict.fromkeys(name for part in parts for name in part.undefined)),

@@ -103,7 +103,12 @@ def wait(hive: HiveClient, terminal: Terminal, attempt: str, timeout_s: float | 
 @attempts.command()
 @click.argument("attempt")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it prints, until it ends.")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only entries after number N.")
+@click.option(
+    "--after",
+    type=click.IntRange(0),
+    default=0,
+    help="Only entries after number N of its first execution, or of E.",
+)
 @click.option("--execution", metavar="E", help="One execution of it, by id or kind.")
 @click.option("--grep", metavar="TEXT", help="Only lines that contain TEXT.")
 @client_command

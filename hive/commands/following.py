@@ -162,8 +162,8 @@ class LogReader:
             if known is not None:
                 known.execution = execution
             elif self._is_wanted(execution):
-                # `after` counts in one execution: the one asked for, or the first.
-                after = self._after if self._wanted or not self._logs else 0
+                # `after` counts in one execution: the first of those that are shown.
+                after = 0 if self._logs else self._after
                 self._logs[execution["id"]] = _Log(execution, after)
         if self._ended:
             self._check_found()

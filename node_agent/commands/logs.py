@@ -23,7 +23,12 @@ _COLOURS: Final = {"stderr": "red", "event": "cyan"}
 @click.command()
 @click.argument("attempt")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the attempt has ended.")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only entries after this number.")
+@click.option(
+    "--after",
+    type=click.IntRange(0),
+    default=0,
+    help="Only entries after number N of its first execution, or of E.",
+)
 @click.option("--execution", help="One execution of it, by id or kind.")
 @node_command
 def logs(
@@ -109,7 +114,8 @@ class _Reading:
     def show(self, execution_id: str) -> None:
         """Write the entries of an execution; while following, until its log is closed."""
         path = f"executions/{execution_id}/log"
-        after, wait_ms = self._after, 0
+        # A number counts in one execution: the next is shown from its beginning.
+        after, self._after, wait_ms = self._after, 0, 0
         unfinished: set[int] = set()
         while True:
             page = self.ask(path, after=after, limit=_LINES_PER_PAGE, wait_ms=wait_ms)

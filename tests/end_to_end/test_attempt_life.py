@@ -49,6 +49,9 @@ def test_a_cleaned_up_attempt_goes_on(installation: Installation, repository: Pa
     for command in (hive, node):
         words = ["attempts", "logs", attempt] if command is hive else ["logs", attempt]
         assert [line["text"] for line in command.lines(*words)] == ["one", "work"]
+        # A number counts in the first of the executions that are shown, and in no other.
+        for more in (["--after", "1"], ["--after", "9", "--execution", "agent"]):
+            assert [line["text"] for line in command.lines(*words, *more)] == ["work"]
     assert len(hive.json("attempts", "show", attempt)["executions"]) == 2
 
 

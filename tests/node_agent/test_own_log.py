@@ -1,10 +1,12 @@
 """The agent's own log: lines for people, objects for collectors."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
 
 from node_agent import own_log
 
@@ -17,6 +19,7 @@ def loggers_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("aiohttp.server").filters.clear()
 
 
 def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,3 +47,33 @@ def test_objects_for_collectors(capsys: pytest.CaptureFixture[str]) -> None:
     assert first["at_ms"] > 0
     assert "ValueError" in second["traceback"]
     assert len(second["traceback"].splitlines()) > 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/9\r\nHost: x\r\n\r\n",
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_is_no_http_is_a_line(sent: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever can reach the port can send it: no traceback, and no error of ours."""
+    own_log.set_up("info", as_json=False)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(sent)
+        assert b"400" in await asyncio.wait_for(reader.readline(), 30)
+        await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await runner.cleanup()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert " info " in line
+    assert "127.0.0.1" in line

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.one_line import is_one_line
+from protocol.one_line import as_one_line, is_one_line
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,19 @@ def test_a_line_in_any_script(text: str):
 def test_what_is_no_line(text: str):
     """Nothing to be seen, an end of a line, control characters, text turned around."""
     assert not is_one_line(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (" Mend  it ", "Mend it"),
+        ("a\u3000b", "a\u3000b"),
+        ("a\r\n\tb\u202ec", "a b c"),
+        ("\U0001f469\u200d\U0001f467\nx", "\U0001f469\u200d\U0001f467 x"),
+        ("\n\u200d\0", ""),
+        ("", ""),
+    ],
+)
+def test_any_text_in_one_line(text: str, line: str):
+    """With what may stand in one as it is."""
+    assert as_one_line(text) == line

@@ -205,6 +205,21 @@ async def test_one_may_wait_for_a_node(running: RunningHive):
 
 
 @pytest.mark.asyncio
+async def test_what_no_node_can_do_is_not_waited_for(running: RunningHive):
+    """An executor that none has is told at once; with a node away that may have it, not."""
+    await running.node("one")
+    away = await running.node("away")
+    task = await running.task()
+    asked = {**RUN, "node_id": "any", "executor": "claude", "wait_s": 300}
+    refused = await asyncio.wait_for(running.post(f"tasks/{task['id']}/attempts", asked), 60)
+    assert (refused.status, refused.error["code"]) == (409, "executor_unavailable")
+    await away.leave()
+    waits = {**asked, "wait_s": 0.2}
+    refused = await running.post(f"tasks/{task['id']}/attempts", waits)
+    assert (refused.status, refused.error["code"]) == (503, "node_offline")
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("given", "code", "status"),
     [
