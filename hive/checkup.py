@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from hive.config import ConfigError, HiveConfig, check_exposure
-from hive.store.backups import list_backups, verify
+from hive.store.backups import is_hidden, list_backups, verify
 from hive.store.inspection import Inspection, inspect, may_be_used
 from hive.tls import server_context
 from protocol.errors import SkepError
@@ -141,7 +141,16 @@ def _room(folder: Path) -> Finding:
 
 
 def _backups(config: HiveConfig) -> Iterator[Finding]:
-    records = list_backups(config.backups)
+    try:
+        records = list_backups(config.backups)
+    except OSError as error:
+        yield Finding(
+            name="backups",
+            level="error",
+            message=f"the list of them cannot be read: {error}",
+            hint=f"Have it belong to the hive's user: chown it as {config.data_dir}.",
+        )
+        return
     if not records:
         yield Finding(
             name="backups",
@@ -151,7 +160,7 @@ def _backups(config: HiveConfig) -> Iterator[Finding]:
         )
         return
     # Old copies are removed as people like; what is left of them says how it stands.
-    left = [record for record in records if Path(record.path).exists()]
+    left = [one for one in records if is_hidden(Path(one.path)) or Path(one.path).exists()]
     if not left:
         yield Finding(
             name="backups",

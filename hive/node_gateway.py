@@ -220,6 +220,10 @@ class _Link:
             await self._refuse(error)
         except ConnectionError:
             pass
+        except Exception:
+            # The node dials again, and again: without a word of it nobody would find out why.
+            log.exception("the link of node %s broke", self.node_id)
+            raise
 
     async def _end(self) -> None:
         """The node is away from here on, and whoever looks on hears of it."""

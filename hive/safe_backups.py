@@ -4,12 +4,15 @@ Must not make backups, nor trust the list of them: what is not whole on disk hol
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from hive.store.backups import SafeMarks, list_backups, read_safe_marks
 from protocol.messages import Safe
+
+log = logging.getLogger(__name__)
 
 #: A copy that was whole an hour ago may be on a disk that has failed since.
 _LOOKED_AT_MS: Final = 3_600_000
@@ -30,7 +33,12 @@ class SafeBackups:
     async def of_node(self, node_id: str, now_ms: int) -> Safe:
         """Return what is safe of one node."""
         async with self._reading:
-            signature = await asyncio.to_thread(_signature, self._listing)
+            try:
+                signature = await asyncio.to_thread(_signature, self._listing)
+            except OSError as error:
+                # There may be copies: as long as nobody can tell, nodes keep all they have.
+                log.warning("the list of backups cannot be read: %s", error)
+                return Safe(epochs=[], logs=[], backups=True)
             if signature != self._signature or now_ms - self._read_at_ms >= _LOOKED_AT_MS:
                 self._marks = await asyncio.to_thread(
                     read_safe_marks, self._listing, self._hive_id, now_ms
@@ -56,7 +64,10 @@ def _signature(listing: Path) -> _Signature:
     for record in list_backups(listing):
         try:
             state = Path(record.path).stat()
+        except FileNotFoundError:
+            continue
         except OSError:
+            found.append((record.path, 0, 0))
             continue
         found.append((record.path, state.st_mtime_ns, state.st_size))
     return tuple(found)

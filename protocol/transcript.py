@@ -83,7 +83,9 @@ def _head(message: Mapping[str, Any]) -> str:
     if role == "tool":
         tool = message.get("tool") or {}
         name = f"{_MARKS.get(tool.get('status', ''), '·')} {plain(tool.get('kind', 'tool'))}"
-        author = plain(" ".join(filter(None, (tool.get("name"), tool.get("target")))))
+        # Many agents call a tool by what it is used on.
+        named = dict.fromkeys(filter(None, (tool.get("name"), tool.get("target"))))
+        author = plain(" ".join(named))
     elif role == "user":
         name, author = author or name, ""
     return f"#{message['seq']} {name}{f'  {author}' if author else ''}".replace("\n", " ")

@@ -23,6 +23,7 @@ from hive.store import credentials, deferred, events, identity, operations, sche
 from hive.store.credentials import Revocations
 from hive.store.folder_lock import FolderLock
 from hive.store.line_files import NO_ROOM, append_line
+from hive.store.ownership import give_to_owner
 from hive.store.replacing import put_in_place, remove_store
 from hive.store.signing_key import sync_folder
 from hive.store.sqlite import SqliteDatabase
@@ -106,7 +107,7 @@ def backup(database: Path, file: Path, listing: Path, now_ms: int) -> BackupReco
     file = file.absolute()
     temporary = file.with_name(f".{file.name}.new")
     try:
-        _copy(database, temporary)
+        _copy(database, temporary, database)
         verified = verify(temporary)
         failpoint("hive.backup.verified")
         temporary.replace(file)
@@ -127,10 +128,14 @@ def backup(database: Path, file: Path, listing: Path, now_ms: int) -> BackupReco
     return record
 
 
-def _copy(database: Path, temporary: Path) -> None:
+def _copy(database: Path, temporary: Path, owned_as: Path) -> None:
     # With its journal: SQLite would take it for the new file's, and play it back.
     remove_store(temporary)
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    made = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        give_to_owner(made, owned_as)
+    finally:
+        os.close(made)
     try:
         with _opened(database) as source, closing(sqlite3.connect(temporary)) as target:
             # In one step: in several, each write of the hive would begin it anew.
@@ -179,8 +184,26 @@ def _opened(path: Path, *, immutable: bool = False) -> Iterator[sqlite3.Connecti
         yield connection
 
 
+def is_hidden(file: Path) -> bool:
+    """Whether this copy may be there, and this user may not look at it."""
+    try:
+        file.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(file, os.R_OK)
+
+
 def verify(file: Path) -> Verified:
     """Check a copy from end to end and return what it holds. Raises INVALID, or NOT_FOUND."""
+    if is_hidden(file):
+        raise SkepError(
+            ErrorCode.INVALID,
+            f"{file} cannot be read by this user",
+            hint="Make backups as the hive's user; until this one can be read nodes keep all.",
+            file=str(file),
+        )
     if not file.is_file():
         raise SkepError(
             ErrorCode.NOT_FOUND,
@@ -228,10 +251,13 @@ def _damaged(file: Path, why: str) -> SkepError:
 def read_safe_marks(listing: Path, hive_id: str, now_ms: int) -> SafeMarks:
     """Return what is in every verified copy that counts, from the copies themselves.
 
-    A copy that is gone or damaged could not be restored, so it holds nothing back.
+    A copy that is gone or damaged could not be restored, so it holds nothing back. With one that
+    may not be looked at nothing is known to be safe. Raises OSError for a list that cannot be read.
     """
     whole = []
     for record in list_backups(listing):
+        if is_hidden(Path(record.path)) and record.at_ms >= now_ms - COUNTED_MS:
+            return SafeMarks(counted=1, marks={}, whole_logs={})
         try:
             verified = verify(Path(record.path))
         except SkepError:
@@ -298,7 +324,7 @@ async def restore(
             _check_free(database)
         fresh = database.with_name(f".{database.name}.restored")
         try:
-            await asyncio.to_thread(_copy, file, fresh)
+            await asyncio.to_thread(_copy, file, fresh, database.parent)
             generation, revoked = await _brought_up(fresh, revocations, now_ms)
             failpoint("hive.restore.ready")
             replaced = await asyncio.to_thread(put_in_place, fresh, database, now_ms)

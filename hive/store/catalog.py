@@ -424,7 +424,7 @@ def _only(table: str, text: str, rows: list[Row]) -> str:
 
 
 def _not_found(table: str, text: str) -> OperationError:
-    names = " or name" if _NAMED[table] else ""
+    names = ", or a name" if _NAMED[table] else ""
     return OperationError(
         ErrorCode.NOT_FOUND,
         f"there is no {table} {text!r}",

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hive.store.ownership import open_or_make
 from protocol.errors import ErrorCode, SkepError
 
 
@@ -18,7 +19,7 @@ class FolderLock:
 
     def acquire(self) -> None:
         """Take the folder. Raises CONFLICT where a hive runs on it."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_or_make(self._path, 0)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

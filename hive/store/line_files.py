@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hive.store.backend import StoreFull
+from hive.store.ownership import open_or_make
 
 #: What the system says where nothing more can be written.
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -16,7 +17,7 @@ NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 def append_line(path: Path, line: bytes) -> None:
     """Write a line; it is on disk, and a line of its own, once this returns. Raises StoreFull."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = open_or_make(path, os.O_APPEND)
     try:
         size = os.fstat(descriptor).st_size
         # Where a crash cut the last one off, the next must not be lost with it.

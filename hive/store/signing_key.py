@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from hive.store.ownership import give_to_owner
 from protocol.errors import ErrorCode, SkepError
 
 
@@ -70,6 +71,7 @@ def write_private(path: Path, content: bytes) -> None:
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        give_to_owner(descriptor, path.parent)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

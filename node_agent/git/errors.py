@@ -32,7 +32,10 @@ _HINTS: Final = (
     ("Permission denied (publickey", "Give the node agent's user a key the server accepts."),
     ("could not read Username", "Set up a git credential helper for the node agent's user."),
     ("Authentication failed", "Renew the credentials of the node agent's user."),
-    ("not a git repository", "The repository was moved or deleted; add its checkout again."),
+    (
+        "not a git repository",
+        "Name a clone's folder, or make one: git init, git clone. Where it was moved, add it anew.",
+    ),
     ("unable to read tree", "The repository is damaged; see what `git fsck` says in it."),
     ("bad object", "The repository is damaged; see what `git fsck` says in it."),
     ("is corrupt", "The repository is damaged; see what `git fsck` says in it."),

@@ -113,7 +113,7 @@ def check_refusals(
     raise OperationError(
         ErrorCode.FORBIDDEN,
         f"the owner of this node does not allow {refusal} from the hive",
-        hint=f"{because}They can: setting `refuse` of the node agent.",
+        hint=f"{because}Its owner may allow it: setting `refuse` of the node agent.",
         refused=refusal,
     )
 

@@ -1,6 +1,7 @@
 """What nodes may delete: what the copies hold, read again when the copies change."""
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -31,6 +32,39 @@ async def test_safe_is_what_every_copy_holds(tmp_path: Path):
         (tmp_path / "first.db").write_bytes(b"damaged")
         second = _history(running, node)
         assert (await safe.of_node(node.id, 5)).epochs == [second]
+
+
+@pytest.mark.asyncio
+async def test_what_may_not_be_looked_at_holds_all_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Root's timer may leave a copy, or the list of them, that the hive's user cannot read."""
+
+    def forbids(name: str) -> None:
+        """Root may read all: the system's answer to another user stands for it here."""
+        system = os.access
+
+        def access(path: Path, mode: int) -> bool:
+            return not str(path).endswith(name) and system(path, mode)
+
+        monkeypatch.setattr(os, "access", access)
+
+    nothing = Safe(epochs=[], logs=[], backups=True)
+    async with running_hive(tmp_path) as running:
+        node = await running.node("one")
+        config = running.hive.config
+        safe = SafeBackups(config.backups, running.hive.context.hive_id)
+        _history(running, node)
+        _copy(running, tmp_path / "first.db", 1)
+        assert (await safe.of_node(node.id, 2)).epochs
+        forbids("second.db")
+        _copy(running, tmp_path / "second.db", 3)
+        assert await safe.of_node(node.id, 4) == nothing
+        (tmp_path / "second.db").unlink()
+        assert (await safe.of_node(node.id, 5)).epochs
+        config.backups.unlink()
+        config.backups.mkdir()
+        assert await safe.of_node(node.id, 6) == nothing
 
 
 @pytest.mark.asyncio

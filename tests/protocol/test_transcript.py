@@ -49,6 +49,8 @@ def test_what_a_tool_did():
     assert Line("quiet", "  b.py (new)") in lines
     assert Line("quiet", "  [28 more lines; --whole shows them]") in lines
     assert "  39" in texts(message(role="tool", tool=tool), whole=True)
+    same = {**tool, "name": "git log", "target": "git log"}
+    assert texts(message(role="tool", tool=same))[0] == "#3 ✓ edit  git log"
 
 
 def test_what_is_cut_and_what_is_missing_is_said():
