@@ -169,9 +169,7 @@ class AttemptRun:
         failpoint("node.attempt.worktree_made")
         if attempt.worktree != str(worktree.path):
             await self._save(worktree=str(worktree.path))
-        # An agent that was taken back, its record lost, was begun behind its setup.
-        begun = last_of(standing.of_turn, ExecutionKind.AGENT)
-        if standing.plan.request.setup_script and begun is None:
+        if standing.wants_setup:
             setup = await self._once(ExecutionKind.SETUP, standing, worktree)
             if setup is None or setup.status is not ExecutionStatus.SUCCEEDED:
                 await self._turn_over()

@@ -29,6 +29,12 @@ class Standing(NamedTuple):
         return executor_named(self.attempt.executor).converses
 
     @property
+    def wants_setup(self) -> bool:
+        """Whether its setup is to run: an agent whose record was lost, and is back, had it."""
+        begun = any(one.kind is ExecutionKind.AGENT for one in self.of_turn)
+        return bool(self.plan.request.setup_script) and not begun
+
+    @property
     def waits(self) -> bool:
         """Whether the turn waits for a usage limit to end, in no process."""
         if self.turn is None or not self.turn.is_parked or self.turn.execution_id is not None:

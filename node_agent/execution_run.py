@@ -33,6 +33,7 @@ from node_agent.executions import (
     read_exit,
 )
 from node_agent.failpoints import failpoint
+from node_agent.log_replay import replay_cuts
 from node_agent.log_writer import LogWriter
 from node_agent.redaction import Redactor
 from node_agent.run_context import RunContext, when_there_is_room
@@ -200,6 +201,8 @@ class ExecutionRun:
             hidden = self._context.secrets()
         if self._companion is not None:
             self._companion.hide(hidden)
+        # Where the store is of an older copy; else there is nothing behind its end.
+        await replay_cuts(self._context.chunks, execution.id, hidden, folder)
         writer = await self._writer(execution, hidden)
         if log.closed:
             # Its log was whole; only the record of its end is missing.
@@ -373,6 +376,7 @@ class ExecutionRun:
             execution.id,
             hidden,
             live_bytes_max=self._context.live_log_bytes_max,
+            folder=self._context.run_folder(execution.id),
         )
 
 

@@ -350,6 +350,21 @@ class LogCutter:
                 self._waiting_since_ms = now_ms
         return cut
 
+    def take_to(self, end: SpoolEnd) -> CutChunk | None:
+        """Cut what waits up to just where `end` says; None where, as yet, nothing ends there."""
+        ends = dict(self._ends)
+        for count, piece in enumerate(self._waiting, 1):
+            if isinstance(piece, _Gap) or piece.stream == EVENT:
+                return None
+            ends[piece.stream] = piece.end
+            if (ends[STDOUT], ends[STDERR]) == (end.stdout, end.stderr):
+                pieces = [self._waiting.popleft() for _ in range(count)]
+                taken = [one for one in pieces if isinstance(one, _Piece)]
+                self._waiting_bytes -= sum(len(one.content) + SEGMENT_HEADER_BYTES for one in taken)
+                cut = self._cut(taken)
+                return cut[0] if len(cut) == 1 else None
+        return None
+
     def _is_due(self, now_ms: int, *, more: bool) -> bool:
         if more and not self._gaps_waiting:
             return self._waiting_bytes >= limits.CHUNK_RAW_BYTES_MAX

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from node_agent.executions import Output, RunningExecution
 from node_agent.failpoints import failpoint
 from node_agent.log_cutter import CutChunk, LogCutter, SpoolEnd
+from node_agent.log_replay import note_cuts
 from node_agent.redaction import Redactor
 from node_agent.run_context import when_there_is_room
 from node_agent.spool import START, Frame, SpoolPosition, SpoolReader
@@ -55,6 +57,7 @@ class LogWriter:
         *,
         has_output: bool,
         live_bytes_max: int,
+        folder: Path | None,
     ) -> None:
         self._chunks = chunks
         self._execution_id = execution_id
@@ -62,6 +65,7 @@ class LogWriter:
         self._resumed = resumed
         self._told_segment = 0
         self._live_bytes_max = live_bytes_max
+        self._folder = folder
         self._live = True
         self._prints_fast = False
         #: By how many chunks and entries the log moved on under what is cut ahead.
@@ -77,8 +81,12 @@ class LogWriter:
         hidden: list[bytes],
         *,
         live_bytes_max: int = LIVE_BYTES_MAX,
+        folder: Path | None = None,
     ) -> "LogWriter":
-        """Go on with a log from where its newest chunk ends, hiding these values in it."""
+        """Go on with a log from where its newest chunk ends, hiding these values in it.
+
+        `folder`: where each cut is noted.
+        """
         log = await chunks.log(execution_id)
         if log is None:
             raise NotStored("log", execution_id)
@@ -98,6 +106,7 @@ class LogWriter:
             resumed,
             has_output=log.next_chunk > 1,
             live_bytes_max=live_bytes_max,
+            folder=folder,
         )
 
     @property
@@ -255,6 +264,8 @@ class LogWriter:
                 cutter = self._cutter
                 cutter.renumber(cutter.next_chunk + by, cutter.next_entry + entries_by)
         failpoint("node.log.after_commit")
+        if self._folder is not None:
+            note_cuts(self._folder, cuts)
         segment = cuts[-1].spool_end.position[0]
         if running is not None and segment > self._told_segment:
             await self._tell_consumed(running, segment)

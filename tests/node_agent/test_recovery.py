@@ -1,12 +1,14 @@
 """Killing the node agent anywhere: programs go on, nothing runs twice, no byte is lost."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -402,6 +404,60 @@ async def test_a_state_older_than_what_it_began(node: Node, tmp_path: Path, poin
         assert await shop.output(agent, STDOUT) == expected(STDOUT)
     assert len(node.pids) == 1
     assert once.read_text() == "\n"
+
+
+def cuts_in(folder: Path) -> list[tuple[int, int]]:
+    """What the chunk store of a node holds, whichever process has it."""
+    query = "SELECT chunk_seq, crc32 FROM chunk ORDER BY chunk_seq"
+    with contextlib.suppress(sqlite3.OperationalError):
+        reader = sqlite3.connect(f"file:{folder / 'logs.db'}?mode=ro", uri=True)
+        with contextlib.closing(reader):
+            return reader.execute(query).fetchall()
+    # Not made yet.
+    return []
+
+
+async def until_cuts(node: Node, number: int) -> None:
+    """Wait until the node's store holds so many chunks."""
+    async with asyncio.timeout(60):
+        while len(cuts_in(node.folder)) < number:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.asyncio
+async def test_databases_older_than_what_they_tell_of(node: Node, tmp_path: Path):
+    """Both are restored under a program: it is taken up, and its log is cut again as it was."""
+    copy, stop = tmp_path / "printed", tmp_path / "stop"
+    program = f"""
+    echo $$ >> {node.runs}
+    until [ -e {stop} ]; do n=$((n + 1)); echo "line $n" | tee -a {copy}; sleep 0.05; done
+    """
+    with node.start(node.request(command=shlex.join(["sh", "-c", program]))) as process:
+        told(process, "started")
+        await until_cuts(node, 2)
+        process.kill()
+    older = {path.name: path.read_bytes() for path in node.folder.glob("*.db*")}
+    held = len(cuts_in(node.folder))
+    with node.drive("recover") as process:
+        await until_cuts(node, held + 2)
+        process.kill()
+    # The last one may not have been noted any more.
+    sent = cuts_in(node.folder)[:-1]
+    assert len(sent) > held
+    for path in node.folder.glob("*.db*"):
+        path.unlink()
+    for name, content in older.items():
+        (node.folder / name).write_bytes(content)
+    stop.touch()
+    await asyncio.to_thread(node.recover)
+    assert cuts_in(node.folder)[: len(sent)] == sent
+    async with node.open() as shop:
+        (attempt,) = await shop.database.read(attempts.page, limit=10)
+        (agent,) = await shop.executions(attempt)
+        assert agent.status is ExecutionStatus.SUCCEEDED
+        assert await shop.output(agent, STDOUT) == copy.read_bytes()
+        await check_log(shop, agent)
+    assert len(node.pids) == 1
 
 
 @pytest.mark.asyncio
