@@ -729,6 +729,19 @@ async def test_records_fill_in_and_never_overwrite(guarded: Hive):
     assert await guarded.shown("attempt", uid(12)) == Shown("skep/12", forgotten=False)
 
 
+@pytest.mark.asyncio
+async def test_what_an_answer_tells_beyond_the_mark_counts_as_seen(hive: Hive):
+    """A copy of the process may have told it: whoever has not told as much by ops tells anew."""
+    live = await link(hive)
+    assert await live.ops(reported.checkout()) == 1
+    told = reported.record(reported.attempt(), epoch=1, seq=7)
+    await hive.store.commit_records(NODE, live.link_no, "r", [told])
+    assert (await live.state(EpochState(1, 1, 9, b"d" * 16))).newest == (1, 7)
+    older = reported.record(reported.attempt(11), epoch=1, seq=3)
+    await hive.store.commit_records(NODE, live.link_no, "r", [older])
+    assert (await live.state(EpochState(1, 1, 9, b"d" * 16))).newest == (1, 7)
+
+
 # --- logs -----------------------------------------------------------------------------------------
 
 
