@@ -192,6 +192,12 @@ class _Link:
         except SkepError as error:
             await self._refuse(error)
             return False
+        except ConnectionError:
+            return False
+        except Exception:
+            log.exception("the handshake of a node broke")
+            await self.close(ErrorCode.INTERNAL)
+            return False
         return True
 
     async def _run_live(self) -> None:
@@ -210,6 +216,10 @@ class _Link:
             await self._refuse(error)
         except ConnectionError:
             pass
+        except Exception:
+            # Whatever a node says, it ends its own link.
+            log.exception("link of node %s broke", self.node_id, extra={"node_id": self.node_id})
+            await self.close(ErrorCode.INTERNAL)
 
     async def _end(self) -> None:
         """The node is away from here on, and whoever looks on hears of it."""

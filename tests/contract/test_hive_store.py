@@ -14,9 +14,9 @@ from hive.store import backend, events, links, logs, nodes
 from hive.store.backend import IngestStore
 from hive.store.ingest_store import SqliteIngestStore
 from hive.store.sqlite import SqliteDatabase
-from protocol import digest
+from protocol import digest, limits
 from protocol.errors import ErrorCode, SkepError
-from protocol.log_chunks import GapChunk, LogChunk, chain
+from protocol.log_chunks import GapChunk, LogChunk, chain, through
 from protocol.messages import EpochMark, LogState, Need, NeedDone, NeedOutcome, Skip, Snapshot
 from protocol.ops import EpochState, Op, OpKind, decode_body
 from tests.hive import reported
@@ -765,6 +765,28 @@ async def test_chunks_are_held_as_they_came(hive: Hive):
     state = _log_state(*sent)
     [mark] = await hive.store.log_marks(NODE, [state])
     assert (mark.next_chunk, mark.next_entry, mark.digest) == (7, 13, state.digest)
+
+
+@pytest.mark.asyncio
+async def test_gaps_of_any_size_are_taken(hive: Hive):
+    """A log whose gaps say that more is missing than can be counted is held all the same."""
+    live = await link(hive)
+    gaps = [
+        GapChunk(
+            execution_id=uid(20),
+            chunk_seq=number,
+            through_seq=number,
+            first_entry=number,
+            entries=1,
+            reason="quota",
+            bytes=limits.NUMBER_MAX,
+        )
+        for number in (1, 2, 3)
+    ]
+    for gap in gaps:
+        await hive.store.commit_chunks(NODE, live.link_no, [gap])
+    held = await hive.held(uid(20))
+    assert [through(gap) for gap in held] == [1, 2, 3]
 
 
 @pytest.mark.asyncio

@@ -26,7 +26,12 @@ async def running(tmp_path):
 
 
 async def say_hello(
-    running: RunningHive, node: FakeNode, connect_no: int, *, forged: bool = False
+    running: RunningHive,
+    node: FakeNode,
+    connect_no: int,
+    *,
+    forged: bool = False,
+    until_closed: bool = False,
 ) -> HiveMessage | int:
     """Dial and say who one is; return what the hive says to that, or its close code."""
     async with running.session.ws_connect(
@@ -48,6 +53,8 @@ async def say_hello(
         for message in (hello, HelloLogs(logs=[], last=True)):
             await socket.send_bytes(codec.encode(message))
         said = await socket.receive(timeout=30)
+        while until_closed and said.type is aiohttp.WSMsgType.BINARY:
+            said = await socket.receive(timeout=30)
         if said.type is aiohttp.WSMsgType.BINARY:
             return codec.decode_from_hive(said.data)
         assert socket.close_code is not None
@@ -91,3 +98,23 @@ async def test_a_link_that_breaks_while_it_is_accepted_leaves_nobody_online(
     assert isinstance(await say_hello(running, node, 1), Welcome)
     await asyncio.wait_for(tried.wait(), 30)
     await until(lambda: asyncio.sleep(0, not running.hive.registry.is_online(node.id)))
+
+
+@pytest.mark.asyncio
+async def test_a_fault_ends_one_link_and_says_so(
+    running: RunningHive, monkeypatch: pytest.MonkeyPatch
+):
+    """What a node's word brings out that nobody thought of closes its socket as our own error."""
+    node = FakeNode(running, "one")
+    await node.join()
+
+    async def fault(*_: object, **__: object) -> int:
+        raise OverflowError("nobody thought of this")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(running.hive.gateway.store, "accept_link", fault)
+        assert await say_hello(running, node, 1) == 1011
+    with monkeypatch.context() as broken:
+        broken.setattr(running.hive.gateway, "on_live", fault)
+        assert await say_hello(running, node, 2, until_closed=True) == 1011
+    assert isinstance(await say_hello(running, node, 3), Welcome)

@@ -15,7 +15,7 @@ from node_agent.link_session import Sources
 from node_agent.store.answers import StoredAnswers
 from node_agent.uplink import Dial, Uplink
 from protocol.errors import ErrorCode
-from protocol.messages import Heartbeat, LiveText
+from protocol.messages import Heartbeat, Links, LiveText
 from tests.node_agent.hive_double import HiveDouble, hive_double
 from tests.node_agent.workshop import open_workshop
 
@@ -41,9 +41,19 @@ class QuietAgent:
         return frozenset()
 
 
+class BrokenAgent(QuietAgent):
+    """One with a fault that a hive's word brings out."""
+
+    async def linked(self, links: Any) -> None:
+        raise OverflowError("nobody thought of this")
+
+
 @contextlib.asynccontextmanager
 async def linked(
-    folder: Path, hive: HiveDouble, tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    folder: Path,
+    hive: HiveDouble,
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    agent: QuietAgent | None = None,
 ) -> AsyncIterator[Uplink]:
     """An uplink with an empty store, connected."""
     identity = open_identity(folder)
@@ -64,7 +74,7 @@ async def linked(
                 chunks=shop.chunks,
                 answers=StoredAnswers(shop.database, shop.journal, shop.chunks),
                 dispatcher=None,  # type: ignore[arg-type]  nothing is called here
-                agent=QuietAgent(),
+                agent=agent or QuietAgent(),
             ),
         )
         running = asyncio.create_task(uplink.run())
@@ -98,6 +108,19 @@ async def test_each_dial_trusts_the_authority_of_its_time(tmp_path: Path) -> Non
                     uplink.hurry()
                     await asyncio.sleep(0.05)
     assert problems[1] == "it cannot be used"
+
+
+@pytest.mark.asyncio
+async def test_a_fault_ends_one_link_and_no_more(tmp_path: Path) -> None:
+    """Whatever a hive's word brings out, the operator is told, and the node dials again."""
+    async with hive_double() as hive:
+        (tmp_path / "node").mkdir()
+        async with linked(tmp_path / "node", hive, agent=BrokenAgent()) as uplink:
+            await hive.send(Links(links=[]))
+            await hive.wait(lambda: hive.closed_with, within_s=60)
+            await hive.wait(lambda: "OverflowError" in uplink.state.problem, within_s=60)
+            uplink.hurry()
+            await hive.wait(lambda: len(hive.hellos) > 1, within_s=60)
 
 
 @pytest.mark.asyncio

@@ -157,6 +157,29 @@ def test_a_hello_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         judging([*most, EpochState(0, 1, 1, D)])
 
 
+@pytest.mark.parametrize(
+    ("epochs", "logs"),
+    [
+        pytest.param([EpochState(1, 1, 1, D), EpochState(1, 1, 1, D)], [], id="an epoch twice"),
+        pytest.param([EpochState(-1, 1, 1, D)], [], id="an epoch below 0"),
+        pytest.param([EpochState(1, 0, 1, D)], [], id="ops before the first"),
+        pytest.param([EpochState(1, 1, -1, D)], [], id="less than no ops"),
+        pytest.param([EpochState(1, 1, limits.NUMBER_MAX + 1, D)], [], id="too many ops"),
+        pytest.param([], [m.LogState("e", 0, 1, D)], id="chunks before the first"),
+        pytest.param([], [m.LogState("e", 1, limits.NUMBER_MAX + 1, D)], id="too many entries"),
+    ],
+)
+def test_a_hello_of_impossible_numbers_is_refused(
+    epochs: list[EpochState], logs: list[m.LogState]
+) -> None:
+    """What no store of a node holds is no hello: 4400, before anything of it is looked up."""
+    link = HiveLink("h-1", b"nonce")
+    link.receive(hello(epochs))
+    with pytest.raises(RemoteProtocolError) as caught:
+        link.receive(m.HelloLogs(logs=logs, last=True))
+    assert caught.value.meaning.close_code == 4400
+
+
 def test_a_message_out_of_turn_breaks_the_rules() -> None:
     """Nothing but the hello is taken before the link is live, and no second hello after."""
     link = HiveLink("h-1", b"")
@@ -248,6 +271,18 @@ def test_a_hole_closes_the_link() -> None:
         pytest.param(
             m.Skip(epoch=3, through=1, digest=D), "did not name", id="skip of an unknown epoch"
         ),
+        pytest.param(ops(2, limits.NUMBER_MAX, 2), "out of bounds", id="beyond all numbers"),
+        pytest.param(
+            m.Snapshot(snapshot_id="s", epoch=2, seq=-1, records=[], last=True),
+            "out of bounds",
+            id="snapshot before the first op",
+        ),
+        pytest.param(
+            m.Snapshot(snapshot_id="s" * 129, epoch=2, seq=1, records=[], last=True),
+            "out of bounds",
+            id="long name of a snapshot",
+        ),
+        pytest.param(m.Heartbeat(n=1, activity="a" * 201), "too long", id="activity"),
         pytest.param(
             m.LogProbe(execution_id="e", digests=[(1, D)] * (limits.LOG_PROBE_DIGESTS_MAX + 1)),
             "probe is too large",
@@ -289,6 +324,14 @@ def test_a_skip_stands_behind_a_whole_snapshot() -> None:
     assert len(link.receive(ops(1, 7))) == 1, "a skip behind the mark does not lower it"
     with pytest.raises(RemoteProtocolError, match="no snapshot"):
         link.receive(m.Skip(epoch=1, through=4, digest=D))
+
+
+def test_a_skip_without_its_digest_is_refused() -> None:
+    """Ops are chained to it: with any other bytes there the node would seem to be two."""
+    link = live()
+    link.receive(m.Snapshot(snapshot_id="s", epoch=2, seq=1, records=[], last=True))
+    with pytest.raises(RemoteProtocolError, match="without its digest"):
+        link.receive(m.Skip(epoch=1, through=3, digest=b""))
 
 
 def test_a_skip_raises_the_mark() -> None:

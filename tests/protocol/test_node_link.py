@@ -153,6 +153,15 @@ def test_forks_of_the_welcome_are_written_again() -> None:
     assert link.next_wanted() is None
 
 
+@pytest.mark.parametrize("epochs", [[8], [1, 1]])
+def test_forks_of_what_is_not_held_break_the_rules(epochs: list[int]) -> None:
+    """Only an epoch of the hello can be written again, and only once."""
+    link = called([EpochState(1, 1, 9, OURS)])
+    link.receive(welcome(forks=[m.Fork(epoch, [(9, THEIRS)]) for epoch in epochs]))
+    with pytest.raises(RemoteProtocolError, match="did not name"):
+        link.receive(m.WelcomeLogs(marks=[], last=True))
+
+
 def test_a_different_digest_is_reported() -> None:
     """Where the two histories differ at a mark, the hive is told and nothing is sent."""
     link = called([EpochState(1, 1, 9, OURS)])
