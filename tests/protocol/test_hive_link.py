@@ -1,12 +1,15 @@
 """The hive's end of a link, driven message by message."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protocol import hive_link, limits
+from protocol import codec, hive_link, limits
 from protocol import messages as m
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.hive_link import (
@@ -470,3 +473,70 @@ def test_a_link_that_carries_much_is_granted_more() -> None:
         link.settled(400_000, 1.1)
         windows.append(link.credit.pace.window)
     assert limits.CREDIT_WINDOW_BYTES_FIRST < windows[0] < windows[1]
+
+
+# --- whatever a node says -------------------------------------------------------------------------
+
+NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, 7, 9, 10, limits.NUMBER_MAX, 2**63 - 1])
+SHORT = st.sampled_from([b"", b"\x80", D])
+STATES = st.lists(st.builds(EpochState, NUMBERS, NUMBERS, NUMBERS, SHORT), max_size=3)
+RECORDS = st.lists(
+    st.builds(Record, st.just("task"), st.just("t"), NUMBERS, SHORT, NUMBERS, NUMBERS), max_size=2
+)
+FRAMES = st.one_of(
+    st.builds(lambda epochs: msgspec.structs.replace(hello(), epochs=epochs), STATES),
+    st.builds(
+        m.HelloLogs,
+        logs=st.lists(st.builds(m.LogState, st.just("e"), NUMBERS, NUMBERS, SHORT), max_size=2),
+        last=st.booleans(),
+    ),
+    st.builds(
+        m.Ops,
+        epoch=NUMBERS,
+        first_seq=NUMBERS,
+        ops=st.lists(st.builds(Op, st.just("task"), st.just("t"), NUMBERS, SHORT), max_size=3),
+    ),
+    st.builds(
+        m.Snapshot,
+        snapshot_id=st.just("s"),
+        epoch=NUMBERS,
+        seq=NUMBERS,
+        records=RECORDS,
+        last=st.booleans(),
+    ),
+    st.builds(m.Skip, epoch=NUMBERS, through=NUMBERS, digest=SHORT),
+    st.builds(m.Records, request_id=st.just("r"), records=RECORDS),
+    st.builds(m.Forked, epoch=NUMBERS, seq=NUMBERS, digest=SHORT),
+    st.builds(m.NodePong, n=NUMBERS),
+    st.sampled_from([CHUNK, GAP, DONE, PROBE, m.Fetched(request_id="r", chunk=CHUNK)]),
+)
+
+
+def carried_out(link: HiveLink, effects: list[hive_link.Effect]) -> None:
+    """Do what the link asks for as a hive would, that has nothing yet; its answers fit frames."""
+    for effect in effects:
+        match effect:
+            case Judge():
+                for frame in welcome(
+                    link, [m.EpochMark(e.epoch, 0, D) for e in effect.hello.epochs]
+                ):
+                    codec.encode(frame)
+            case CommitOps(epoch, first_seq, new):
+                assert first_seq >= 1
+                codec.encode(link.ops_committed(epoch, first_seq + len(new) - 1))
+            case CommitSkip(skip):
+                codec.encode(link.ops_committed(skip.epoch, skip.through))
+            case CommitChunk():
+                link.settled(4, 1.0)
+
+
+@given(st.lists(FRAMES, max_size=12), st.booleans())
+def test_whatever_a_node_says_breaks_a_rule_or_none(frames: list[Any], fast: bool) -> None:
+    """No frames in any order bring out anything but a broken rule; a mark only goes up."""
+    link = live() if fast else HiveLink("h-1", b"nonce")
+    with contextlib.suppress(RemoteProtocolError):
+        for frame in frames:
+            before = dict(link._received)
+            carried_out(link, link.receive(codec.decode_from_node(codec.encode(frame))))
+            assert all(link._received[epoch] >= mark for epoch, mark in before.items())
+            codec.encode(link.heartbeat_reply(1, 1))
