@@ -202,6 +202,12 @@ class _Link:
         except SkepError as error:
             await self._refuse(error)
             return False
+        except ConnectionError:
+            return False
+        except Exception:
+            log.exception("the handshake of a node broke")
+            await self.close(ErrorCode.INTERNAL)
+            return False
         return True
 
     async def _run_live(self) -> None:
@@ -221,9 +227,9 @@ class _Link:
         except ConnectionError:
             pass
         except Exception:
-            # The node dials again, and again: without a word of it nobody would find out why.
-            log.exception("the link of node %s broke", self.node_id)
-            raise
+            # Whatever a node says, it ends its own link.
+            log.exception("link of node %s broke", self.node_id, extra={"node_id": self.node_id})
+            await self.close(ErrorCode.INTERNAL)
 
     async def _end(self) -> None:
         """The node is away from here on, and whoever looks on hears of it."""

@@ -254,6 +254,12 @@ class Uplink:
             self._problem(f"TLS: {error}", "Check the hive's certificate, its name and its CA.")
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError, EOFError) as error:
             self._problem(f"the hive cannot be reached: {error}", "Is it running at this address?")
+        except Exception as error:
+            # Whatever a hive says, it ends one link and never the node agent.
+            log.exception("the link broke")
+            self._problem(
+                f"the link broke: {type(error).__name__}", "The node agent's log has more."
+            )
         return None
 
     def _caller(self) -> node_link.Caller:
@@ -281,7 +287,9 @@ class Uplink:
         log.info("connected to the hive (link %d)", welcome.link_no)
 
     def _draining(self, draining: Draining) -> None:
-        self._retry_after_s = draining.retry_after_ms / 1000
+        # No hive is away on purpose for longer than one that refused is left alone.
+        asked_s = draining.retry_after_ms / 1000
+        self._retry_after_s = min(max(asked_s, 0.0), limits.RECONNECT_REFUSED_S)
 
     async def _settle_forks(self) -> None:
         """Go on under a new epoch that holds again all the hive lacks of a forked one."""

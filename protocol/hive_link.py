@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from protocol import limits
 from protocol.credit import CreditGranted, cost
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from protocol.log_chunks import GapChunk, LogChunk
+from protocol.log_chunks import DIGEST_BYTES, GapChunk, LogChunk
 from protocol.messages import (
     FEATURES,
     LIVE_TEXT,
@@ -223,6 +223,8 @@ class HiveLink:
                 )
 
     def _on_hello_logs(self, page: HelloLogs) -> list[Effect]:
+        if any(not _is_possible(state) for state in page.logs):
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a log's numbers are out of bounds")
         self._logs.extend(page.logs)
         if len(self._logs) > HELLO_LOGS_MAX:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the hello names too many logs")
@@ -230,8 +232,20 @@ class HiveLink:
             return []
         if len(self.hello.epochs) > limits.HELLO_EPOCHS_MAX:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the hello names too many epochs")
+        self._check_epochs()
         self.phase = Phase.JUDGING
         return [Judge(self.hello, tuple(self._logs))]
+
+    def _check_epochs(self) -> None:
+        states = self.hello.epochs
+        if len({state.epoch for state in states}) < len(states):
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the hello names an epoch twice")
+        for state in states:
+            kept = 1 <= state.first_kept <= limits.NUMBER_MAX
+            if not kept or not 0 <= state.last <= limits.NUMBER_MAX or state.epoch < 0:
+                raise RemoteProtocolError(
+                    ErrorCode.BAD_FRAME, "an epoch's numbers are out of bounds", epoch=state.epoch
+                )
 
     def _on_live(self, message: NodeMessage) -> list[Effect]:
         match message:
@@ -247,7 +261,7 @@ class HiveLink:
             case NeedDone():
                 return [NeedAnswered(message)]
             case Snapshot():
-                self._check_epoch(message.epoch)
+                self._check_snapshot(message)
                 self._snapshot_whole = self._snapshot_whole or message.last
                 return [CommitSnapshot(message)]
             case Skip():
@@ -257,6 +271,8 @@ class HiveLink:
             case Result() | Opened() | Part() | End():
                 return [Answered(message)]
             case Heartbeat():
+                if len(message.activity) > limits.ACTIVITY_CHARACTERS_MAX:
+                    raise RemoteProtocolError(ErrorCode.BAD_FRAME, "an activity is too long")
                 return [Beat(message)]
             case LiveText():
                 return [self._on_live_text(message)]
@@ -286,14 +302,16 @@ class HiveLink:
 
     def _on_ops(self, frame: Ops) -> list[Effect]:
         self._check_epoch(frame.epoch)
-        if len(frame.ops) > limits.OPS_PER_FRAME_MAX or frame.first_seq < 1:
+        last = frame.first_seq + len(frame.ops) - 1
+        numbered = frame.first_seq >= 1 and last <= limits.NUMBER_MAX
+        if len(frame.ops) > limits.OPS_PER_FRAME_MAX or not numbered:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a frame of ops is out of bounds")
         for op in frame.ops:
             if len(op.body) > limits.OP_BODY_BYTES_MAX:
                 raise RemoteProtocolError(ErrorCode.BAD_FRAME, "the body of an op is too large")
         received = self._received[frame.epoch]
         finished = self.hello.epochs[-1].epoch != frame.epoch
-        if finished and frame.first_seq + len(frame.ops) - 1 > self._last_of(frame.epoch):
+        if finished and last > self._last_of(frame.epoch):
             # Only the newest epoch grows; more of an older one is of a life the node forgot.
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "ops beyond the end of their epoch")
         if frame.first_seq > received + 1:
@@ -326,6 +344,12 @@ class HiveLink:
         self.credit.take(cost(chunk))
         return CommitChunk(chunk, request_id)
 
+    def _check_snapshot(self, page: Snapshot) -> None:
+        self._check_epoch(page.epoch)
+        named = len(page.snapshot_id) <= limits.SNAPSHOT_ID_CHARACTERS_MAX
+        if not named or not 0 <= page.seq <= limits.NUMBER_MAX:
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a page of a snapshot is out of bounds")
+
     def _check_skip(self, skip: Skip) -> None:
         """A skip gives up ops for ever, so it must be of this hello, behind a whole snapshot."""
         self._check_epoch(skip.epoch)
@@ -335,6 +359,9 @@ class HiveLink:
         )
         if not given_up or not self._snapshot_whole:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a skip that no snapshot stands for")
+        if len(skip.digest) != DIGEST_BYTES:
+            # Ops would be chained to it, and the node's history would seem to be another's.
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a skip without its digest")
 
     def _check_epoch(self, epoch: int) -> None:
         if epoch not in self._received:
@@ -424,6 +451,10 @@ class HiveLink:
     def close(self) -> None:
         """The socket is gone."""
         self.phase = Phase.CLOSED
+
+
+def _is_possible(state: LogState) -> bool:
+    return all(1 <= number <= limits.NUMBER_MAX for number in (state.next_chunk, state.next_entry))
 
 
 def _pages(marks: list[LogMark]) -> list[WelcomeLogs]:

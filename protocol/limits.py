@@ -20,6 +20,13 @@ OPS_IN_FLIGHT_BYTES_MAX: Final = 64 * KIB
 OP_BODY_BYTES_MAX: Final = 64 * KIB
 #: One piece of a streamed reply; control frames pass between two of them.
 PART_BYTES_MAX: Final = 32 * KIB
+#: The highest number of an op, a chunk or an entry, and the most a chunk counts: JSON carries it
+#: whole, and a store can add to it.
+NUMBER_MAX: Final = 2**53 - 1
+#: What names a snapshot: it is kept with each state that the snapshot sets.
+SNAPSHOT_ID_CHARACTERS_MAX: Final = 128
+#: What a node says it is doing: everybody who looks at the hive is sent it.
+ACTIVITY_CHARACTERS_MAX: Final = 200
 #: Epochs a hello names; older ones are long acknowledged and pruned.
 HELLO_EPOCHS_MAX: Final = 1_000
 #: Logs on one page of a hello and cursors on one page of a welcome.

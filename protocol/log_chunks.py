@@ -38,8 +38,8 @@ _STREAMS: Final = frozenset({STDOUT, STDERR, EVENT})
 # only in the node's CPU, which the agent needs more.
 _LEVEL: Final = 1
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Number = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=limits.NUMBER_MAX)]
+Number = Annotated[int, msgspec.Meta(ge=1, le=limits.NUMBER_MAX)]
 
 
 class Segment(NamedTuple):

@@ -227,6 +227,7 @@ class NodeLink:
         self.generation = welcome.generation
         self.credit.granted(welcome.credit)
         if welcome.forks:
+            self._check_forks(welcome)
             self.phase = Phase.FORKED
             return [Accepted(welcome), *(Refork(fork) for fork in welcome.forks)]
         return [
@@ -240,6 +241,11 @@ class NodeLink:
                 logs=self._logs.places(self._welcome.marks),
             ),
         ]
+
+    def _check_forks(self, welcome: Welcome) -> None:
+        forked = [fork.epoch for fork in welcome.forks]
+        if len(set(forked)) < len(forked) or not set(forked) <= set(self._epochs):
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a fork of what the hello did not name")
 
     def _comparable(self, mark: EpochMark) -> bool:
         epoch = self._epochs[mark.epoch]

@@ -8,6 +8,7 @@ Must not count credit or know phases: those are the link's.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from protocol import limits
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.log_chunks import GapChunk, LogChunk, through
 from protocol.messages import LogAck, LogAgreed, LogMark, LogProbe, LogState
@@ -66,6 +67,7 @@ class NodeLogs:
                 ours: bytes | None = state.digest
             else:
                 ours = digests.get((mark.execution_id, mark.next_chunk - 1))
+            _check(mark)
             ahead = mark.next_chunk > state.next_chunk
             # No digest of ours at a cursor inside our log: it stands within a gap, or in a hole.
             differs = 1 < mark.next_chunk <= state.next_chunk and ours != mark.digest
@@ -93,6 +95,7 @@ class NodeLogs:
     def agreed(self, agreed: LogAgreed) -> list[Effect]:
         """Take the answer: number on behind what both have, or ask about older chunks."""
         execution_id = agreed.mark.execution_id
+        _check(agreed.mark)
         below = self._probing.get(execution_id)
         if below is None:
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "an answer to a probe never sent")
@@ -120,6 +123,7 @@ class NodeLogs:
 
     def stream(self, mark: LogMark, next_chunk: int) -> None:
         """Send this log, whose chunks end before `next_chunk`, from where the hive stands."""
+        _check(mark)
         # Until it grows under this link, nobody is waiting for its next line: not `open`.
         log = _Log(next_send=mark.next_chunk, next_new=next_chunk, mark=mark, open=False)
         self._logs[mark.execution_id] = log
@@ -143,6 +147,7 @@ class NodeLogs:
     def acked(self, ack: LogAck) -> list[Effect]:
         """The hive holds these logs up to here."""
         for mark in ack.marks:
+            _check(mark)
             log = self._logs.get(mark.execution_id)
             if log is None:
                 continue
@@ -212,3 +217,9 @@ class NodeLogs:
                 row.pop(execution_id, None)
             elif execution_id not in row:
                 row[execution_id] = None
+
+
+def _check(mark: LogMark) -> None:
+    """A log is numbered on from where the hive stands, so that has to be a number of a log."""
+    if not all(1 <= number <= limits.NUMBER_MAX for number in (mark.next_chunk, mark.next_entry)):
+        raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a cursor is out of bounds")

@@ -373,7 +373,10 @@ async def commit_records(
     request_id: str,
     records: Sequence[Record],
 ) -> None:
-    """Commit state that answers a need, each record under its own position."""
+    """Commit state that answers a need, each record under its own position.
+
+    What it tells beyond the mark no digest stands for, as with a snapshot: so it counts as seen.
+    """
     await check_link(tx, node_id, link_no)
     ranks: dict[int, int] = {}
     for record in records:
@@ -391,3 +394,8 @@ async def commit_records(
         op = Op(record.kind, record.entity_id, record.at_ms, record.body)
         await facts.apply(tx, context, source, op)
     await needs.records_came(tx, node_id, request_id, records)
+    rank, seq, epoch = max(
+        ((ranks[record.epoch], record.seq, record.epoch) for record in records), default=(0, 0, 0)
+    )
+    if rank:
+        await _move_newest(tx, context, node_id, epoch, rank, seq)

@@ -13,6 +13,7 @@ import msgspec
 from hive.store import sync
 from hive.store.backend import Change, ChunkKind, ChunkOutcome, Row, Transaction
 from hive.store.link_checks import check_link, foreign
+from protocol import limits
 from protocol.digest import EMPTY
 from protocol.log_chunks import (
     GapChunk,
@@ -50,7 +51,8 @@ VALUES (:execution_id, :chunk_seq, :through_seq, :first_entry, :entries, :raw_by
 _MOVE_CURSOR = """
 UPDATE log SET next_chunk = :next_chunk, next_entry = :next_entry, digest = :digest,
     raw_bytes = raw_bytes + :raw_bytes, blob_bytes = blob_bytes + :blob_bytes,
-    gap_bytes = gap_bytes + :gap_bytes,
+    gap_bytes = CASE WHEN gap_bytes + :gap_bytes > :most THEN :most
+        ELSE gap_bytes + :gap_bytes END,
     last_ms = CASE WHEN last_ms > :last_ms THEN last_ms ELSE :last_ms END
 WHERE execution_id = :id
 """
@@ -232,6 +234,7 @@ async def _moved(tx: Transaction, node_id: str, log: _Log) -> None:
             "blob_bytes": sum(len(chunk.blob) for chunk in kept),
             "gap_bytes": sum(chunk.bytes for chunk in log.new if isinstance(chunk, GapChunk)),
             "last_ms": max(chunk.last_ms for chunk in log.new),
+            "most": limits.NUMBER_MAX,
         },
     )
     end = log.end_chunks

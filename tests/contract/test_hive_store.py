@@ -14,9 +14,9 @@ from hive.store import backend, events, links, logs, nodes, statistics
 from hive.store.backend import IngestStore
 from hive.store.ingest_store import SqliteIngestStore
 from hive.store.sqlite import SqliteDatabase
-from protocol import digest
+from protocol import digest, limits
 from protocol.errors import ErrorCode, SkepError
-from protocol.log_chunks import GapChunk, LogChunk, chain
+from protocol.log_chunks import GapChunk, LogChunk, chain, through
 from protocol.messages import EpochMark, LogState, Need, NeedDone, NeedOutcome, Skip, Snapshot
 from protocol.ops import EpochState, Op, OpKind, decode_body
 from tests.hive import reported
@@ -728,6 +728,19 @@ async def test_records_fill_in_and_never_overwrite(guarded: Hive):
     assert await guarded.shown("attempt", uid(12)) == Shown("skep/12", forgotten=False)
 
 
+@pytest.mark.asyncio
+async def test_what_an_answer_tells_beyond_the_mark_counts_as_seen(hive: Hive):
+    """A copy of the process may have told it: whoever has not told as much by ops tells anew."""
+    live = await link(hive)
+    assert await live.ops(reported.checkout()) == 1
+    told = reported.record(reported.attempt(), epoch=1, seq=7)
+    await hive.store.commit_records(NODE, live.link_no, "r", [told])
+    assert (await live.state(EpochState(1, 1, 9, b"d" * 16))).newest == (1, 7)
+    older = reported.record(reported.attempt(11), epoch=1, seq=3)
+    await hive.store.commit_records(NODE, live.link_no, "r", [older])
+    assert (await live.state(EpochState(1, 1, 9, b"d" * 16))).newest == (1, 7)
+
+
 # --- logs -----------------------------------------------------------------------------------------
 
 
@@ -751,6 +764,28 @@ async def test_chunks_are_held_as_they_came(hive: Hive):
     state = _log_state(*sent)
     [mark] = await hive.store.log_marks(NODE, [state])
     assert (mark.next_chunk, mark.next_entry, mark.digest) == (7, 13, state.digest)
+
+
+@pytest.mark.asyncio
+async def test_gaps_of_any_size_are_taken(hive: Hive):
+    """A log whose gaps say that more is missing than can be counted is held all the same."""
+    live = await link(hive)
+    gaps = [
+        GapChunk(
+            execution_id=uid(20),
+            chunk_seq=number,
+            through_seq=number,
+            first_entry=number,
+            entries=1,
+            reason="quota",
+            bytes=limits.NUMBER_MAX,
+        )
+        for number in (1, 2, 3)
+    ]
+    for gap in gaps:
+        await hive.store.commit_chunks(NODE, live.link_no, [gap])
+    held = await hive.held(uid(20))
+    assert [through(gap) for gap in held] == [1, 2, 3]
 
 
 @pytest.mark.asyncio

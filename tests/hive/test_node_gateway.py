@@ -77,11 +77,18 @@ async def dialled(
 
 
 async def say_hello(
-    running: RunningHive, node: FakeNode, connect_no: int, *, forged: bool = False
+    running: RunningHive,
+    node: FakeNode,
+    connect_no: int,
+    *,
+    forged: bool = False,
+    until_closed: bool = False,
 ) -> HiveMessage | int:
     """Dial and say who one is; return what the hive says to that, or its close code."""
     async with dialled(running, node, connect_no, forged=forged) as socket:
         said = await socket.receive(timeout=30)
+        while until_closed and said.type is aiohttp.WSMsgType.BINARY:
+            said = await socket.receive(timeout=30)
         if said.type is aiohttp.WSMsgType.BINARY:
             return codec.decode_from_hive(said.data)
         assert socket.close_code is not None
@@ -244,3 +251,23 @@ async def test_many_logs_to_name_take_their_time(
     async with dialled(running, node, 1, pages=[logs, logs], page_s=1.5) as socket:
         said = await socket.receive_bytes(timeout=30)
     assert isinstance(codec.decode_from_hive(said), Welcome)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_ends_one_link_and_says_so(
+    running: RunningHive, monkeypatch: pytest.MonkeyPatch
+):
+    """What a node's word brings out that nobody thought of closes its socket as our own error."""
+    node = FakeNode(running, "one")
+    await node.join()
+
+    async def fault(*_: object, **__: object) -> int:
+        raise OverflowError("nobody thought of this")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(running.hive.gateway.store, "accept_link", fault)
+        assert await say_hello(running, node, 1) == 1011
+    with monkeypatch.context() as broken:
+        broken.setattr(running.hive.gateway, "on_live", fault)
+        assert await say_hello(running, node, 2, until_closed=True) == 1011
+    assert isinstance(await say_hello(running, node, 3), Welcome)

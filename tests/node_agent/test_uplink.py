@@ -17,7 +17,7 @@ from node_agent.link_session import Sources
 from node_agent.store.answers import StoredAnswers
 from node_agent.uplink import Dial, Uplink
 from protocol.errors import ErrorCode
-from protocol.messages import Call, Heartbeat, LiveText, Result
+from protocol.messages import Call, Heartbeat, Links, LiveText, Result
 from tests.node_agent.hive_double import HiveDouble, hive_double
 from tests.node_agent.workshop import open_workshop
 
@@ -54,6 +54,13 @@ class DoneAtOnce:
         yield Result(call_id=call.call_id, body=b"")
 
 
+class BrokenAgent(QuietAgent):
+    """One with a fault that a hive's word brings out."""
+
+    async def linked(self, links: Any) -> None:
+        raise OverflowError("nobody thought of this")
+
+
 @contextlib.asynccontextmanager
 async def linked(
     folder: Path,
@@ -61,6 +68,7 @@ async def linked(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     *,
     dispatcher: Any = None,
+    agent: QuietAgent | None = None,
     clock: HiveClock | None = None,
 ) -> AsyncIterator[Uplink]:
     """An uplink with an empty store, connected."""
@@ -82,7 +90,7 @@ async def linked(
                 chunks=shop.chunks,
                 answers=StoredAnswers(shop.database, shop.journal, shop.chunks),
                 dispatcher=dispatcher,
-                agent=QuietAgent(),
+                agent=agent or QuietAgent(),
             ),
             clock=clock,
         )
@@ -117,6 +125,19 @@ async def test_each_dial_trusts_the_authority_of_its_time(tmp_path: Path) -> Non
                     uplink.hurry()
                     await asyncio.sleep(0.05)
     assert problems[1] == "it cannot be used"
+
+
+@pytest.mark.asyncio
+async def test_a_fault_ends_one_link_and_no_more(tmp_path: Path) -> None:
+    """Whatever a hive's word brings out, the operator is told, and the node dials again."""
+    async with hive_double() as hive:
+        (tmp_path / "node").mkdir()
+        async with linked(tmp_path / "node", hive, agent=BrokenAgent()) as uplink:
+            await hive.send(Links(links=[]))
+            await hive.wait(lambda: hive.closed_with, within_s=60)
+            await hive.wait(lambda: "OverflowError" in uplink.state.problem, within_s=60)
+            uplink.hurry()
+            await hive.wait(lambda: len(hive.hellos) > 1, within_s=60)
 
 
 @pytest.mark.asyncio

@@ -9,9 +9,22 @@ from hypothesis import strategies as st
 
 from protocol import codec, limits
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from protocol.log_chunks import GapChunk, LogChunk
 from protocol.messages import Part, Ping
 from tests.protocol.golden_frames import FROM_HIVE, FROM_NODE
 
+CHUNK = LogChunk(
+    execution_id="e",
+    chunk_seq=1,
+    first_entry=1,
+    entries=1,
+    raw_bytes=1,
+    crc32=0,
+    first_ms=1,
+    last_ms=1,
+    blob=b"",
+)
+GAP = GapChunk(execution_id="e", chunk_seq=1, through_seq=1, first_entry=1, entries=1, reason="")
 FRAMES = [codec.encode(message) for message in (*FROM_NODE, *FROM_HIVE)]
 
 
@@ -32,6 +45,14 @@ FRAMES = [codec.encode(message) for message in (*FROM_NODE, *FROM_HIVE)]
         msgspec.msgpack.encode({"type": "pong", "n": 2**64 - 1}),
         msgspec.msgpack.encode(
             {"type": "ops", "epoch": 1, "first_seq": 1, "ops": [["node", "n", 2**63, b""]]}
+        ),
+        *(
+            msgspec.msgpack.encode({**msgspec.to_builtins(CHUNK), name: limits.NUMBER_MAX + 1})
+            for name in ("chunk_seq", "first_entry", "entries", "first_ms", "last_ms")
+        ),
+        *(
+            msgspec.msgpack.encode({**msgspec.to_builtins(GAP), name: limits.NUMBER_MAX + 1})
+            for name in ("chunk_seq", "through_seq", "first_entry", "entries", "bytes", "last_ms")
         ),
         msgspec.msgpack.encode(
             {"type": "records", "request_id": "r", "records": [["node", "n", 1, b"", 1, 2**63]]}

@@ -1,12 +1,15 @@
 """The hive's end of a link, driven message by message."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protocol import hive_link, limits
+from protocol import codec, hive_link, limits
 from protocol import messages as m
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.hive_link import (
@@ -157,6 +160,29 @@ def test_a_hello_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         judging([*most, EpochState(0, 1, 1, D)])
 
 
+@pytest.mark.parametrize(
+    ("epochs", "logs"),
+    [
+        pytest.param([EpochState(1, 1, 1, D), EpochState(1, 1, 1, D)], [], id="an epoch twice"),
+        pytest.param([EpochState(-1, 1, 1, D)], [], id="an epoch below 0"),
+        pytest.param([EpochState(1, 0, 1, D)], [], id="ops before the first"),
+        pytest.param([EpochState(1, 1, -1, D)], [], id="less than no ops"),
+        pytest.param([EpochState(1, 1, limits.NUMBER_MAX + 1, D)], [], id="too many ops"),
+        pytest.param([], [m.LogState("e", 0, 1, D)], id="chunks before the first"),
+        pytest.param([], [m.LogState("e", 1, limits.NUMBER_MAX + 1, D)], id="too many entries"),
+    ],
+)
+def test_a_hello_of_impossible_numbers_is_refused(
+    epochs: list[EpochState], logs: list[m.LogState]
+) -> None:
+    """What no store of a node holds is no hello: 4400, before anything of it is looked up."""
+    link = HiveLink("h-1", b"nonce")
+    link.receive(hello(epochs))
+    with pytest.raises(RemoteProtocolError) as caught:
+        link.receive(m.HelloLogs(logs=logs, last=True))
+    assert caught.value.meaning.close_code == 4400
+
+
 def test_a_message_out_of_turn_breaks_the_rules() -> None:
     """Nothing but the hello is taken before the link is live, and no second hello after."""
     link = HiveLink("h-1", b"")
@@ -248,6 +274,18 @@ def test_a_hole_closes_the_link() -> None:
         pytest.param(
             m.Skip(epoch=3, through=1, digest=D), "did not name", id="skip of an unknown epoch"
         ),
+        pytest.param(ops(2, limits.NUMBER_MAX, 2), "out of bounds", id="beyond all numbers"),
+        pytest.param(
+            m.Snapshot(snapshot_id="s", epoch=2, seq=-1, records=[], last=True),
+            "out of bounds",
+            id="snapshot before the first op",
+        ),
+        pytest.param(
+            m.Snapshot(snapshot_id="s" * 129, epoch=2, seq=1, records=[], last=True),
+            "out of bounds",
+            id="long name of a snapshot",
+        ),
+        pytest.param(m.Heartbeat(n=1, activity="a" * 201), "too long", id="activity"),
         pytest.param(
             m.LogProbe(execution_id="e", digests=[(1, D)] * (limits.LOG_PROBE_DIGESTS_MAX + 1)),
             "probe is too large",
@@ -289,6 +327,14 @@ def test_a_skip_stands_behind_a_whole_snapshot() -> None:
     assert len(link.receive(ops(1, 7))) == 1, "a skip behind the mark does not lower it"
     with pytest.raises(RemoteProtocolError, match="no snapshot"):
         link.receive(m.Skip(epoch=1, through=4, digest=D))
+
+
+def test_a_skip_without_its_digest_is_refused() -> None:
+    """Ops are chained to it: with any other bytes there the node would seem to be two."""
+    link = live()
+    link.receive(m.Snapshot(snapshot_id="s", epoch=2, seq=1, records=[], last=True))
+    with pytest.raises(RemoteProtocolError, match="without its digest"):
+        link.receive(m.Skip(epoch=1, through=3, digest=b""))
 
 
 def test_a_skip_raises_the_mark() -> None:
@@ -427,3 +473,70 @@ def test_a_link_that_carries_much_is_granted_more() -> None:
         link.settled(400_000, 1.1)
         windows.append(link.credit.pace.window)
     assert limits.CREDIT_WINDOW_BYTES_FIRST < windows[0] < windows[1]
+
+
+# --- whatever a node says -------------------------------------------------------------------------
+
+NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, 7, 9, 10, limits.NUMBER_MAX, 2**63 - 1])
+SHORT = st.sampled_from([b"", b"\x80", D])
+STATES = st.lists(st.builds(EpochState, NUMBERS, NUMBERS, NUMBERS, SHORT), max_size=3)
+RECORDS = st.lists(
+    st.builds(Record, st.just("task"), st.just("t"), NUMBERS, SHORT, NUMBERS, NUMBERS), max_size=2
+)
+FRAMES = st.one_of(
+    st.builds(lambda epochs: msgspec.structs.replace(hello(), epochs=epochs), STATES),
+    st.builds(
+        m.HelloLogs,
+        logs=st.lists(st.builds(m.LogState, st.just("e"), NUMBERS, NUMBERS, SHORT), max_size=2),
+        last=st.booleans(),
+    ),
+    st.builds(
+        m.Ops,
+        epoch=NUMBERS,
+        first_seq=NUMBERS,
+        ops=st.lists(st.builds(Op, st.just("task"), st.just("t"), NUMBERS, SHORT), max_size=3),
+    ),
+    st.builds(
+        m.Snapshot,
+        snapshot_id=st.just("s"),
+        epoch=NUMBERS,
+        seq=NUMBERS,
+        records=RECORDS,
+        last=st.booleans(),
+    ),
+    st.builds(m.Skip, epoch=NUMBERS, through=NUMBERS, digest=SHORT),
+    st.builds(m.Records, request_id=st.just("r"), records=RECORDS),
+    st.builds(m.Forked, epoch=NUMBERS, seq=NUMBERS, digest=SHORT),
+    st.builds(m.NodePong, n=NUMBERS),
+    st.sampled_from([CHUNK, GAP, DONE, PROBE, m.Fetched(request_id="r", chunk=CHUNK)]),
+)
+
+
+def carried_out(link: HiveLink, effects: list[hive_link.Effect]) -> None:
+    """Do what the link asks for as a hive would, that has nothing yet; its answers fit frames."""
+    for effect in effects:
+        match effect:
+            case Judge():
+                for frame in welcome(
+                    link, [m.EpochMark(e.epoch, 0, D) for e in effect.hello.epochs]
+                ):
+                    codec.encode(frame)
+            case CommitOps(epoch, first_seq, new):
+                assert first_seq >= 1
+                codec.encode(link.ops_committed(epoch, first_seq + len(new) - 1))
+            case CommitSkip(skip):
+                codec.encode(link.ops_committed(skip.epoch, skip.through))
+            case CommitChunk():
+                link.settled(4, 1.0)
+
+
+@given(st.lists(FRAMES, max_size=12), st.booleans())
+def test_whatever_a_node_says_breaks_a_rule_or_none(frames: list[Any], fast: bool) -> None:
+    """No frames in any order bring out anything but a broken rule; a mark only goes up."""
+    link = live() if fast else HiveLink("h-1", b"nonce")
+    with contextlib.suppress(RemoteProtocolError):
+        for frame in frames:
+            before = dict(link._received)
+            carried_out(link, link.receive(codec.decode_from_node(codec.encode(frame))))
+            assert all(link._received[epoch] >= mark for epoch, mark in before.items())
+            codec.encode(link.heartbeat_reply(1, 1))

@@ -1,19 +1,27 @@
 """The node's end of a link, driven message by message."""
 
+import contextlib
+from collections import deque
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protocol import limits, tokens
+from protocol import codec, limits, tokens
 from protocol import messages as m
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.node_effects import (
     Accepted,
+    Adopt,
     AnswerWanted,
+    ChunksWanted,
     Compare,
     CompareMarks,
+    Effect,
     OpsAcked,
     OpsWanted,
+    Probe,
     Received,
     Refork,
     Send,
@@ -151,6 +159,15 @@ def test_forks_of_the_welcome_are_written_again() -> None:
     assert link.phase is Phase.FORKED
     assert link.receive(m.Ping(n=1)) == [], "what was sent before the close means nothing any more"
     assert link.next_wanted() is None
+
+
+@pytest.mark.parametrize("epochs", [[8], [1, 1]])
+def test_forks_of_what_is_not_held_break_the_rules(epochs: list[int]) -> None:
+    """Only an epoch of the hello can be written again, and only once."""
+    link = called([EpochState(1, 1, 9, OURS)])
+    link.receive(welcome(forks=[m.Fork(epoch, [(9, THEIRS)]) for epoch in epochs]))
+    with pytest.raises(RemoteProtocolError, match="did not name"):
+        link.receive(m.WelcomeLogs(marks=[], last=True))
 
 
 def test_a_different_digest_is_reported() -> None:
@@ -477,3 +494,88 @@ def test_a_hive_that_holds_other_ops_is_found_out() -> None:
     with pytest.raises(RemoteProtocolError, match="other ops") as caught:
         link.marks_compared(theirs, {(1, 5): OURS})
     assert caught.value.code is ErrorCode.HOLE
+
+
+# --- whatever a hive says -------------------------------------------------------------------------
+
+NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, 4, 5, 9, 12, limits.NUMBER_MAX, 2**63 - 1])
+DIGESTS = st.sampled_from([b"", D, OURS, THEIRS])
+EPOCH_MARKS = st.lists(st.builds(m.EpochMark, NUMBERS, NUMBERS, DIGESTS), max_size=3)
+LOG_MARK = st.builds(
+    m.LogMark, st.sampled_from(["e-1", "e-2"]), NUMBERS, NUMBERS, DIGESTS, st.booleans()
+)
+FRAMES = st.one_of(
+    st.builds(
+        lambda marks, newest, forks: welcome(marks, newest=newest, forks=forks),
+        EPOCH_MARKS,
+        st.none() | st.tuples(NUMBERS, NUMBERS),
+        st.lists(st.builds(m.Fork, NUMBERS, st.lists(st.tuples(NUMBERS, DIGESTS))), max_size=1),
+    ),
+    st.builds(m.WelcomeLogs, marks=st.lists(LOG_MARK, max_size=2), last=st.booleans()),
+    st.builds(m.Ack, link_no=st.just(12), generation=st.just(4), epoch=NUMBERS, seq=NUMBERS),
+    st.builds(
+        m.LogAck, link_no=st.just(12), generation=st.just(4), marks=st.lists(LOG_MARK, max_size=2)
+    ),
+    st.builds(m.LogAgreed, mark=LOG_MARK, through=NUMBERS),
+    st.builds(m.Credit, total=NUMBERS),
+    st.builds(m.HeartbeatReply, n=NUMBERS, hive_time_ms=NUMBERS, marks=EPOCH_MARKS, credit=NUMBERS),
+    st.builds(
+        m.Need, request_id=st.sampled_from(["r-1", "r-2"]), kind=st.just("logs"), ids=st.just([])
+    ),
+    st.builds(m.Challenge, hive_id=st.just("h-1"), nonce=DIGESTS),
+    st.sampled_from([m.Ping(n=1), m.Cancel(call_id="c"), m.Links(links=[])]),
+)
+
+
+def told(link: NodeLink, effects: list[Effect]) -> None:
+    """Do what the link asks for as a node would that holds what its hello names."""
+    waiting = deque(effects)
+    while waiting:
+        match waiting.popleft():
+            case Compare() as compare:
+                ours = dict.fromkeys(compare.epochs, OURS)
+                waiting.extend(link.settled(ours, dict.fromkeys(compare.logs, OURS)))
+            case CompareMarks(marks):
+                link.marks_compared(marks, {(mark.epoch, mark.mark): OURS for mark in marks})
+            case Probe(execution_id, below):
+                places = [(below - 1, OURS)] if below > 1 else []
+                waiting.extend(link.probed(execution_id, places))
+            case Adopt(mark):
+                assert 1 <= mark.next_chunk <= limits.NUMBER_MAX, "a log is numbered on from there"
+                link.log_adopted(mark.execution_id, next_chunk=mark.next_chunk + 1, open_=True)
+            case Send(message):
+                codec.encode(message)
+
+
+def send_all(link: NodeLink) -> None:
+    """Send what is next, a few times over."""
+    for _ in range(6):
+        match link.next_wanted():
+            case OpsWanted(epoch, after):
+                assert after >= 0
+                codec.encode(link.ops_read(epoch, [op()]))
+            case SnapshotWanted(skips):
+                for frame in link.snapshot_read("s", (1, 9), [], dict.fromkeys(skips, OURS)):
+                    codec.encode(frame)
+            case ChunksWanted(execution_id, number):
+                link.may_begin_chunk(chunk(execution_id, number))
+                codec.encode(link.chunk_read(chunk(execution_id, number)))
+            case AnswerWanted(request_id):
+                link.answer_read(m.NeedDone(request_id=request_id, outcomes=[]))
+
+
+@given(st.lists(FRAMES, max_size=12), st.booleans())
+def test_whatever_a_hive_says_breaks_a_rule_or_none(frames: list[Any], fast: bool) -> None:
+    """No frames in any order bring out anything but a broken rule, while all there is is sent."""
+    epochs = [EpochState(1, 4, 9, OURS), EpochState(2, 1, 3, OURS)]
+    logs = [m.LogState("e-1", 5, 5, OURS), m.LogState("e-2", 5, 5, OURS)]
+    link = NodeLink(CALLER, epochs, logs)
+    if fast:
+        link = called(epochs, logs)
+        link.receive(welcome([m.EpochMark(1, 6, OURS), m.EpochMark(2, 0, D)]))
+        cursors = [m.LogMark("e-1", 2, 2, OURS), m.LogMark("e-2", 9, 9, THEIRS)]
+        told(link, link.receive(m.WelcomeLogs(marks=cursors, last=True)))
+    with contextlib.suppress(RemoteProtocolError):
+        for frame in frames:
+            told(link, link.receive(codec.decode_from_hive(codec.encode(frame))))
+            send_all(link)

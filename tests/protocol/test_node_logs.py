@@ -1,7 +1,10 @@
 """Logs at the node's end of a link: cursors, turns, two histories of one log, and holes."""
 
+from collections.abc import Callable
+
 import pytest
 
+from protocol import limits
 from protocol import messages as m
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.log_chunks import GapChunk
@@ -55,6 +58,26 @@ def test_a_log_goes_on_from_the_cursor(
     link, effects = settle(cursor, digests)
     assert effects == [LogsAcked((cursor,))]
     assert link.next_wanted() == ChunksWanted("e-1", cursor.next_chunk, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("next_chunk", "next_entry"),
+    [(0, 1), (1, 0), (-1, 1), (limits.NUMBER_MAX + 1, 1), (1, limits.NUMBER_MAX + 1)],
+)
+def test_a_cursor_that_is_no_number_breaks_the_rules(next_chunk: int, next_entry: int) -> None:
+    """A log would be numbered on from there, so 4400 wherever the hive says it."""
+    cursor = m.LogMark("e-1", next_chunk, next_entry, THEIRS, agreed=True)
+    streams = streaming("e-1")
+    said: list[Callable[[], object]] = [
+        lambda: settle(cursor),
+        lambda: streams.receive(m.LogAck(link_no=12, generation=4, marks=[cursor])),
+        lambda: streams.receive(m.LogAgreed(mark=cursor, through=1)),
+        lambda: streams.stream(cursor, 5),
+    ]
+    for say in said:
+        with pytest.raises(RemoteProtocolError, match="out of bounds") as caught:
+            say()
+        assert caught.value.meaning.close_code == 4400
 
 
 def test_a_log_the_hive_holds_whole_is_not_sent() -> None:

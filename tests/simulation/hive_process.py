@@ -14,7 +14,7 @@ from protocol.errors import ErrorCode, ProtocolError, RemoteProtocolError
 from protocol.messages import Forked, Heartbeat, LogState, Need, NeedDone, Safe
 from protocol.ops import OpKind, decode_body
 from tests.simulation.disk import is_lazy
-from tests.simulation.judge import judge_answer, judge_commit
+from tests.simulation.judge import judge_ack, judge_answer, judge_commit, judge_waiting
 from tests.simulation.memory_hive import Node
 from tests.simulation.sockets import HIVE_ID
 
@@ -95,6 +95,8 @@ class HiveProcess:
     def safe(self, node_id: str) -> Safe:
         """Return what all kept backups hold of a node."""
         images = [image for _, image in self.kept]
+        if self.world.rules.safe_by_newest:
+            images = images[-1:]
         epochs = []
         for number in sorted(images[0].nodes[node_id].epochs):
             held = [image.nodes[node_id].epochs.get(number) for image in images]
@@ -197,6 +199,7 @@ class _End:
 
     def send(self, message: Any) -> None:
         if self.socket.hive_open:
+            judge_ack(self.hive.store, self.node_id, message)
             self.socket.down(message)
 
     def close(self, code: ErrorCode) -> None:
@@ -240,6 +243,7 @@ class _End:
                     self._may_break_off()
             case hive_link.CommitChunk() | hive_link.CommitRecords() | hive_link.NeedAnswered():
                 self.history.append(effect)
+                judge_waiting(self.history)
                 self._commit_soon("history")
             case hive_link.Beat(heartbeat):
                 self._guarded(self._beat, heartbeat)

@@ -1,10 +1,13 @@
 """What must hold when a history has settled: I1, I2, I3, I4 and I8 of the list of faults."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from protocol.hive_link import CommitOps
+from protocol import limits
+from protocol.credit import cost
+from protocol.hive_link import CommitChunk, CommitOps, NeedAnswered
 from protocol.log_chunks import GapChunk
-from protocol.messages import NeedDone
+from protocol.messages import Ack, LogAck, NeedDone
 from protocol.ops import OpKind, decode_body
 from tests.simulation.disk import blobs, is_lazy
 
@@ -30,6 +33,28 @@ def judge_commit(world: Any, socket: Any, commit: CommitOps) -> None:
     first = commit.first_seq - 1
     truth = socket.node.disk.epochs.get(commit.epoch, [])[first : first + len(commit.ops)]
     assert list(commit.ops) == truth, "ops are shown that their node does not have (I1)"
+
+
+def judge_ack(store: Any, node_id: str, message: Any) -> None:
+    """What is acknowledged is committed."""
+    match message:
+        case Ack(epoch=epoch, seq=seq):
+            assert store.nodes[node_id].epochs[epoch].mark >= seq, "acknowledged, not committed"
+        case LogAck(marks=marks):
+            for mark in marks:
+                held = store.cursor(mark.execution_id).next_chunk
+                assert held >= mark.next_chunk, "chunks are acknowledged and not committed"
+
+
+def judge_waiting(history: Iterable[Any]) -> None:
+    """What waits for its commit is within the widest window, and what began on its last byte."""
+    waiting = [
+        cost(one.chunk if isinstance(one, CommitChunk) else one.records)
+        for one in history
+        if not isinstance(one, NeedAnswered)
+    ]
+    begun = max(waiting, default=0)
+    assert sum(waiting) - begun < limits.CREDIT_WINDOW_BYTES_MAX, "more is sent than fits (I9)"
 
 
 def judge_answer(world: Any, socket: Any, done: NeedDone) -> None:

@@ -444,6 +444,8 @@ class MemoryHive:
             epoch = node.epochs.get(record.epoch)
             if epoch is not None:
                 self._apply(node_id, node, epoch.rank, record.seq, record)
+                # No digest stands for what is told beyond the mark.
+                self._saw(node, record.epoch, record.seq)
 
     async def beat(self, node_id: str, link_no: int, heartbeat: Heartbeat) -> None:
         self._writable(node_id, link_no)

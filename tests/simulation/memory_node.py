@@ -71,7 +71,7 @@ class MemoryJournal:
 
     def copy(self) -> "MemoryJournal":
         """Return the image of this disk."""
-        image = MemoryJournal()
+        image = type(self)()
         image._epochs = {number: epoch.copy() for number, epoch in self._epochs.items()}
         image._records = dict(self._records)
         image._marks = dict(self._marks)
@@ -240,7 +240,7 @@ class MemoryChunks:
 
     def copy(self) -> "MemoryChunks":
         """Return the image of this disk."""
-        image = MemoryChunks(self._now_ms)
+        image = type(self)(self._now_ms)
         image._logs = {
             name: _Log(held.log, list(held.chunks), dict(held.adopted))
             for name, held in self._logs.items()

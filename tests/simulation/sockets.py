@@ -26,7 +26,7 @@ class Socket:
         #: Frames of the node on their way that the hive has something to do about.
         self.under_way = 0
         self._sent_up: deque[Any] = deque(maxlen=8)
-        #: What each session held as its messages were asked for, by need; None: there was none.
+        #: Messages of each session behind the place asked for, by need; None: there was none.
         self.asked: dict[str, dict[str, tuple[str, ...] | None]] = {}
         self._done: list[NeedDone] = []
         world.sockets.append(self)

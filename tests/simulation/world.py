@@ -18,10 +18,12 @@ from protocol import limits
 from protocol.hive_link import HiveLink
 from protocol.node_link import NodeLink
 from protocol.ops import OpKind
+from tests.simulation.disk import Answers
 from tests.simulation.hive_process import HiveProcess
 from tests.simulation.immediate import run_now
 from tests.simulation.judge import judge
 from tests.simulation.memory_hive import MemoryHive
+from tests.simulation.memory_node import MemoryChunks, MemoryJournal
 from tests.simulation.node_process import NodeProcess
 
 #: Kinds of fault a history may meet, with how often each is chosen when one is due.
@@ -108,6 +110,11 @@ class Rules:
     publish_before_commit: bool = False
     ack_before_commit: bool = False
     no_needs: bool = False
+    safe_uncompared: bool = False
+    safe_by_newest: bool = False
+    journal: type[MemoryJournal] = MemoryJournal
+    chunks: type[MemoryChunks] = MemoryChunks
+    answers: type[Answers] = Answers
     hive_store: type[MemoryHive] = MemoryHive
     node_link: type[NodeLink] = NodeLink
     hive_link: type[HiveLink] = HiveLink
@@ -407,6 +414,8 @@ class World:
                 node.kill()
                 self.nodes.remove(node)
         self.hive.release(node_id, kept.instance)
+        holder = self.hive.store.nodes[node_id].holder
+        assert kept.instance not in holder.refused, "another was let on than the one chosen"
         # A second holder is a fault too, and has just stopped.
         self._rest_until = self.now + REST_S_MAX
         kept.hurry()
