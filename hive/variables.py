@@ -19,8 +19,10 @@ VARIABLES_MAX: Final = 100
 VALUE_BYTES_MAX: Final = 8 * 1024
 #: A text with its variables put in: a task's prompt has to pass as a request.
 TEXT_BYTES_MAX: Final = 128 * 1024
-#: Parents looked at; a longer line of them is a mistake.
+#: A task that would have more parents is refused; a longer line of them is a mistake.
 PARENTS_MAX: Final = 32
+#: Parents whose variables hold: more than that, since with a task move all that stand below it.
+PARENTS_READ_MAX: Final = 1024
 
 _USE: Final = re.compile(
     rf"\$(?:(?P<dollar>\$)|\{{(?P<braced>{NAME.pattern})\}}|(?P<plain>{NAME.pattern}))", re.ASCII

@@ -14,6 +14,10 @@ Line = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 Text = Annotated[str, msgspec.Meta(max_length=32_768)]
 Named = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 VariableName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+#: The values of TaskStatus, so that a tool's schema is in one piece.
+TaskState = Literal[
+    "draft", "ready", "queued", "in_progress", "in_review", "done", "failed", "cancelled"
+]
 WAIT_S_DEFAULT: Final = 24 * 3600.0
 
 
@@ -29,7 +33,7 @@ class AskHuman(_Arguments, frozen=True):
     off, ask the same again: that waits on, and asks nobody twice.
     """
 
-    question: Annotated[str, msgspec.Meta(min_length=1, max_length=8_000)]
+    question: Annotated[str, msgspec.Meta(min_length=1, max_length=8_000, pattern=r"\S")]
     options: Annotated[list[Line], msgspec.Meta(max_length=20)] = []
     form: dict[str, Any] | None = None
     #: Seconds; then it is still open.
@@ -76,7 +80,7 @@ class GetTask(_Arguments, frozen=True):
 class ListTasks(_Arguments, frozen=True):
     """List tasks of the project, newest first."""
 
-    status: Named | None = None
+    status: TaskState | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     project: Named | None = None
 

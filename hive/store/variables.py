@@ -19,7 +19,9 @@ async def variables_of(tx: Transaction, task_id: str) -> list[Variable]:
     task = await tasks.get_task(tx, task_id)
     levels = [Level(kind="task", id=task.id, variables=_texts(task.variables))]
     seen, parent_id = {task.id}, task.parent_id
-    while parent_id is not None and parent_id not in seen and len(seen) <= variables.PARENTS_MAX:
+    while (
+        parent_id is not None and parent_id not in seen and len(seen) <= variables.PARENTS_READ_MAX
+    ):
         row = await tx.fetch_one(_SELECT_PARENT, {"id": parent_id})
         # A parent that moved to another project has nothing to say here.
         if row is None or row["project_id"] != task.project_id:

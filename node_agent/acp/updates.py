@@ -32,7 +32,8 @@ from node_agent.acp.wire import mapping_in, mappings_in, text_in
 from protocol.conversation import TEXT_BYTES_MAX, PlanEntry, ToolCall, Usage, cut_text
 
 _TEXT_ROLES: Final = {"agent_message_chunk": "assistant", "agent_thought_chunk": "thinking"}
-_PLAN_ENTRIES_MAX: Final = 100
+#: With their texts they have room in one op.
+PLAN_ENTRIES_MAX: Final = 64
 PLAN_ENTRY_BYTES_MAX: Final = 400
 _PLAN_STATUSES: Final = frozenset({"pending", "in_progress", "completed"})
 _PLAN_PRIORITIES: Final = frozenset({"high", "medium", "low"})
@@ -204,11 +205,14 @@ def _forget_calls(state: MachineState) -> None:
 def _change_plan(state: MachineState, update: dict[str, Any]) -> list[Fact]:
     entries = []
     given = mappings_in(update, "entries")
-    for entry in given[:_PLAN_ENTRIES_MAX]:
+    cut = len(given) > PLAN_ENTRIES_MAX
+    for entry in given[:PLAN_ENTRIES_MAX]:
+        content, content_cut = cut_text(text_in(entry, "content"), PLAN_ENTRY_BYTES_MAX)
+        cut = cut or content_cut
         status, priority = text_in(entry, "status"), text_in(entry, "priority")
         entries.append(
             PlanEntry(
-                content=cut_text(text_in(entry, "content"), PLAN_ENTRY_BYTES_MAX)[0],
+                content=content,
                 status=status if status in _PLAN_STATUSES else "pending",
                 priority=priority if priority in _PLAN_PRIORITIES else "medium",
             )
@@ -217,7 +221,6 @@ def _change_plan(state: MachineState, update: dict[str, Any]) -> list[Fact]:
     if state.plan_key is None:
         facts += close_block(state)
         state.plan_key = state.take_key("p")
-    cut = len(given) > _PLAN_ENTRIES_MAX
     made = MessageMade(key=state.plan_key, role="plan", plan=entries, truncated=cut)
     return [*facts, made]
 

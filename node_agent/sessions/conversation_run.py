@@ -102,6 +102,8 @@ class ConversationRun:
         self._stop_told = False
         #: By when the agent is to have said whether it took in what was said into its turn.
         self._sure_by_s: float | None = None
+        #: By when a process that closed its input is to have ended.
+        self._deaf_by_s: float | None = None
         #: By when it is to say that its session is set up, or anything.
         self._set_up_by_s: float | None = None
 
@@ -271,7 +273,7 @@ class ConversationRun:
         woken = asyncio.ensure_future(self._woken.wait())
         now_s = self._now_s()
         due = (self._end_by_s, self._stop_by_s, self._sure_by_s, self._set_up_by_s)
-        due_s = [by_s - now_s for by_s in due if by_s is not None]
+        due_s = [by_s - now_s for by_s in (*due, self._deaf_by_s) if by_s is not None]
         if self._say_again:
             due_s.append(_AGAIN_S)
         if (silent_s := self._silence.due_s()) is not None:
@@ -463,11 +465,20 @@ class ConversationRun:
             else:
                 LOG.warning("an agent is not told more: %s", error)
                 self._unsaid = b""
+                if self._closing is None and self._deaf_by_s is None:
+                    self._deaf_by_s = self._now_s() + self._context.grace_s
         if taken is not None:
             failpoint("node.conversation.said")
             await self._context.keep(conversations.taken, self._talk.execution_id, taken)
         if len(self._unsaid) > _UNSAID_BYTES_MAX and self._closing is None:
             await self._commit(self._machine.give_up("it does not read what it is told"))
+        if self._deaf_by_s is not None and self._now_s() >= self._deaf_by_s:
+            self._deaf_by_s = None
+            # Of one that has ended only the rest is to be read: all that counts.
+            if read_exit(self._context.run_folder(self._talk.execution_id)) is None:
+                await self._commit(
+                    self._machine.give_up("it closed its input, and can be told nothing")
+                )
 
     async def _close_or_stop(self, running: RunningExecution) -> None:
         """End the process's input once nothing more is to be said; stop it where it stays on."""

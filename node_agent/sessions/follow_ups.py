@@ -1,7 +1,6 @@
 """What a follow-up may hold, by what the agent of its conversation says it can. Pure."""
 
 import base64
-import binascii
 import re
 from typing import Final
 
@@ -24,7 +23,7 @@ def images_of(request: FollowUpRequest) -> list[tuple[str, str]]:
             raise _invalid("images", "an image is a data URL: data:image/png;base64,...")
         try:
             base64.b64decode(found[2], validate=True)
-        except binascii.Error:
+        except ValueError:
             raise _invalid("images", "an image's base64 cannot be read") from None
         images.append((found[1], found[2]))
     return images

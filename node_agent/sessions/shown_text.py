@@ -29,7 +29,6 @@ _TARGET_BYTES_MAX: Final = 4 * 1024
 _WORD_BYTES_MAX: Final = 64
 _DIFFS_MAX: Final = 16
 _LOCATIONS_MAX: Final = 16
-_PLAN_ENTRIES_MAX: Final = 64
 _PLAN_ENTRY_BYTES_MAX: Final = 512
 #: No form that people fill is deeper.
 _FORM_DEPTH_MAX: Final = 32
@@ -66,7 +65,7 @@ class ShownText:
                 status=cut_text(entry.status, _WORD_BYTES_MAX)[0],
                 priority=cut_text(entry.priority, _WORD_BYTES_MAX)[0],
             )
-            for entry in list(plan)[:_PLAN_ENTRIES_MAX]
+            for entry in list(plan)[: updates.PLAN_ENTRIES_MAX]
         ]
 
     def tool(self, tool: ToolCall, bytes_max: int = _TOOL_BYTES_MAX) -> tuple[ToolCall, bool]:

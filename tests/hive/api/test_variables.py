@@ -56,3 +56,23 @@ async def test_what_makes_no_sense_is_refused(running: RunningHive):
     elsewhere = (await running.post("tasks", {"project": "other", "title": "x"})).json
     bad = await running.ask("PATCH", path, body={"parent_id": elsewhere["id"]})
     assert (bad.status, bad.error["details"]["field"]) == (422, "parent_id")
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_moved_with_all_below_it(running: RunningHive):
+    """However deep its children stand then, what the topmost says holds for them."""
+    await running.post("projects", {"name": "shop"})
+
+    async def line() -> list[str]:
+        ids: list[str] = []
+        for number in range(20):
+            below = {"parent_id": ids[-1]} if ids else {}
+            ids.append((await running.task(f"{number}", **below))["id"])
+        return ids
+
+    upper, lower = await line(), await line()
+    await running.ask("PUT", f"tasks/{upper[0]}/variables/WHO", body={"value": "Ada"})
+    moved = await running.ask("PATCH", f"tasks/{lower[0]}", body={"parent_id": upper[-1]})
+    assert moved.status == 200
+    shown = (await running.get(f"tasks/{lower[-1]}/preview", prompt="Hi $WHO")).json
+    assert (shown["prompt"], shown["warnings"]) == ("Hi Ada", [])

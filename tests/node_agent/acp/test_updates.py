@@ -20,6 +20,7 @@ from node_agent.acp.steps import (
     UsageTold,
 )
 from node_agent.acp.updates import apply_update, close_block, turn_usage
+from node_agent.sessions.shown_text import ShownText
 from protocol.conversation import PlanEntry, Usage
 
 TRANSCRIPTS = Path(__file__).parents[2] / "transcripts" / "acp"
@@ -245,6 +246,18 @@ def test_a_call_of_another_turn_with_the_same_id():
     second = apply_update(state, call("c1", title="rm x", status="in_progress"))
     second += apply_update(state, call("c1", "tool_call_update", status="completed"))
     assert tools(first + second) == [("ls", "cancelled"), ("rm x", "completed")]
+
+
+@pytest.mark.parametrize(
+    ("entries", "shown", "truncated"),
+    [(["A"] * 64, 64, False), (["A"] * 65, 64, True), (["A", "x" * 1000], 2, True)],
+)
+def test_a_plan_that_does_not_fit(entries: list[str], shown: int, truncated: bool):
+    """It says so, whether steps are missing or the end of one; what is shown has room in an op."""
+    state = MachineState()
+    plan = {"sessionUpdate": "plan", "entries": [{"content": one} for one in entries]}
+    (one,) = made(state, plan)
+    assert (len(ShownText().plan(one.plan)), one.truncated) == (shown, truncated)
 
 
 def test_a_plan_that_comes_late():

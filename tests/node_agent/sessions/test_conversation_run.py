@@ -672,6 +672,39 @@ async def test_an_agent_that_never_greets(talk: Talk, wish: str):
     assert (await talk.session(attempt)).status is SessionStatus.IDLE
 
 
+#: It asks, closes its input, and goes on for ever.
+DEAF = """
+import json, os, sys, time
+def say(**frame):
+    print(json.dumps({"jsonrpc": "2.0", **frame}), flush=True)
+for line in iter(sys.stdin.readline, ""):
+    frame = json.loads(line)
+    if frame["method"] == "initialize":
+        say(id=frame["id"], result={"protocolVersion": 1})
+    elif frame["method"] == "session/new":
+        say(id=frame["id"], result={"sessionId": "s"})
+    elif frame["method"] == "session/prompt":
+        option = {"optionId": "yes", "name": "Yes", "kind": "allow_once"}
+        call = {"toolCallId": "c", "title": "May I?"}
+        os.close(0)
+        say(id=9, method="session/request_permission", params={
+            "sessionId": "s", "toolCall": call, "options": [option]})
+        while True:
+            time.sleep(0.1)
+            say(method="session/update", params={"sessionId": "s", "update": {}})
+"""
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_closes_its_input(talk: Talk):
+    """What it asked cannot be answered to it: it is ended, and people are told why."""
+    command = shlex.join([sys.executable, "-c", DEAF])
+    attempt = await talk.shop.start(command, executor="acp", prompt="go")
+    await talk.answer(await talk.request(attempt), "yes")
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert ended.reason == "agent: it closed its input, and can be told nothing"
+
+
 @pytest.mark.asyncio
 async def test_an_agent_that_answers_only_what_it_knows(
     talk: Talk, monkeypatch: pytest.MonkeyPatch

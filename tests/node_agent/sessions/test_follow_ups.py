@@ -25,10 +25,9 @@ def test_what_an_agent_can_take() -> None:
         (FollowUpRequest(command="other"), ErrorCode.NOT_AVAILABLE, "command"),
         (FollowUpRequest(prompt="  "), ErrorCode.INVALID, "prompt"),
         (FollowUpRequest(prompt="p", images=["a.png"]), ErrorCode.INVALID, "images"),
-        (
-            FollowUpRequest(prompt="p", images=["data:image/png;base64,?"]),
-            ErrorCode.INVALID,
-            "images",
+        *(
+            (FollowUpRequest(prompt="p", images=[url]), ErrorCode.INVALID, "images")
+            for url in ("data:image/png;base64,?", "data:image/png;base64,é")
         ),
         (FollowUpRequest(prompt="p", images=[PNG] * 17), ErrorCode.INVALID, "images"),
         (FollowUpRequest(prompt="p", images=[PNG]), ErrorCode.NOT_AVAILABLE, "images"),
