@@ -58,14 +58,23 @@ def judge_waiting(history: Iterable[Any]) -> None:
 
 
 def judge_answer(world: Any, socket: Any, done: NeedDone) -> None:
-    """Once a need for messages is answered, what its node then had is there, and nothing gone."""
+    """Once a need for messages is answered, what its node then had is there, and nothing gone.
+
+    What is told as lost, its node does not have either.
+    """
     asked = socket.asked.get(done.request_id)
     if asked is None or not socket.came(done) or socket.node.node_id in world.history.cloned:
         return
     rows = world.hive.store.nodes[socket.node.node_id].rows
     for place, outcome in enumerate(done.outcomes, 1):
         said = asked[outcome.id]
-        assert (outcome.outcome == "sent") == (said is not None), "an answer is not the truth"
+        # A session may begin between the asking and the answer.
+        begun = said is None and outcome.id in socket.node.disk.sessions
+        sent = outcome.outcome == "sent"
+        assert begun or sent == (said is not None), "an answer is not the truth"
+        has = len(socket.node.disk.sessions.get(outcome.id, ())) if socket.node_open else 0
+        lost = world.hive.store.lost(outcome.id)
+        assert not lost or min(lost) > has, f"of {outcome.id} is lost what its node has"
         if said is None or (done.more and place == len(done.outcomes)):
             continue
         for message_id in said:

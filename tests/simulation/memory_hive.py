@@ -42,6 +42,7 @@ from protocol.messages import (
     LogState,
     Need,
     NeedDone,
+    NeedOutcome,
     Skip,
     Snapshot,
 )
@@ -136,6 +137,12 @@ class MemoryHive:
         self.needs: dict[str, tuple[str, Need]] = {}
         #: Kind and id of what a node answered it does not have, with the node.
         self.missing: dict[tuple[str, str], tuple[str, str]] = {}
+        #: Places of sessions whose messages a node has no more than the hive, with the node.
+        self.gaps: dict[str, tuple[str, frozenset[int]]] = {}
+        #: Of a need and a session: how many messages it has, and how far it was told of.
+        self.told: dict[tuple[str, str], tuple[int, int]] = {}
+        #: Needs whose node told of all it owns since they were stored.
+        self.stale: frozenset[str] = frozenset()
         self.kept_aside = 0
         #: Attempts whose logs are held only where someone asked for them.
         self.is_lazy: Callable[[str], bool] = lambda attempt_id: False
@@ -148,6 +155,7 @@ class MemoryHive:
         backup.logs = {name: log.copy() for name, log in self.logs.items()}
         backup.needs = dict(self.needs)
         backup.missing = dict(self.missing)
+        backup.gaps, backup.told, backup.stale = dict(self.gaps), dict(self.told), self.stale
         backup.kept_aside = self.kept_aside
         return backup
 
@@ -208,6 +216,7 @@ class MemoryHive:
         node.snapshot_broken = True
         # What a rival does not know, the one let on may have.
         self.missing = {key: how for key, how in self.missing.items() if how[0] != node_id}
+        self._forget_gaps(node_id)
 
     async def journal_state(
         self, node_id: str, link_no: int, epochs: list[EpochState]
@@ -388,6 +397,7 @@ class MemoryHive:
             for key, how in self.missing.items()
             if (key[0], how[0]) != ("messages", node_id)
         }
+        self._forget_gaps(node_id)
 
     async def commit_skip(self, node_id: str, link_no: int, skip: Skip) -> int:
         node = self._writable(node_id, link_no)
@@ -446,6 +456,12 @@ class MemoryHive:
                 self._apply(node_id, node, epoch.rank, record.seq, record)
                 # No digest stands for what is told beyond the mark.
                 self._saw(node, record.epoch, record.seq)
+            body = _decoded(record.kind, record.body)
+            if isinstance(body, Session):
+                self.told[request_id, body.id] = (body.message_count, 0)
+            elif isinstance(body, Message):
+                due, _ = self.told.get((request_id, body.session_id), (0, 0))
+                self.told[request_id, body.session_id] = (due, body.seq)
 
     async def beat(self, node_id: str, link_no: int, heartbeat: Heartbeat) -> None:
         self._writable(node_id, link_no)
@@ -455,6 +471,7 @@ class MemoryHive:
             index
             for index, identifier in enumerate(need.ids)
             if (need.kind, identifier) not in self.missing
+            and not (need.kind == "messages" and self._is_settled(identifier))
         ]
         if not wanted:
             return None
@@ -476,7 +493,7 @@ class MemoryHive:
 
     def _as_it_stands(self, need: Need) -> Need:
         if need.kind == "messages":
-            after = [self._whole_through(name) for name in need.ids]
+            after = [self._settled_through(name) for name in need.ids]
             return msgspec.structs.replace(need, after=after)
         if need.kind != "logs":
             return need
@@ -497,6 +514,34 @@ class MemoryHive:
         for outcome in done.outcomes:
             if outcome.outcome != "sent":
                 self.missing[need.kind, outcome.id] = (node_id, outcome.outcome)
+            if need.kind == "messages":
+                cut = done.more and outcome is done.outcomes[-1]
+                self._messages_told(node_id, done.request_id, outcome, cut=cut)
+        self.told = {key: told for key, told in self.told.items() if key[0] != done.request_id}
+
+    def _messages_told(
+        self, node_id: str, request_id: str, outcome: NeedOutcome, *, cut: bool
+    ) -> None:
+        held, (due, through) = (
+            self._places(outcome.id),
+            self.told.get((request_id, outcome.id), (0, 0)),
+        )
+        if outcome.outcome != "sent":
+            through = self._due(outcome.id)
+        elif request_id in self.stale:
+            return
+        elif not cut:
+            through = max(due, *held, 0)
+        _, gaps = self.gaps.get(outcome.id, ("", frozenset()))
+        lost = frozenset(place for place in range(1, through + 1) if place not in held)
+        later = frozenset(place for place in gaps if place > through)
+        self.gaps[outcome.id] = (node_id, lost | later)
+
+    def _forget_gaps(self, node_id: str) -> None:
+        """A node tells anew of all it owns: what it lacked before, it may have now."""
+        self.gaps = {name: gap for name, gap in self.gaps.items() if gap[0] != node_id}
+        open_still = {name for name, (owner, _) in self.needs.items() if owner == node_id}
+        self.stale = self.stale | open_still
 
     async def lacking(self, node_id: str, limit: int) -> list[Lacking]:
         node = self.nodes[node_id]
@@ -534,20 +579,35 @@ class MemoryHive:
         rows = (row for node in self.nodes.values() for row in node.rows.values() if row.place)
         return {row.place[1] for row in rows if row.place[0] == session_id and not row.forgotten}
 
-    def _whole_through(self, session_id: str) -> int:
-        held, through = self._places(session_id), 0
-        while through + 1 in held:
+    def lost(self, session_id: str) -> set[int]:
+        """Return the places that are told as lost."""
+        _, gaps = self.gaps.get(session_id, ("", frozenset()))
+        return set(gaps) - self._places(session_id)
+
+    def _settled_through(self, session_id: str) -> int:
+        there, through = self._places(session_id) | self.lost(session_id), 0
+        while through + 1 in there:
             through += 1
         return through
+
+    def _due(self, session_id: str) -> int:
+        counts = [0, *self._places(session_id)]
+        for node in self.nodes.values():
+            row = node.rows.get((OpKind.SESSION, session_id))
+            session = None if row is None else _decoded(OpKind.SESSION, row.body)
+            if isinstance(session, Session):
+                counts.append(session.message_count)
+        return max(counts)
+
+    def _is_settled(self, session_id: str) -> bool:
+        return 0 < self._due(session_id) <= self._settled_through(session_id)
 
     def misses_messages(self, node_id: str, session_id: str) -> bool:
         """Whether a person who looks at a session finds that some of it is missing."""
         row = self.nodes[node_id].rows.get((OpKind.SESSION, session_id))
         if row is None:
             return False
-        session = _decoded(OpKind.SESSION, row.body)
-        assert isinstance(session, Session)
-        return self._whole_through(session_id) < session.message_count
+        return not self._is_settled(session_id)
 
     def cursor(self, execution_id: str) -> LogCursor:
         log = self.logs.get(execution_id)

@@ -41,6 +41,7 @@ REGRESSIONS: Final = {
     10041776: "a snapshot told of a life that its machine went back from, and then outgrew",
     10047996: "the judge compared what a node has pruned with ops of a life it went back from",
     10027109: "a page of chunks had a hole inside, and each link broke on it",
+    60958: "the judge took a session that began before the answer for one that was not there",
     10007859: "what a skip stood for was pruned meanwhile: with no digest it made a fork of one",
     30003039: "the judge awaited of an answer what was not asked for: places of a life before",
     30008052: "a copy had answered a need: that stood above what the kept one wrote since",
