@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
+from node_agent.git.beneath import path_parts
 from node_agent.git.command import stream_git
 from node_agent.git.diff_format import ChangedFile, FilesReader, patch_sections
-from node_agent.git.errors import GitFailed, InvalidInput
-from node_agent.git.path_text import to_bytes, to_text
+from node_agent.git.errors import GitFailed, InvalidInput, PathNotFound
+from node_agent.git.path_text import to_text
 from node_agent.git.sources import Source
 from node_agent.git.temporary_index import temporary_index
 from node_agent.git.untracked import untracked_paths
@@ -303,12 +304,15 @@ def _only_mode(file: ChangedFile, patch: bytes | None) -> bool:
 
 
 def wanted_path(path: str | None) -> bytes | None:
-    """Return the path a caller wants to see, from its text; None for all. Raises InvalidInput."""
+    """Return the path a caller wants to see, from its text; None for all.
+
+    Raises InvalidInput, and OutsideWorktree as reading a file there does.
+    """
     if path is None:
         return None
     try:
-        return to_bytes(path).strip(b"/") or None
-    except ValueError as error:
+        return b"/".join(path_parts(path)) or None
+    except PathNotFound as error:
         raise InvalidInput("path", path, "Give a path as the diff itself names it.") from error
 
 

@@ -19,6 +19,7 @@ from protocol.errors import ErrorCode, OperationError
 from protocol.log_chunks import GapChunk, LogChunk
 from protocol.log_entries import Entry, EntryGap, EntryPage, PageReading
 from protocol.operation_values import StreamHead
+from protocol.whole_numbers import WHOLE_NUMBER_MAX
 from protocol.work_requests import LogRequest
 
 ENTRIES_MAX: Final = 5_000
@@ -55,6 +56,7 @@ class LogReading:
         """Answer a page; with `wait_ms`, as soon as there is a whole line to show."""
         request = asking.request
         assert isinstance(request, LogRequest)  # noqa: S101  the table's own pairing
+        _check(request)
         await self._check_belongs(request.execution_id, asking.attempt_id)
         page = await self._awaited(request)
         return Streamed(StreamHead(media_type="application/json"), _pieces(page))
@@ -107,12 +109,12 @@ class LogReading:
         )
 
     async def _entries(self, log: Log, request: LogRequest) -> EntryPage:
-        after = max(0, request.after)
-        limit = max(1, min(request.limit, ENTRIES_MAX))
         match = request.grep.encode() if request.grep else None
-        reading = PageReading(after, limit, match=match, chunks_max=_CHUNKS_PER_PAGE_MAX)
+        reading = PageReading(
+            request.after, request.limit, match=match, chunks_max=_CHUNKS_PER_PAGE_MAX
+        )
         chunks = await self._chunks.chunks_covering(
-            log.execution_id, after, chunks_max=_CHUNKS_PER_READ, bytes_max=_READ_BYTES_MAX
+            log.execution_id, request.after, chunks_max=_CHUNKS_PER_READ, bytes_max=_READ_BYTES_MAX
         )
         while True:
             at_end = not chunks or _following(chunks[-1]) >= log.next_chunk
@@ -138,3 +140,20 @@ async def _pieces(page: LogPage) -> AsyncIterator[bytes]:
     content = await asyncio.to_thread(msgspec.json.encode, page)
     for start in range(0, len(content), limits.PART_BYTES_MAX):
         yield content[start : start + limits.PART_BYTES_MAX]
+
+
+def _check(request: LogRequest) -> None:
+    """Raise INVALID for numbers that the hive would not take: both ways answer the same."""
+    for field, number, least, most in (
+        ("after", request.after, 0, WHOLE_NUMBER_MAX),
+        ("limit", request.limit, 1, ENTRIES_MAX),
+        ("wait_ms", request.wait_ms, 0, WHOLE_NUMBER_MAX),
+    ):
+        if not least <= number <= most:
+            bound = "" if most == WHOLE_NUMBER_MAX else f", and {most} at most"
+            raise OperationError(
+                ErrorCode.INVALID,
+                f"{field}: {number} cannot be used",
+                hint=f"Give {least} or more{bound}.",
+                field=field,
+            )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from node_agent.git.diff import DiffHead, diff_pieces
-from node_agent.git.errors import GitFailed, InvalidInput, WorktreeGone
+from node_agent.git.errors import GitFailed, InvalidInput, OutsideWorktree, WorktreeGone
 from node_agent.git.path_text import to_text
 from node_agent.git.saved_work import save_work
 from node_agent.git.sources import Source, find_source
@@ -307,7 +307,13 @@ async def test_filter_by_path_keeps_renames(sample: Sample, root: Path) -> None:
     assert await changes(source, base, path="new/name") == {"new/name": whole["new/name"]}
     assert list(await changes(source, base, path="new/")) == ["new/more", "new/name"]
     assert list(await changes(source, base, path="old")) == ["new/name"]
+    assert list(await changes(source, base, path="./new//./name")) == ["new/name"]
+    for everything in ("", ".", "./"):
+        assert await changes(source, base, path=everything) == whole
     assert await changes(source, base, path="nowhere") == {}
+    for outside in ("..", "new/../../x", "/etc", ".git/config"):
+        with pytest.raises(OutsideWorktree):
+            await changes(source, base, path=outside)
 
 
 @pytest.mark.asyncio

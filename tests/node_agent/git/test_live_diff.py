@@ -151,5 +151,6 @@ def test_what_cannot_be_asked() -> None:
     """A number of lines and a path that git cannot take are refused before anything is read."""
     with pytest.raises(InvalidInput):
         LiveDiff(against="target", context=-1, path=None)
-    with pytest.raises(InvalidInput):
-        LiveDiff(against="target", context=3, path="\udcff")
+    for path in ("\udcff", "a\0b"):
+        with pytest.raises(InvalidInput):
+            LiveDiff(against="target", context=3, path=path)

@@ -42,6 +42,19 @@ async def test_pages_from_any_entry(stored: StoredNode) -> None:
     assert texts(await page(stored, grep="e", after=1)) == ["three", "five"]
 
 
+@pytest.mark.parametrize(
+    ("field", "number"), [("after", -1), ("limit", 0), ("limit", 5_001), ("wait_ms", -1)]
+)
+@pytest.mark.asyncio
+async def test_what_the_hive_would_refuse_is_refused_here(
+    stored: StoredNode, field: str, number: int
+) -> None:
+    """A client may change from one to the other at any time."""
+    with pytest.raises(OperationError) as refused:
+        await page(stored, **{field: number})
+    assert (refused.value.code, refused.value.details) == (ErrorCode.INVALID, {"field": field})
+
+
 @pytest.mark.asyncio
 async def test_a_page_takes_only_the_chunks_it_needs(stored: StoredNode) -> None:
     """From the end of a log of many chunks a page reads only the last ones."""
