@@ -143,20 +143,6 @@ class StampsLate(NodeLink):
         return super().snapshot_read(snapshot_id, late, records, digests)
 
 
-class SkipsUndigested(NodeLink):
-    """Sends a skip whose place was pruned meanwhile, without its digest."""
-
-    def snapshot_read(
-        self,
-        snapshot_id: str,
-        position: tuple[int, int],
-        records: Sequence[Record],
-        digests: Mapping[tuple[int, int], bytes | None],
-    ) -> list[NodeMessage]:
-        found = {place: digest or bytes(16) for place, digest in digests.items()}
-        return super().snapshot_read(snapshot_id, position, records, found)
-
-
 class AnswersWhatStreams(NodeLink):
     """Sends in an answer what streams by itself."""
 
@@ -209,7 +195,6 @@ FINER: Final[dict[str, Rules]] = {
     "one op more than the mark": Rules(node_link=MarkOneMore),
     "a node compares no digests": Rules(node_link=ComparesNothing),
     "a snapshot is stamped late": Rules(node_link=StampsLate),
-    "a skip is sent undigested": Rules(node_link=SkipsUndigested),
     "answers hold what streams": Rules(node_link=AnswersWhatStreams),
     "gone is what is closed": Rules(answers=SaysGoneTooEarly),
     "an answer leaves one message out": Rules(answers=AnswersOneLess),
