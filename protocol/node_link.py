@@ -102,6 +102,8 @@ class _Epoch:
     digest: bytes
     sent: int = 0
     acked: int = 0
+    #: The hive's mark at the welcome, be it above all we have.
+    welcomed: int = 0
 
 
 @dataclass
@@ -278,6 +280,7 @@ class NodeLink:
                 continue
             # Ours if the hive is ahead: then our disk was restored, and `newest` says so too.
             epoch.sent = epoch.acked = min(mark.mark, epoch.last)
+            epoch.welcomed = mark.mark
             if epoch.sent + 1 < epoch.first_kept:
                 self._snapshot_due = True
         untold = welcome.newest is not None and not self._told(*welcome.newest)
@@ -370,6 +373,9 @@ class NodeLink:
         if seq > max(epoch.sent, epoch.acked):
             if seq <= epoch.last:
                 raise RemoteProtocolError(ErrorCode.BAD_FRAME, "ops were acknowledged unsent")
+            if seq > epoch.welcomed:
+                # Of a life this process forgot: the next hello settles what is to become of it.
+                raise RemoteProtocolError(ErrorCode.HOLE, "the hive holds ops that are not ours")
             # A mark above all we have, known since the welcome of a restored node.
             return
         epoch.acked = seq

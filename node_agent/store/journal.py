@@ -192,10 +192,12 @@ _INSERT_EPOCH = """
 INSERT INTO epoch (epoch, birth, first_kept, last, digest, pruned_digest)
 VALUES (:epoch, :birth, 1, 0, :empty, :empty)
 """
-# Older ones than a hello names cannot be asked about; what they say is long in newer state.
+# A hello names so many: those of processes that had nothing to tell go first, then those whose ops
+# are all deleted. One with ops stays, however often the node agent was started since.
 _DROP_OLD_EPOCHS = """
-DELETE FROM epoch WHERE first_kept > last AND birth NOT IN (
-    SELECT birth FROM epoch ORDER BY birth DESC LIMIT :kept
+DELETE FROM epoch WHERE birth IN (
+    SELECT birth FROM epoch WHERE first_kept > last AND birth < :newest
+    ORDER BY last > 0, birth LIMIT max(0, (SELECT count(*) FROM epoch) - :kept)
 )
 """
 
@@ -204,7 +206,8 @@ async def _open_epoch(tx: Transaction, instance: int) -> None:
     birth = await tx.fetch_one(_NEXT_BIRTH)
     number = 1 if birth is None else birth["birth"]
     await tx.execute(_INSERT_EPOCH, {"epoch": instance, "birth": number, "empty": digests.EMPTY})
-    await tx.execute(_DROP_OLD_EPOCHS, {"kept": limits.HELLO_EPOCHS_MAX})
+    kept = {"newest": number, "kept": limits.HELLO_EPOCHS_MAX}
+    await tx.execute(_DROP_OLD_EPOCHS, kept)
 
 
 _EPOCHS = """

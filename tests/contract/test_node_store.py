@@ -172,6 +172,24 @@ async def test_epochs_keep_their_order_of_birth(journal: Journal):
 
 
 @pytest.mark.asyncio
+async def test_many_starts_leave_no_ops_unnamed(journal: Journal, monkeypatch: pytest.MonkeyPatch):
+    """An epoch with ops is named however often the agent was started since; empty ones go first."""
+    monkeypatch.setattr(limits, "HELLO_EPOCHS_MAX", 3)
+    await journal.store.open_epoch(9)
+    await tell(journal, "a")
+    await journal.store.open_epoch(8)
+    await tell(journal, "b")
+    await journal.store.prune(8, 1)
+    for instance in (3, 7, 5):
+        await journal.store.open_epoch(instance)
+    named = [(epoch.epoch, epoch.last) for epoch in await journal.store.epochs()]
+    assert named == [(9, 1), (8, 1), (5, 0)]
+    await tell(journal, "c")
+    await journal.store.open_epoch(4)
+    assert [epoch.epoch for epoch in await journal.store.epochs()] == [9, 5, 4]
+
+
+@pytest.mark.asyncio
 async def test_ops_are_numbered_in_the_newest_epoch(journal: Journal):
     """Each epoch counts from 1, and only the newest grows."""
     await journal.store.open_epoch(9)

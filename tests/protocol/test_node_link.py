@@ -231,6 +231,14 @@ def test_a_mark_above_ours_asks_for_a_snapshot() -> None:
     assert link.receive(reply)[0] == Received(reply)
 
 
+def test_a_mark_that_rises_above_ours_ends_the_link() -> None:
+    """Nobody but us writes on this link: what the hive took beyond it is of a life we forgot."""
+    link = live([EpochState(1, 1, 5, OURS)], marks=[m.EpochMark(1, 5, OURS)])
+    with pytest.raises(RemoteProtocolError) as caught:
+        link.receive(ack(1, 6))
+    assert caught.value.meaning.close_code == 4410
+
+
 @pytest.mark.parametrize(
     ("other", "due"),
     [

@@ -18,13 +18,9 @@ LAZY = "lazy"
 class Disk:
     """One disk."""
 
-    def __init__(
-        self,
-        journal: type[MemoryJournal] = MemoryJournal,
-        chunks: type[MemoryChunks] = MemoryChunks,
-    ) -> None:
-        self.journal = journal()
-        self.chunks = chunks()
+    def __init__(self) -> None:
+        self.journal = MemoryJournal()
+        self.chunks = MemoryChunks()
         #: Attempts that run, with their execution.
         self.running: dict[str, str] = {}
         #: Messages of each session, by their place from 1.

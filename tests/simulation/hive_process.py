@@ -43,6 +43,8 @@ class HiveProcess:
         self.ends: dict[str, _End] = {}
         self.kept: list[tuple[int, Any]] = []
         self.ancient: list[tuple[int, Any]] = []
+        #: What was last said to be safe, with the backups of then. Only the judge looks.
+        self.told_safe: deque[tuple[Safe, list[Any]]] = deque(maxlen=60)
         self._life = 0
         self._order = itertools.count(1)
         self._request_no = itertools.count(1)
@@ -110,7 +112,9 @@ class HiveProcess:
             if log.node_id == node_id
             and all(_whole(image, node_id, name, log.cursor.digest) for image in images)
         ]
-        return Safe(epochs=epochs, logs=logs)
+        safe = Safe(epochs=epochs, logs=logs)
+        self.told_safe.append((safe, [image for _, image in self.kept]))
+        return safe
 
     def quarantined(self, node_id: str) -> bool:
         holder = self.store.nodes[node_id].holder

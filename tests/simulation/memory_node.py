@@ -71,14 +71,19 @@ class MemoryJournal:
 
     def copy(self) -> "MemoryJournal":
         """Return the image of this disk."""
-        image = type(self)()
+        image = MemoryJournal()
         image._epochs = {number: epoch.copy() for number, epoch in self._epochs.items()}
         image._records = dict(self._records)
         image._marks = dict(self._marks)
         return image
 
     async def open_epoch(self, instance: int) -> None:
+        told = [epoch for epoch in self._epochs.values() if epoch.first_kept > epoch.last]
         self._epochs[instance] = _Epoch(instance)
+        surplus = max(0, len(self._epochs) - limits.HELLO_EPOCHS_MAX)
+        # Those that had nothing to tell go first.
+        for epoch in sorted(told, key=lambda epoch: epoch.last > 0)[:surplus]:
+            del self._epochs[epoch.epoch]
 
     async def epochs(self) -> list[EpochState]:
         return [
@@ -240,7 +245,7 @@ class MemoryChunks:
 
     def copy(self) -> "MemoryChunks":
         """Return the image of this disk."""
-        image = type(self)(self._now_ms)
+        image = MemoryChunks(self._now_ms)
         image._logs = {
             name: _Log(held.log, list(held.chunks), dict(held.adopted))
             for name, held in self._logs.items()

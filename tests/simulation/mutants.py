@@ -28,6 +28,7 @@ from protocol.node_effects import Effect
 from protocol.node_link import NodeLink
 from protocol.node_logs import NodeLogs
 from protocol.ops import EpochState, Op, Record
+from tests.simulation.finer_mutants import FINER
 from tests.simulation.memory_hive import MemoryHive, Node
 from tests.simulation.world import Rules
 
@@ -285,4 +286,5 @@ MUTANTS: Final[dict[str, Rules]] = {
     "all is numbered anew, unasked": Rules(node_link=AdoptsUnasked),
     "all is taken for held": Rules(node_link=AdoptsAsHeld),
     "needs are answered uncompared": Rules(node_link=AnswersUncompared),
+    **FINER,
 }

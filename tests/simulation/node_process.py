@@ -16,6 +16,7 @@ from protocol.log_chunks import LogChunk
 from protocol.messages import Heartbeat, HeartbeatReply, LogMark, Need, NeedDone, NodeMessage, Safe
 from tests.simulation.attacker import Attacker
 from tests.simulation.disk import LAZY, Disk, blobs
+from tests.simulation.judge import judge_pruned
 from tests.simulation.sockets import HIVE_ID, Socket
 from tests.simulation.workload import Workload
 
@@ -41,7 +42,7 @@ class NodeProcess:
         self.world = world
         self.run_now = world.run_now
         self.node_id = node_id
-        self.disk = Disk(world.rules.journal, world.rules.chunks)
+        self.disk = Disk()
         self.images: list[Image] = []
         self.attacker = Attacker(world)
         self.work = Workload(world, self)
@@ -132,7 +133,7 @@ class NodeProcess:
 
     def lose_disk(self) -> None:
         """A new disk, with nothing on it but the key."""
-        self.disk, self.images = Disk(self.world.rules.journal, self.world.rules.chunks), []
+        self.disk, self.images = Disk(), []
 
     def copy(self, *, live: bool) -> "NodeProcess":
         """Return a copy of the disk, or (`live`) of the running process, for another machine."""
@@ -355,11 +356,11 @@ class NodeProcess:
                     need, self.world.rules.answers(disk)
                 )
             case node_effects.Received(Safe() as safe):
-                for epoch, seq, digest in safe.epochs:
-                    ours = run_now(disk.journal.digest_at(epoch, seq))
-                    if ours == digest or self.world.rules.safe_uncompared:
-                        run_now(disk.journal.prune(epoch, seq))
-                self._purge(safe.logs)
+                if self.world.faulty:
+                    # When there is time for it, and whatever happens to the link meanwhile.
+                    self.later(self.world.soon() * 4, lambda: self._delete(safe))
+                else:
+                    self._delete(safe)
 
     def _adopt(self, link: Any, adopt: node_effects.Adopt) -> None:
         if self.socket is None or link is not self.link:
@@ -384,6 +385,17 @@ class NodeProcess:
                     self._take(following)
             elif not run_now(chunks.whole_from(name, place)):
                 self.link.stream(LogMark(name, place, after + 1, digest), log.next_chunk)
+
+    def _delete(self, safe: Safe) -> None:
+        """Delete what is safe, as the node agent's upkeep does."""
+        journal, run_now = self.disk.journal, self.run_now
+        kept = {state.epoch: state.first_kept for state in run_now(journal.epochs())}
+        for epoch, seq, digest in safe.epochs:
+            ours = run_now(journal.digest_at(epoch, seq))
+            ours_too = ours == digest or self.world.rules.safe_uncompared
+            if ours_too and run_now(journal.prune(epoch, seq)):
+                judge_pruned(self.world, self, safe, epoch, range(kept[epoch], seq + 1))
+        self._purge(safe.logs)
 
     def _purge(self, safe: Iterable[tuple[str, bytes]]) -> None:
         disk = self.disk

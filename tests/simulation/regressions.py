@@ -45,4 +45,7 @@ REGRESSIONS: Final = {
     10007859: "what a skip stood for was pruned meanwhile: with no digest it made a fork of one",
     30003039: "the judge awaited of an answer what was not asked for: places of a life before",
     30008052: "a copy had answered a need: that stood above what the kept one wrote since",
+    554: "a strike took on ops beyond all that the node has, where nothing was compared",
+    5004: "the judge did not wait for the snapshot that shows again what an answer filled in",
+    30021118: "the judge forgot that a session may begin between a need and its answer",
 }

@@ -23,7 +23,6 @@ from tests.simulation.hive_process import HiveProcess
 from tests.simulation.immediate import run_now
 from tests.simulation.judge import judge
 from tests.simulation.memory_hive import MemoryHive
-from tests.simulation.memory_node import MemoryChunks, MemoryJournal
 from tests.simulation.node_process import NodeProcess
 
 #: Kinds of fault a history may meet, with how often each is chosen when one is due.
@@ -112,8 +111,6 @@ class Rules:
     no_needs: bool = False
     safe_uncompared: bool = False
     safe_by_newest: bool = False
-    journal: type[MemoryJournal] = MemoryJournal
-    chunks: type[MemoryChunks] = MemoryChunks
     answers: type[Answers] = Answers
     hive_store: type[MemoryHive] = MemoryHive
     node_link: type[NodeLink] = NodeLink
@@ -211,7 +208,8 @@ class World:
 
     def _backup(self) -> None:
         self.hive.backup()
-        self.at(self.random.expovariate(1.0), self._backup)
+        # Seldom once the faults have stopped: nothing new comes of it.
+        self.at(self.random.expovariate(1.0 if self.faulty else 0.2), self._backup)
 
     def _look(self) -> None:
         """A person opens a log that is only held once someone does, and reads a session."""
