@@ -80,7 +80,6 @@ def judge_answer(world: Any, socket: Any, done: NeedDone) -> None:
     rows = world.hive.store.nodes[socket.node.node_id].rows
     for place, outcome in enumerate(done.outcomes, 1):
         said = asked[outcome.id]
-<<<<<<< HEAD
         # A session may begin between the asking and the answer.
         begun = said is None and outcome.id in socket.node.disk.sessions
         sent = outcome.outcome == "sent"
@@ -89,12 +88,6 @@ def judge_answer(world: Any, socket: Any, done: NeedDone) -> None:
         lost = world.hive.store.lost(outcome.id)
         assert not lost or min(lost) > has, f"of {outcome.id} is lost what its node has"
         if said is None or (done.more and place == len(done.outcomes)):
-=======
-        if said is None:
-            continue
-        assert outcome.outcome == "sent", "an answer is not the truth"
-        if done.more and place == len(done.outcomes):
->>>>>>> wt-sim
             continue
         for message_id in said:
             row = rows.get((OpKind.MESSAGE, message_id))
