@@ -34,6 +34,7 @@ from node_agent.store.contract import LogGrew
 from node_agent.store.requests import RequestChanged
 from node_agent.store.transaction import Transaction
 from node_agent.store.turns import Shown
+from node_agent.task_end import cancel_all
 from node_agent.turn_steps import (
     NodeFull,
     Wanted,
@@ -265,10 +266,7 @@ class AttemptRunner:
         self._closing = True
         for stop_listening in self._stop_listening:
             stop_listening()
-        tasks = [*self._tasks.values(), *self._upkeep]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all([*self._tasks.values(), *self._upkeep])
         await self.scripts.close()
 
     # --- inside -------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from node_agent.stamps import new_id, now_ms
 from node_agent.store import attempts, operations, plans, removals
 from node_agent.store.errors import StoreBroken, StoreClosed
 from node_agent.store.transaction import Transaction
+from node_agent.task_end import cancel_all
 from node_agent.turn_steps import DEV, NodeFull, Running, check_not_worn
 from protocol.attempt_requests import ExecutionReply
 from protocol.entities import Attempt, Execution, OperationRecord
@@ -109,10 +110,7 @@ class ScriptRuns:
     async def close(self) -> None:
         """Let go of all scripts. Their processes go on; the next start takes them up."""
         self._closing = True
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(list(self._tasks.values()))
 
     async def wait_ended(self, execution_id: str) -> None:
         """Wait until a script that this process carries on has ended."""

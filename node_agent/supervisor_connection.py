@@ -80,8 +80,8 @@ class SupervisorConnection:
     async def close(self) -> None:
         if self._listening is not None:
             self._listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listening
+            # Not awaited: who is cancelled meanwhile is to hear of it.
+            await asyncio.wait({self._listening})
             self._listening = None
 
     async def _connected(self) -> asyncio.StreamWriter:

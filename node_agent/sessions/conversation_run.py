@@ -263,8 +263,8 @@ class ConversationRun:
         finally:
             if output is not None:
                 output.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await output
+                # Not awaited: who is cancelled meanwhile is to hear of it.
+                await asyncio.wait({output})
 
     async def _wait(self, output: asyncio.Task[Output]) -> None:
         """Wait for output, for a wake, or until something is due."""
