@@ -672,7 +672,7 @@ async def test_an_agent_that_never_greets(talk: Talk, wish: str):
     assert (await talk.session(attempt)).status is SessionStatus.IDLE
 
 
-#: It asks, closes its input, and goes on for ever.
+#: It closes its input, asks, and goes on for ever, or until there is a file; that ends its turn.
 DEAF = """
 import json, os, sys, time
 def say(**frame):
@@ -689,9 +689,11 @@ for line in iter(sys.stdin.readline, ""):
         os.close(0)
         say(id=9, method="session/request_permission", params={
             "sessionId": "s", "toolCall": call, "options": [option]})
-        while True:
+        while not sys.argv[1:] or not os.path.exists(sys.argv[1]):
             time.sleep(0.1)
             say(method="session/update", params={"sessionId": "s", "update": {}})
+        say(id=frame["id"], result={"stopReason": "end_turn"})
+        time.sleep(1000)
 """
 
 
@@ -703,6 +705,24 @@ async def test_an_agent_that_closes_its_input(talk: Talk):
     await talk.answer(await talk.request(attempt), "yes")
     ended = await talk.shop.runner.wait_ended(attempt.id)
     assert ended.reason == "agent: it closed its input, and can be told nothing"
+
+
+@pytest.mark.asyncio
+async def test_an_agent_that_closes_its_input_and_ends_its_turn(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+):
+    """It is done; nobody is told of a failure while its process comes to its end."""
+    gate = talk.folder / "gate"
+    command = shlex.join([sys.executable, "-c", DEAF, str(gate)])
+    attempt = await talk.shop.start(command, executor="acp", prompt="go")
+    await talk.answer(await talk.request(attempt), "yes")
+    async with asyncio.timeout(60):
+        while "an agent is not told more" not in caplog.text:
+            await asyncio.sleep(0.02)
+    gate.touch()
+    ended = await talk.shop.runner.wait_ended(attempt.id)
+    assert (ended.outcome, ended.reason) == ("succeeded", None)
+    assert "system" not in [role for role, _ in await talk.told(attempt)]
 
 
 @pytest.mark.asyncio
