@@ -184,13 +184,15 @@ async def check_journal(shop: Workshop) -> None:
 @pytest.mark.asyncio
 async def test_the_program_outlives_the_node_agent(node: Node):
     """Killed in the middle, taken up by the next: the same process, and every byte once."""
-    with node.start(node.request(pause_s=0.005)) as process:
+    gate = node.folder / "gate"
+    with node.start(node.request(pause_s=0.005, until=gate)) as process:
         attempt_id = told(process, "started")
         await until(lambda: node.pids)
         await asyncio.sleep(0.8)
         process.kill()
     pid = node.pids[0]
     assert is_alive(pid)
+    gate.touch()
     await asyncio.to_thread(node.recover)
     async with node.open() as shop:
         attempt = await shop.database.read(attempts.get, attempt_id)
@@ -471,15 +473,18 @@ async def test_databases_older_than_what_they_tell_of(node: Node, tmp_path: Path
 async def test_a_log_renumbered_under_its_writer(node: Node):
     """The hive was ahead: the writer goes on behind the gap, and loses and repeats nothing."""
     async with node.open() as shop:
-        reply = await shop.runner.start(node.request(pause_s=0.004), start_key())
+        gate = node.folder / "gate"
+        request = node.request(pause_s=0.004, until=gate)
+        reply = await shop.runner.start(request, start_key())
         agent = await running_agent(shop, reply.attempt)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.5)
         log = await shop.chunks.log(agent.id)
         assert log is not None
         mark = LogMark(agent.id, log.next_chunk, log.next_entry, log.digest)
         await shop.chunks.acked([mark])
         ahead = LogMark(agent.id, log.next_chunk + 5, log.next_entry + 50, b"h" * 16)
         await shop.chunks.adopt(ahead, log.next_chunk - 1)
+        gate.touch()
         ended = await shop.runner.wait_ended(reply.attempt.id)
         assert ended.outcome is AttemptOutcome.SUCCEEDED
         assert await shop.output(agent, STDOUT) == expected(STDOUT)
