@@ -5,6 +5,7 @@ it, what is read again would be cut elsewhere, and a hive that has it already wo
 Must not write anything that differs from what is noted: then the log is cut on as it comes.
 """
 
+import functools
 import logging
 import os
 import struct
@@ -16,8 +17,10 @@ import msgspec
 
 from node_agent.log_cutter import CutChunk, LogCutter, SpoolEnd
 from node_agent.redaction import Redactor
+from node_agent.run_context import when_there_is_room
 from node_agent.spool import START, Frame, SpoolPosition, SpoolReader
 from node_agent.store.contract import ChunkStore
+from node_agent.store.errors import LogMoved
 from protocol import limits
 from protocol.log_chunks import ContentDigest, LogChunk
 
@@ -72,7 +75,12 @@ async def replay_cuts(
             cut = _cut_to(cutter, reader, wanted)
             if cut is None:
                 break
-            await chunks.commit([(cut, wanted.end.encode())])
+            stored = [(cut, wanted.end.encode())]
+            try:
+                await when_there_is_room(functools.partial(chunks.commit, stored))
+            except LogMoved:
+                # The hive was ahead, and had it numbered on meanwhile.
+                break
             committed += 1
     finally:
         reader.close()

@@ -465,7 +465,7 @@ class ConversationRun:
             else:
                 LOG.warning("an agent is not told more: %s", error)
                 self._unsaid = b""
-                if self._closing is None and self._deaf_by_s is None:
+                if self._is_to_stay and self._deaf_by_s is None:
                     self._deaf_by_s = self._now_s() + self._context.grace_s
         if taken is not None:
             failpoint("node.conversation.said")
@@ -475,7 +475,8 @@ class ConversationRun:
         if self._deaf_by_s is not None and self._now_s() >= self._deaf_by_s:
             self._deaf_by_s = None
             # Of one that has ended only the rest is to be read: all that counts.
-            if read_exit(self._context.run_folder(self._talk.execution_id)) is None:
+            ended = read_exit(self._context.run_folder(self._talk.execution_id)) is not None
+            if self._is_to_stay and not ended:
                 await self._commit(
                     self._machine.give_up("it closed its input, and can be told nothing")
                 )
@@ -500,6 +501,11 @@ class ConversationRun:
         elif self._end_by_s is not None and now_s >= self._end_by_s:
             asked = await _asked(running.stop(self._context.grace_s))
             self._end_by_s = None if asked else self._now_s() + _AGAIN_S
+
+    @property
+    def _is_to_stay(self) -> bool:
+        """Whether the process is not ending anyway, each in its own time."""
+        return self._closing is None and self._stop_grace_s is None
 
     def _machine_at_work(self) -> bool:
         return self._machine.state.turn is not None

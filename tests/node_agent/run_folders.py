@@ -52,7 +52,7 @@ def end_process(pid: int) -> None:
         os.kill(pid, 9)
 
 
-async def wait_until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def wait_until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Return once something holds; the test fails when it does not come to."""
     async with asyncio.timeout(timeout_s):
         while not holds():

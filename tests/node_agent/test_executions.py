@@ -200,6 +200,8 @@ async def test_run_folder_is_private_and_forgets_secrets(tmp_path: Path) -> None
         assert not [name for name, mode in modes.items() if mode & 0o077], modes
         await execution.close_stdin()
         assert stream_bytes(await read_to_end(execution)) == b"a secret\n"
+    # Its supervisor takes the socket away behind the record of the end.
+    await wait_until(lambda: not (run_folder / "ctl.sock").exists())
     left = {path.name for path in run_folder.iterdir()}
     assert left == {"identity", "process", "exit", "out.0", "supervisor.log"}
     assert (run_folder / "supervisor.log").read_text() == ""

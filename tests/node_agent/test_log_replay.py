@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from node_agent import run_context
 from node_agent.log_replay import CUTS_FILE, replay_cuts
 from node_agent.log_writer import LogWriter
 from node_agent.spool import SpoolReader
 from node_agent.spool_frames import STDERR, STDOUT
 from node_agent.spool_writer import SpoolWriter
 from node_agent.store.database import Database
+from node_agent.store.errors import LogMoved, StoreFull
 from node_agent.store.log_chunks import SqliteChunkStore
 from protocol.log_chunks import GapChunk, LogChunk
 
@@ -133,3 +135,26 @@ async def test_what_comes_out_as_another_is_left(tmp_path: Path):
     after = await log.replayed(0)
     assert after == log.whole[: len(after)]
     assert len(after) < len(log.whole)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.asyncio
+async def test_what_keeps_it_from_being_cut_again_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: bool
+):
+    """A full disk is waited out, and a log that was numbered on goes on as it is."""
+    monkeypatch.setattr(run_context, "_ROOM_S_FIRST", 0.01)
+    log = Printing(tmp_path)
+    await log.go()
+    errors = [StoreFull("logs.db"), *([LogMoved("e", 9, 2)] if moves else [])]
+    commit = SqliteChunkStore.commit
+
+    async def fails_first(store: SqliteChunkStore, *given: object) -> None:
+        if errors:
+            raise errors.pop(0)
+        await commit(store, *given)
+
+    monkeypatch.setattr(SqliteChunkStore, "commit", fails_first)
+    after = await log.replayed(0)
+    assert not errors
+    assert (after == log.whole) is not moves

@@ -34,11 +34,13 @@ from protocol.states import AttemptOutcome, ExecutionKind, ExecutionStatus
 from tests.node_agent.workshop import Workshop, make_repository, open_workshop
 
 LINES = 400
-#: Prints lines over a second or so, and leaves one line for each time it was run.
+#: Prints lines over a second or so, and leaves one line for each time it was run. Where it is given
+#: a file, it waits in the middle until that is there.
 AGENT = """
 import os, sys, time
 with open(sys.argv[1], "a") as runs: runs.write(f"{os.getpid()}\\n")
 for n in range(400):
+    while n == 200 and sys.argv[3:] and not os.path.exists(sys.argv[3]): time.sleep(0.02)
     stream = sys.stderr if n % 7 == 0 else sys.stdout
     stream.write(f"line {n} " + "x" * (n * 13 % 900) + "\\n")
     stream.flush()
@@ -68,9 +70,12 @@ class Node:
         async with open_workshop(self.folder, next(self._instances)) as shop:
             await add_checkout(shop.database, self.project)
 
-    def request(self, pause_s: float = 0.0, **fields: Any) -> StartRequest:
+    def request(
+        self, pause_s: float = 0.0, until: Path | None = None, **fields: Any
+    ) -> StartRequest:
         """An attempt of the agent above."""
-        command = shlex.join([sys.executable, "-c", AGENT, str(self.runs), str(pause_s)])
+        words = [self.runs, pause_s, *([] if until is None else [until])]
+        command = shlex.join([sys.executable, "-c", AGENT, *map(str, words)])
         wanted = {"task_title": "Survive", "command": command, **fields}
         return StartRequest(**wanted)
 
@@ -179,13 +184,15 @@ async def check_journal(shop: Workshop) -> None:
 @pytest.mark.asyncio
 async def test_the_program_outlives_the_node_agent(node: Node):
     """Killed in the middle, taken up by the next: the same process, and every byte once."""
-    with node.start(node.request(pause_s=0.005)) as process:
+    gate = node.folder / "gate"
+    with node.start(node.request(pause_s=0.005, until=gate)) as process:
         attempt_id = told(process, "started")
         await until(lambda: node.pids)
         await asyncio.sleep(0.8)
         process.kill()
     pid = node.pids[0]
     assert is_alive(pid)
+    gate.touch()
     await asyncio.to_thread(node.recover)
     async with node.open() as shop:
         attempt = await shop.database.read(attempts.get, attempt_id)
@@ -381,8 +388,9 @@ async def test_an_execution_that_ran_is_never_run_again(node: Node):
 @pytest.mark.asyncio
 async def test_a_state_older_than_what_it_began(node: Node, tmp_path: Path, point: str):
     """It is restored from before the program began: that is taken up, and not begun once more."""
-    once = tmp_path / "setup.txt"
-    request = node.request(pause_s=0.004, setup_script=f"echo >> {shlex.quote(str(once))}")
+    once, gate = tmp_path / "setup.txt", tmp_path / "gate"
+    setup = f"echo >> {shlex.quote(str(once))}"
+    request = node.request(pause_s=0.004, until=gate, setup_script=setup)
     with node.start(request, failpoint=f"{point}:kill9") as process:
         assert process.wait(timeout=60) == -signal.SIGKILL
     older = {path.name: path.read_bytes() for path in node.folder.glob("state.db*")}
@@ -395,6 +403,7 @@ async def test_a_state_older_than_what_it_began(node: Node, tmp_path: Path, poin
         path.unlink()
     for name, content in older.items():
         (node.folder / name).write_bytes(content)
+    gate.touch()
     node.recover()
     async with node.open() as shop:
         (attempt,) = await shop.database.read(attempts.page, limit=10)
@@ -464,15 +473,18 @@ async def test_databases_older_than_what_they_tell_of(node: Node, tmp_path: Path
 async def test_a_log_renumbered_under_its_writer(node: Node):
     """The hive was ahead: the writer goes on behind the gap, and loses and repeats nothing."""
     async with node.open() as shop:
-        reply = await shop.runner.start(node.request(pause_s=0.004), start_key())
+        gate = node.folder / "gate"
+        request = node.request(pause_s=0.004, until=gate)
+        reply = await shop.runner.start(request, start_key())
         agent = await running_agent(shop, reply.attempt)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.5)
         log = await shop.chunks.log(agent.id)
         assert log is not None
         mark = LogMark(agent.id, log.next_chunk, log.next_entry, log.digest)
         await shop.chunks.acked([mark])
         ahead = LogMark(agent.id, log.next_chunk + 5, log.next_entry + 50, b"h" * 16)
         await shop.chunks.adopt(ahead, log.next_chunk - 1)
+        gate.touch()
         ended = await shop.runner.wait_ended(reply.attempt.id)
         assert ended.outcome is AttemptOutcome.SUCCEEDED
         assert await shop.output(agent, STDOUT) == expected(STDOUT)

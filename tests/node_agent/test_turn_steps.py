@@ -187,13 +187,18 @@ async def test_slots_are_kept(shop: Workshop):
 
 
 @pytest.mark.asyncio
-async def test_a_stop_drops_what_is_queued(shop: Workshop):
+async def test_a_stop_drops_what_is_queued(shop: Workshop, tmp_path: Path):
     """Whoever stops an attempt wants nothing more of it; a follow-up after that is meant."""
-    attempt = await shop.start("sh -c 'trap \"sleep 1; exit 0\" INT; while :; do sleep 0.1; done'")
+    ready, gate = tmp_path / "ready", tmp_path / "gate"
+    ending = f"until [ -e {gate} ]; do sleep 0.05; done; exit 0"
+    waiting = f'trap "{ending}" INT; : > {ready}; while :; do sleep 0.1; done'
+    attempt = await shop.start(f"sh -c '{waiting}'")
     await at_work(shop, attempt)
+    await until(lambda: asyncio.sleep(0, ready.exists()), "it takes its end well")
     dropped = await shop.follow_up(attempt, "sh -c 'echo dropped >> order'")
-    await shop.runner.stop(attempt.id, 5)
+    await shop.runner.stop(attempt.id, 60)
     meant = await shop.follow_up(attempt, "sh -c 'echo meant >> order'")
+    gate.touch()
     assert dropped.position == meant.position == 1
     ended = await shop.runner.wait_ended(attempt.id)
     assert (ended.phase, ended.outcome) == ("ended", "succeeded")
@@ -224,21 +229,26 @@ async def test_an_interrupt(shop: Workshop):
 
 
 @pytest.mark.asyncio
-async def test_an_agent_that_takes_an_interrupt_well(shop: Workshop):
+async def test_an_agent_that_takes_an_interrupt_well(shop: Workshop, tmp_path: Path):
     """One that ends as it should after an interrupt has succeeded."""
-    attempt = await shop.start("sh -c 'trap \"exit 0\" INT; while :; do sleep 0.1; done'")
+    ready = tmp_path / "ready"
+    waiting = f'trap "exit 0" INT; : > {ready}; while :; do sleep 0.1; done'
+    attempt = await shop.start(f"sh -c '{waiting}'")
     await at_work(shop, attempt)
-    await asyncio.sleep(0.3)
+    await until(lambda: asyncio.sleep(0, ready.exists()), "it takes interrupts")
     await shop.interrupt(attempt)
     ended = await shop.runner.wait_ended(attempt.id)
     assert (ended.outcome, ended.reason) == ("succeeded", None)
 
 
 @pytest.mark.asyncio
-async def test_a_failed_setup_drops_the_queue(shop: Workshop):
+async def test_a_failed_setup_drops_the_queue(shop: Workshop, tmp_path: Path):
     """Where the agent could not begin, what is queued behind it is dropped, with the reason."""
-    attempt = await shop.start("true", setup_script="sleep 1; exit 4")
+    gate = tmp_path / "gate"
+    setup = f"until [ -e {gate} ]; do sleep 0.05; done; exit 4"
+    attempt = await shop.start("true", setup_script=setup)
     turn = await shop.follow_up(attempt, "true")
+    gate.touch()
     ended = await shop.runner.wait_ended(attempt.id)
     assert (ended.outcome, ended.reason) == ("failed", "setup: exit_code 4")
     assert await shop.database.read(turns.queued, attempt.id) == []
