@@ -34,22 +34,25 @@ class SafeBackups:
         """Return what is safe of one node."""
         async with self._reading:
             try:
-                signature = await asyncio.to_thread(_signature, self._listing)
+                await self._look(now_ms)
             except OSError as error:
                 # There may be copies: as long as nobody can tell, nodes keep all they have.
                 log.warning("the list of backups cannot be read: %s", error)
                 return Safe(epochs=[], logs=[], backups=True)
-            if signature != self._signature or now_ms - self._read_at_ms >= _LOOKED_AT_MS:
-                self._marks = await asyncio.to_thread(
-                    read_safe_marks, self._listing, self._hive_id, now_ms
-                )
-                self._signature, self._read_at_ms = signature, now_ms
         marks = self._marks
         return Safe(
             epochs=marks.epochs_of(node_id),
             logs=marks.logs_of(node_id),
             backups=marks.counted > 0,
         )
+
+    async def _look(self, now_ms: int) -> None:
+        signature = await asyncio.to_thread(_signature, self._listing)
+        if signature != self._signature or now_ms - self._read_at_ms >= _LOOKED_AT_MS:
+            self._marks = await asyncio.to_thread(
+                read_safe_marks, self._listing, self._hive_id, now_ms
+            )
+            self._signature, self._read_at_ms = signature, now_ms
 
 
 def of_epochs(safe: Safe, epochs: Iterable[int]) -> Safe:

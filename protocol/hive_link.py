@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from protocol import limits
 from protocol.credit import CreditGranted, cost
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from protocol.log_chunks import DIGEST_BYTES, GapChunk, LogChunk
+from protocol.log_chunks import DIGEST_BYTES, ID_CHARACTERS_MAX, GapChunk, LogChunk
 from protocol.messages import (
     FEATURES,
     LIVE_TEXT,
@@ -223,6 +223,9 @@ class HiveLink:
                 )
 
     def _on_hello_logs(self, page: HelloLogs) -> list[Effect]:
+        if not page.logs and not page.last:
+            # Whoever says nothing without end would never be out of time.
+            raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a page of a hello without logs")
         if any(not _is_possible(state) for state in page.logs):
             raise RemoteProtocolError(ErrorCode.BAD_FRAME, "a log's numbers are out of bounds")
         self._logs.extend(page.logs)
@@ -454,6 +457,9 @@ class HiveLink:
 
 
 def _is_possible(state: LogState) -> bool:
+    # Nobody has signed this yet, and it is kept until all pages have come.
+    if len(state.execution_id) > ID_CHARACTERS_MAX or len(state.digest) > DIGEST_BYTES:
+        return False
     return all(1 <= number <= limits.NUMBER_MAX for number in (state.next_chunk, state.next_entry))
 
 

@@ -27,7 +27,7 @@ EVENT: Final = 3
 
 DIGEST_BYTES: Final = 16
 STYLE_BYTES_MAX: Final = 64
-_ID_CHARACTERS_MAX: Final = 128
+ID_CHARACTERS_MAX: Final = 128
 _REASON_CHARACTERS_MAX: Final = 64
 
 _HEADER: Final = struct.Struct(">BBQI")
@@ -72,7 +72,7 @@ class LogChunk(msgspec.Struct, frozen=True, kw_only=True, tag="chunk"):
     blob as it travels, `style` the terminal style (SGR codes) in force at its start.
     """
 
-    execution_id: Annotated[str, msgspec.Meta(min_length=1, max_length=_ID_CHARACTERS_MAX)]
+    execution_id: Annotated[str, msgspec.Meta(min_length=1, max_length=ID_CHARACTERS_MAX)]
     chunk_seq: Number
     first_entry: Number
     entries: Count
@@ -93,7 +93,7 @@ class GapChunk(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     chunk it stands for is known to begin none.
     """
 
-    execution_id: Annotated[str, msgspec.Meta(min_length=1, max_length=_ID_CHARACTERS_MAX)]
+    execution_id: Annotated[str, msgspec.Meta(min_length=1, max_length=ID_CHARACTERS_MAX)]
     chunk_seq: Number
     through_seq: Number
     first_entry: Number

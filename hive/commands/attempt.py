@@ -123,7 +123,7 @@ def _option(operation: Operation, field: Any) -> Callable[[Any], Any]:
         return click.option(
             flag, name, callback=_as_json, required=field.required, metavar="JSON", help=words
         )
-    kind = {int: click.INT, float: Seconds()}.get(kinds[0], click.STRING)
+    kind = {int: click.INT, float: Seconds(min=0)}.get(kinds[0], click.STRING)
     required = field.required and name not in {"path", "execution_id"}
     return click.option(flag, name, type=kind, required=required, help=words)
 

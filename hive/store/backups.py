@@ -254,10 +254,11 @@ def read_safe_marks(listing: Path, hive_id: str, now_ms: int) -> SafeMarks:
     A copy that is gone or damaged could not be restored, so it holds nothing back. With one that
     may not be looked at nothing is known to be safe. Raises OSError for a list that cannot be read.
     """
-    whole = []
+    whole, hidden_ms = [], []
     for record in list_backups(listing):
-        if is_hidden(Path(record.path)) and record.at_ms >= now_ms - COUNTED_MS:
-            return SafeMarks(counted=1, marks={}, whole_logs={})
+        if is_hidden(Path(record.path)):
+            hidden_ms.append(record.at_ms)
+            continue
         try:
             verified = verify(Path(record.path))
         except SkepError:
@@ -265,6 +266,10 @@ def read_safe_marks(listing: Path, hive_id: str, now_ms: int) -> SafeMarks:
         if verified.hive_id == hive_id:
             whole.append((record.at_ms, Path(record.path), verified))
     whole.sort(key=lambda one: one[0])
+    # Where all are too old, the newest counts.
+    counted_from_ms = min(now_ms - COUNTED_MS, whole[-1][0] if whole else 0)
+    if any(at_ms >= counted_from_ms for at_ms in hidden_ms):
+        return SafeMarks(counted=1, marks={}, whole_logs={})
     counted = [one for one in whole if one[0] >= now_ms - COUNTED_MS] or whole[-1:]
     safe = lowest([verified for _, _, verified in counted])
     for _, path, verified in counted:

@@ -31,7 +31,7 @@ from protocol.work_requests import file_reply
 _ELSEWHERE: Final = frozenset({"start", "log", "answer", "rename_session"})
 #: Fields that have to be given and would not be understood without their name.
 _FLAGGED: Final = frozenset({"title"})
-_TYPES: Final = {int: click.INT, float: Seconds(), str: click.STRING}
+_TYPES: Final = {int: click.INT, float: Seconds(min=0), str: click.STRING}
 
 
 @click.group()

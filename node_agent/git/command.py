@@ -286,12 +286,11 @@ class _Running:
             await pipe.wait_closed()
 
 
-@contextlib.asynccontextmanager
-async def _running(
+async def _spawn(
     cwd: Path, argv: Sequence[str | bytes], stdin: bytes | None, env: Mapping[str, str] | None
-) -> AsyncIterator[_Running]:
+) -> asyncio.subprocess.Process:
     try:
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *argv,
             cwd=cwd,
             env=git_environment(process_environment()) | dict(env or {}),
@@ -306,6 +305,20 @@ async def _running(
         if not os.path.isdir(cwd):  # noqa: PTH112, ASYNC240  one look, after a failure
             raise WorktreeGone(str(cwd)) from error
         raise GitMissing(PROGRAM) from error
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    cwd: Path, argv: Sequence[str | bytes], stdin: bytes | None, env: Mapping[str, str] | None
+) -> AsyncIterator[_Running]:
+    spawning = asyncio.ensure_future(_spawn(cwd, argv, stdin, env))
+    try:
+        process = await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        # Half made, asyncio would end git alone, and wait for what git has started by then.
+        with contextlib.suppress(OSError, GitMissing, WorktreeGone):
+            await _Running(await spawning, stdin).end()
+        raise
     running = _Running(process, stdin)
     try:
         yield running

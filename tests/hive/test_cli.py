@@ -69,6 +69,7 @@ def test_every_command_loads_and_takes_json(name: str):
         ["attempts", "wait", "a", "--timeout", "nan"],
         ["tasks", "run", "a", "--wait", "nan"],
         ["attempt", "stop", "a", "--grace-s", "inf"],
+        ["attempt", "stop", "a", "--grace-s", "-1"],
     ],
 )
 def test_wrong_use_exits_2(words: list[str]):

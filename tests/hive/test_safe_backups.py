@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hive.safe_backups import SafeBackups, of_epochs
-from hive.store.backups import backup
+from hive.store.backups import COUNTED_MS, backup
 from protocol.messages import Safe
 from tests.hive.api.running import FakeNode, RunningHive, running_hive
 
@@ -60,6 +60,8 @@ async def test_what_may_not_be_looked_at_holds_all_back(
         forbids("second.db")
         _copy(running, tmp_path / "second.db", 3)
         assert await safe.of_node(node.id, 4) == nothing
+        # Both too old to count: then the newest does, and that is the hidden one.
+        assert await safe.of_node(node.id, COUNTED_MS + 10) == nothing
         (tmp_path / "second.db").unlink()
         assert (await safe.of_node(node.id, 5)).epochs
         config.backups.unlink()

@@ -93,6 +93,7 @@ def test_a_call_of_the_agent_loads_nothing_heavy(name: str) -> None:
         ["join", "https://hive"],
         ["attempts", "wait", "a", "--timeout", "nan"],
         ["attempt", "stop", "a", "--grace-s", "inf"],
+        ["attempt", "stop", "a", "--grace-s", "-1"],
     ],
 )
 def test_wrong_use_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

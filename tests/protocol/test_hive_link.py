@@ -170,6 +170,8 @@ def test_a_hello_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param([EpochState(1, 1, limits.NUMBER_MAX + 1, D)], [], id="too many ops"),
         pytest.param([], [m.LogState("e", 0, 1, D)], id="chunks before the first"),
         pytest.param([], [m.LogState("e", 1, limits.NUMBER_MAX + 1, D)], id="too many entries"),
+        pytest.param([], [m.LogState("e" * 129, 1, 1, D)], id="a long name"),
+        pytest.param([], [m.LogState("e", 1, 1, D + b"d")], id="a long digest"),
     ],
 )
 def test_a_hello_of_impossible_numbers_is_refused(
@@ -181,6 +183,14 @@ def test_a_hello_of_impossible_numbers_is_refused(
     with pytest.raises(RemoteProtocolError) as caught:
         link.receive(m.HelloLogs(logs=logs, last=True))
     assert caught.value.meaning.close_code == 4400
+
+
+def test_a_hello_that_does_not_go_on_is_refused() -> None:
+    """Each frame gives its caller more time: one that says nothing is not taken."""
+    link = HiveLink("h-1", b"nonce")
+    link.receive(hello())
+    with pytest.raises(RemoteProtocolError, match="without logs"):
+        link.receive(m.HelloLogs(logs=[], last=False))
 
 
 def test_a_message_out_of_turn_breaks_the_rules() -> None:

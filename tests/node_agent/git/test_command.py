@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,37 @@ async def test_cancelled_call_leaves_no_process(sample: Sample, tmp_path: Path) 
             break
         await asyncio.sleep(0.05)
     assert not _runs(int(pid_file.read_text()))
+
+
+@pytest.mark.asyncio
+async def test_a_call_cancelled_while_git_begins_leaves_no_process(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git may have started others before its caller has so much as its pipes."""
+    pid_file = tmp_path / "pid"
+    sample.git("config", "alias.wait", f"!echo $$ > {pid_file}; exec sleep 100")
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+    connect = loop.connect_read_pipe
+
+    async def connect_late(*given: Any) -> Any:
+        await begun.wait()
+        return await connect(*given)
+
+    monkeypatch.setattr(loop, "connect_read_pipe", connect_late)
+    call = asyncio.create_task(run_git(sample.path, "wait"))
+    while not (pid_file.exists() and pid_file.read_text().strip()):
+        await asyncio.sleep(0.02)
+    call.cancel()
+    asyncio.get_running_loop().call_later(0.1, begun.set)
+    _, waits = await asyncio.wait({call}, timeout=60)
+    assert not waits
+    assert call.cancelled()
+    pid = int(pid_file.read_text())
+    for _ in range(600):
+        if not _runs(pid):
+            break
+        await asyncio.sleep(0.05)
+    assert not _runs(pid)
 
 
 @pytest.mark.asyncio
