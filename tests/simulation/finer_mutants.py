@@ -182,7 +182,8 @@ class AnswersOneLess(Answers):
     async def messages_after(
         self, session_id: str, seq: int, limit: int
     ) -> tuple[int, list[Record]]:
-        return await super().messages_after(session_id, seq + 1, limit)
+        after, records = await super().messages_after(session_id, seq + 1, limit)
+        return (after, records) if records else (seq, [])
 
 
 FINER: Final[dict[str, Rules]] = {
