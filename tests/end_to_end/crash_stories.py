@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
+from node_agent.log_replay import CUTS_FILE
 from protocol.errors import ErrorCode, SkepError
 from protocol.log_chunks import GapChunk, LogChunk, open_chunk
 from tests.end_to_end.installation import Installation, make_repository
@@ -412,7 +413,10 @@ class RestoreTheHive(Story):
 
 
 class RestoreTheDisk(Story):
-    """A node whose databases are an older copy goes on behind what the hive has of a log."""
+    """A node of an older copy goes on behind what the hive has of a log.
+
+    The notes of what it cut are of the copy too: with them it would cut the same again.
+    """
 
     def prepare(self) -> None:
         sweep = self.sweep
@@ -422,18 +426,19 @@ class RestoreTheDisk(Story):
         printing.wait_started()
         held = printing.wait_rising(sweep.hive, 200)
         sweep.node.stop()
-        copies = sweep.folder / f"older-{sweep.told}"
-        copies.mkdir()
-        for file in sweep.node.data_dir.glob("*.db*"):
-            shutil.copy(file, copies / file.name)
+        copied = {path: path.read_bytes() for path in self._restored()}
         sweep.node.start()
         sweep.node.hurry()
         printing.wait_rising(sweep.hive, held + 500)
         sweep.node.kill()
-        for file in sweep.node.data_dir.glob("*.db*"):
-            file.unlink()
-        for file in copies.iterdir():
-            shutil.copy(file, sweep.node.data_dir / file.name)
+        for path in self._restored():
+            path.unlink()
+        for path, content in copied.items():
+            path.write_bytes(content)
+
+    def _restored(self) -> list[Path]:
+        folder = self.sweep.node.data_dir
+        return [*folder.glob("*.db*"), *folder.glob(f"runs/*/{CUTS_FILE}")]
 
     def check(self) -> None:
         hive, printing = self.sweep.hive, self.attempt.printing
